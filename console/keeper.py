@@ -1,0 +1,1 @@
+"""One detached child with its folder, lock and exit-status file."""

@@ -1,0 +1,214 @@
+"""Deployment: everything the operator decided, one TOML file.
+
+Options load raw here; the desk binds them to the backend's `Options`. Every error names the file,
+the key, the line and what was expected. Edits keep the operator's comments (tomlkit).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from console.facts import UsageError
+from console.text import clean
+
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def check_name(name: str) -> str:
+    """A name that is safe as a path component and as a Triton model name; `ValueError` otherwise."""
+    if not NAME.match(name) or ".." in name:
+        raise ValueError(
+            "letters, digits, '.', '_' and '-', starting with a letter or digit, at most 128"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSection(Section):
+    """How the model is served. Port 0 means: find a free one when the server starts."""
+
+    launcher: Literal["embedded", "local", "container", "attach"] = "embedded"
+    address: str = "127.0.0.1"
+    expose: bool = False
+    """Must be true for an address other than loopback."""
+    http_port: Port = 8000
+    grpc_port: Port = 8001
+    metrics_port: Port = 8002
+    control: Literal["explicit", "none"] = "explicit"
+    load_timeout: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    """Seconds that one model may take to load."""
+    log_verbose: Annotated[int, Field(ge=0, le=9)] = 0
+
+    @model_validator(mode="after")
+    def _loopback_or_said(self) -> ServerSection:
+        if self.address not in LOOPBACK and not self.expose:
+            raise ValueError(
+                f"address {self.address} is not loopback: set expose = true to mean it"
+            )
+        ports = [p for p in (self.http_port, self.grpc_port, self.metrics_port) if p]
+        if len(set(ports)) != len(ports):
+            raise ValueError("http_port, grpc_port and metrics_port must differ")
+        return self
+
+
+class EnvironmentChoice(Section):
+    """What the operator wants for one environment; empty means managed with the default Python."""
+
+    python: str = ""
+    """An interpreter to create the managed environment with."""
+    use: str = ""
+    """An existing environment (its folder), used as it is."""
+
+
+class VerifyCase(Section):
+    """One request whose answer is known: a file (sound, image, .npy) or a text, and the answer."""
+
+    input: str = ""
+    text: str = ""
+    expect: str = ""
+    """The exact answer; empty means any finite answer counts."""
+    fields: dict[str, str] = Field(default_factory=dict)
+
+
+class ChecksSection(Section):
+    accept: tuple[str, ...] = ()
+    """Names of checks whose failure the operator accepts."""
+
+
+class Deployment(Section):
+    """The operator's decisions. Paths are as written; `resolve` makes them absolute."""
+
+    version: Literal[1] = 1
+    name: Name
+    backend: Name
+    checkpoints: dict[str, str]
+    """Role (``model``, …) to path or ``hub:`` id."""
+    model_name: Name | None = None
+    """Name of the served model; the deployment's name when absent."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    server: ServerSection = ServerSection()
+    environments: dict[str, EnvironmentChoice] = Field(default_factory=dict)
+    checks: ChecksSection = ChecksSection()
+    verify: tuple[VerifyCase, ...] = ()
+
+    @property
+    def served_name(self) -> str:
+        return self.model_name or self.name
+
+
+def load(path: Path) -> Deployment:
+    """Read a deployment file; relative paths in it are relative to the file.
+
+    Raises `UsageError` that names file, key, line and what was expected.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the deployment file {clean(str(path))}", why=error.strerror or str(error)
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{clean(str(path))} is not UTF-8 text", why=str(error)) from error
+    return loads(text, path)
+
+
+def loads(text: str, path: Path) -> Deployment:
+    """Like `load`, from text that came (or will go) to `path`."""
+    shown = clean(str(path))
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{shown}: not valid TOML", why=clean(str(error))) from error
+    try:
+        deployment = Deployment.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(
+            f"{shown}: {error.error_count()} wrong value(s)",
+            why="; ".join(problems(error, text)),
+            fix="the deployment format is described in docs/deployment-file.md",
+        ) from error
+    return resolve(deployment, path.parent)
+
+
+def resolve(deployment: Deployment, folder: Path) -> Deployment:
+    """Make checkpoint and verify paths absolute, relative to `folder`."""
+
+    def absolute(value: str) -> str:
+        if not value or value.startswith("hub:"):
+            return value
+        return str((folder / Path(value).expanduser()).absolute())
+
+    return deployment.model_copy(
+        update={
+            "checkpoints": {r: absolute(p) for r, p in deployment.checkpoints.items()},
+            "verify": tuple(
+                c.model_copy(update={"input": absolute(c.input)}) for c in deployment.verify
+            ),
+        }
+    )
+
+
+def problems(error: ValidationError, text: str, prefix: tuple[str, ...] = ()) -> list[str]:
+    """One line a problem: ``line 7, server.http_port: Input should be … (got 70000)``."""
+    lines = []
+    for item in error.errors(include_url=False):
+        location = (*prefix, *(str(part) for part in item["loc"]))
+        key = ".".join(location) or "(file)"
+        line = line_of(text, location)
+        where = f"line {line}, " if line else ""
+        got = item.get("input")
+        shown = "" if isinstance(got, Mapping) else f" (got {clean(repr(got))[:80]})"
+        lines.append(f"{where}{clean(key)}: {clean(item['msg'])}{shown}")
+    return lines
+
+
+_TABLE = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(
+    r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
+)
+
+
+def line_of(text: str, location: tuple[str, ...]) -> int | None:
+    """The 1-based line of a dotted key, of its nearest table where the key itself is missing.
+
+    `tomllib` keeps no positions and tomlkit none that are public, so tables and keys are found
+    again by their spelling; array tables are counted.
+    """
+    best: tuple[int, int] | None = None
+    table: tuple[str, ...] = ()
+    counts: dict[tuple[str, ...], int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _TABLE.match(line):
+            table = _parts(match[1])
+            if line.lstrip().startswith("[["):
+                index = counts.get(table, -1) + 1
+                counts[table] = index
+                table = (*table, str(index))
+            here = table
+        elif match := _KEY.match(line):
+            here = (*table, *_parts(match[1]))
+        else:
+            continue
+        depth = len(here)
+        if here == location[:depth] and (best is None or depth > best[0]):
+            best = (depth, number)
+    return best[1] if best else None
+
+
+def _parts(dotted: str) -> tuple[str, ...]:
+    found = re.findall(r""""([^"]*)"|'([^']*)'|([A-Za-z0-9_-]+)""", dotted)
+    return tuple(a or b or c for a, b, c in found)

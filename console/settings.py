@@ -1,0 +1,205 @@
+"""Settings: one optional TOML file, environment variables above it, XDG folders below.
+
+`Settings` is made once by the command line (or a test) and passed down; nothing reads the
+environment behind its back.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from console.facts import UsageError
+from console.text import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where things live. `TRITONDECK_HOME` puts everything under one folder (tests, shared boxes)."""
+
+    config: Path
+    state: Path
+    cache: Path
+
+    @property
+    def settings_file(self) -> Path:
+        return self.config / "settings.toml"
+
+    @property
+    def deployments(self) -> Path:
+        return self.state / "deployments"
+
+    @property
+    def runs(self) -> Path:
+        return self.state / "runs"
+
+    @property
+    def services(self) -> Path:
+        return self.state / "services"
+
+    @property
+    def work(self) -> Path:
+        """One folder a deployment: what its steps make, kept from run to run."""
+        return self.state / "work"
+
+    @property
+    def crashes(self) -> Path:
+        return self.state / "crashes"
+
+    @property
+    def environments(self) -> Path:
+        return self.cache / "environments"
+
+
+class PackageSettings(BaseModel):
+    """Where managed environments get their packages. Empty means: as pip is set up on this host."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index_url: str = ""
+    """Replaces pip's default index."""
+    extra_index_urls: tuple[str, ...] = ()
+    torch_index_url: str = ""
+    """Index for torch alone (the CPU or a CUDA wheel index)."""
+    proxy: str = ""
+    wheelhouse: str = ""
+    """A folder of wheels; with `offline` the only source (air-gapped boxes)."""
+    offline: bool = False
+
+
+class ScreenSettings(BaseModel):
+    """How the console looks and how often it looks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    theme: str = "tritondeck-dark"
+    interval: Annotated[float, Field(ge=0.25, le=10)] = 1.0
+    """Seconds between samples of GPU and host figures."""
+    keymap: dict[str, str] = Field(default_factory=dict)
+    """Binding id to keys, as Textual's keymap."""
+
+
+class Settings(BaseModel):
+    """Everything that is set once for this operator."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    folders: Annotated[Folders, Field(exclude=True)]
+    packages: PackageSettings = PackageSettings()
+    screen: ScreenSettings = ScreenSettings()
+    python: str = ""
+    """Interpreter for managed environments; the console's own when empty."""
+    readonly: bool = False
+
+
+def folders(environ: Mapping[str, str] = os.environ) -> Folders:
+    """XDG folders, or everything under ``TRITONDECK_HOME``."""
+    if home := environ.get("TRITONDECK_HOME"):
+        base = Path(home).expanduser().absolute()
+        return Folders(base / "config", base / "state", base / "cache")
+    user = Path(environ.get("HOME") or Path.home())
+
+    def base_folder(variable: str, default: str) -> Path:
+        value = environ.get(variable, "")
+        # The XDG specification: a relative value is invalid and ignored.
+        return Path(value) if value.startswith("/") else user / default
+
+    return Folders(
+        base_folder("XDG_CONFIG_HOME", ".config") / "tritondeck",
+        base_folder("XDG_STATE_HOME", ".local/state") / "tritondeck",
+        base_folder("XDG_CACHE_HOME", ".cache") / "tritondeck",
+    )
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings file where there is one; environment variables win.
+
+    ``TRITONDECK_THEME``, ``TRITONDECK_PYTHON``, ``TRITONDECK_WHEELHOUSE``, ``TRITONDECK_READONLY``,
+    ``TRITONDECK_ENVIRONMENTS`` (folder of the managed environments). Raises `UsageError` naming
+    file and key.
+    """
+    where = folders(environ)
+    if place := environ.get("TRITONDECK_ENVIRONMENTS"):
+        where = _PlacedFolders(where.config, where.state, where.cache, Path(place).absolute())
+    raw: dict[str, object] = {}
+    path = where.settings_file
+    if path.is_file():
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(
+                f"cannot read settings {clean(str(path))}", why=clean(str(error))
+            ) from error
+    for variable, keys in _VARIABLES.items():
+        if value := environ.get(variable):
+            section = raw
+            for key in keys[:-1]:
+                section = section.setdefault(key, {})  # type: ignore[assignment]
+            section[keys[-1]] = value
+    try:
+        return Settings.model_validate({**raw, "folders": where})
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
+        )
+        raise UsageError(f"wrong settings in {clean(str(path))}", why=clean(wrong)) from error
+
+
+_VARIABLES: dict[str, tuple[str, ...]] = {
+    "TRITONDECK_THEME": ("screen", "theme"),
+    "TRITONDECK_PYTHON": ("python",),
+    "TRITONDECK_WHEELHOUSE": ("packages", "wheelhouse"),
+    "TRITONDECK_READONLY": ("readonly",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacedFolders(Folders):
+    """`Folders` whose managed environments live elsewhere (a shared or larger disk)."""
+
+    environments_folder: Path = Path()
+
+    @property
+    def environments(self) -> Path:
+        return self.environments_folder
+
+
+def private_folder(path: Path) -> Path:
+    """Create `path` with mode 0700 and return it.
+
+    Refuses a folder of another user, and one whose parent others may write to without the sticky
+    bit: a run's files could be swapped under us. Raises `DeckError`'s `UsageError`.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.stat()
+    except OSError as error:
+        raise UsageError(
+            f"cannot create the folder {clean(str(path))}",
+            why=error.strerror or str(error),
+            fix="set TRITONDECK_HOME to a folder you can write to",
+        ) from error
+    if info.st_uid != os.geteuid():
+        raise UsageError(
+            f"the folder {clean(str(path))} belongs to user id {info.st_uid}, not to you",
+            fix="set TRITONDECK_HOME to a folder of your own",
+        )
+    parent = path.parent.stat()
+    if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
+        raise UsageError(
+            f"anybody may replace {clean(str(path))}: its parent is world-writable",
+            fix=f"chmod o-w {clean(str(path.parent))}",
+        )
+    if stat.S_IMODE(info.st_mode) != 0o700:
+        path.chmod(0o700)
+    return path
+
+
+ThemeName = Literal["tritondeck-dark", "tritondeck-light", "tritondeck-mono"]
