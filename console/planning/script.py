@@ -1,0 +1,295 @@
+"""A plan as a shell script that reproduces the deployment without tritondeck.
+
+It needs bash, Python 3 with venv, curl and the checkpoint. It creates the environments, writes the
+workers and configurations from here-documents, and reads the token from a 0600 file that it makes.
+Every word goes through `variables.shell_word`, so a path with spaces or quotes stays one word.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from typing import Any
+
+from console.planning.plan import (
+    Command,
+    CommandStep,
+    EnvironmentSpec,
+    EnvironmentStep,
+    ExitCode,
+    FileExists,
+    FileSpec,
+    Inference,
+    JsonFile,
+    LoadStep,
+    LogMarker,
+    Plan,
+    Probe,
+    ServiceSpec,
+    ServiceStep,
+    Step,
+    UrlReady,
+    VerifyStep,
+    WriteStep,
+)
+from console.planning.variables import Variable, literal, shell_word
+
+TOKEN_HEADER = "triton-access-token"
+
+
+def render(plan: Plan) -> str:
+    """The whole script; clean under shellcheck and `bash -n`, and a pure function of the plan."""
+    services = {s.service.name: s.service for s in plan.steps if isinstance(s, ServiceStep)}
+    helper = (resources.files("console.planning") / "script_helper.py").read_text(encoding="utf-8")
+    parts = [
+        _head(plan),
+        _here('"$WORK/workers/script_helper.py"', helper),
+        _environment_variables(plan),
+        _variables(plan),
+    ]
+    for number, step in enumerate(plan.steps, 1):
+        parts.append(f"# ---- {number}/{len(plan.steps)} {_comment(step.title)}")
+        if step.why:
+            parts.append(f"# {_comment(step.why)}")
+        parts.append(f"say {shell_word(literal(f'{number}/{len(plan.steps)} {step.title}'))}")
+        parts.append(_step(step, plan, services))
+    parts.append("say 'done'\n")
+    return "\n".join(part for part in parts if part)
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _head(plan: Plan) -> str:
+    name = shell_word(literal(plan.deployment))
+    notes = "".join(f"# {_comment(note)}\n" for note in plan.notes)
+    return f"""#!/usr/bin/env bash
+# shellcheck disable=SC2016,SC2026
+# tritondeck deployment {_comment(plan.deployment)}, backend {plan.backend}.
+# Runs without tritondeck; needs bash, curl and python3 with venv. The server stops with the script
+# unless KEEP=1.
+{notes}set -euo pipefail
+umask 077
+export LC_ALL=C.UTF-8
+
+DEPLOYMENT={name}
+WORK="${{WORK:-$PWD/$DEPLOYMENT}}"
+PYTHON="${{PYTHON:-python3}}"
+mkdir -p "$WORK/logs" "$WORK/workers"
+
+say() {{ printf '%s\\n' "$*"; }}
+die() {{ printf 'failed: %s\\n' "$*" >&2; exit 1; }}
+"""
+
+
+def _environment_variables(plan: Plan) -> str:
+    lines = []
+    for env in plan.environments:
+        variable = f"ENV_{env.name.replace('-', '_').upper()}"
+        default = (
+            shell_word(literal(env.existing))
+            if env.existing
+            else f'"$WORK/environments/{env.name}-{env.digest}"'
+        )
+        lines.append(f'{variable}="${{{variable}:-}}"')
+        lines.append(f'[ -n "${variable}" ] || {variable}={default}')
+    return "\n".join(lines)
+
+
+def _variables(plan: Plan) -> str:
+    lines = ['TOKEN_FILE="${TOKEN_FILE:-$WORK/token}"']
+    for variable in plan.variables:
+        lines.append(_variable(variable))
+    return "\n".join(lines)
+
+
+def _variable(variable: Variable) -> str:
+    name = variable.name.upper()
+    comment = f"  # {_comment(variable.help)}" if variable.help else ""
+    first = f'{name}="${{{name}:-}}"{comment}'
+    if variable.kind == "port" and variable.default in ("", "0"):
+        value = '"$("$PYTHON" "$WORK/workers/script_helper.py" free-port)"'
+    else:
+        value = shell_word(variable.default)
+    return f'{first}\n[ -n "${name}" ] || {name}={value}'
+
+
+def _step(step: Step, plan: Plan, services: dict[str, ServiceSpec]) -> str:
+    lines: list[str] = []
+    log = f'"$WORK/logs/{step.id}.log"'
+    match step:
+        case EnvironmentStep():
+            spec = next(e for e in plan.environments if e.name == step.environment)
+            lines.append(_environment(spec, log))
+        case WriteStep():
+            lines.extend(_file(file) for file in step.files)
+        case CommandStep():
+            lines.append(
+                f"( cd {shell_word(step.command.cwd)} && {_command(step.command)} ) 2>&1 | tee {log}"
+            )
+        case ServiceStep():
+            lines.append(_service(step.service, log))
+        case LoadStep():
+            url = shell_word(services[step.service].http_url)
+            lines.extend(_load(url, model, step.model_timeout) for model in step.models)
+        case VerifyStep():
+            pass
+    service = _service_of(step, services)
+    lines.extend(filter(None, (_probe(probe, log, service) for probe in step.success)))
+    return "\n".join(lines) + "\n"
+
+
+def _service_of(step: Step, services: dict[str, ServiceSpec]) -> ServiceSpec | None:
+    if isinstance(step, ServiceStep):
+        return step.service
+    if isinstance(step, LoadStep | VerifyStep):
+        return services[step.service]
+    return None
+
+
+def _environment(spec: EnvironmentSpec, log: str) -> str:
+    variable = f"$ENV_{spec.name.replace('-', '_').upper()}"
+    if spec.existing:
+        return f'[ -x "{variable}/bin/python" ] || die "no Python in {variable}"'
+    pip = f'"{variable}/bin/python" -m pip install --disable-pip-version-check'
+    python = shell_word(literal(spec.python)) if spec.python else '"$PYTHON"'
+    lines = [
+        f'if [ ! -x "{variable}/bin/python" ] || [ -e "{variable}/.incomplete" ]; then',
+        f'  mkdir -p "{variable}" && : > "{variable}/.incomplete"',
+        f'  {python} -m venv "{variable}"',
+    ]
+    if spec.constraints:
+        lines.append(_here(f'"{variable}/constraints.txt"', "\n".join(spec.constraints)))
+        pip += f' -c "{variable}/constraints.txt"'
+    for label, requirements in (("first", spec.pre), ("then", spec.requirements)):
+        if requirements:
+            file = f'"{variable}/requirements-{label}.txt"'
+            lines.append(_here(file, "\n".join(requirements)))
+            lines.append(f"  {pip} -r {file} 2>&1 | tee -a {log}")
+    if spec.imports:
+        lines.append(
+            f'  "{variable}/bin/python" -c {shell_word("import " + ", ".join(spec.imports))}'
+        )
+    lines += [f'  rm -f "{variable}/.incomplete"', "fi"]
+    return "\n".join(lines)
+
+
+def _file(file: FileSpec) -> str:
+    path = shell_word(file.path)
+    lines = [f'mkdir -p "$(dirname -- {path})"']
+    if file.template:
+        words = " ".join(shell_word(line) for line in file.text.removesuffix("\n").split("\n"))
+        lines.append(f"printf '%s\\n' {words} > {path}")
+    else:
+        lines.append(_here(path, file.text))
+    lines.append(f"chmod {file.mode:o} {path}")
+    return "\n".join(lines)
+
+
+def _here(path: str, text: str) -> str:
+    """`cat` of a quoted here-document whose end mark does not occur in the text."""
+    mark = "END"
+    while re.search(rf"^{mark}$", text, re.MULTILINE):
+        mark += "_"
+    body = text if text.endswith("\n") else text + "\n"
+    return f"cat > {path} <<'{mark}'\n{body}{mark}"
+
+
+def _command(command: Command) -> str:
+    words = ["env"]
+    if command.runtime.startswith("environment:"):
+        variable = "ENV_" + command.runtime.partition(":")[2].replace("-", "_").upper()
+        words.append(f'PATH="${variable}/bin:$PATH"')
+    words += [f"{name}={shell_word(value)}" for name, value in command.env.items()]
+    if len(words) == 1:
+        words = []
+    return " ".join([*words, *(shell_word(word) for word in command.argv)])
+
+
+def _service(service: ServiceSpec, log: str) -> str:
+    lines = [f"mkdir -p {shell_word(service.repository)}"]
+    if service.token_file:
+        lines += [
+            f"\"$PYTHON\" -c 'import secrets; print(secrets.token_urlsafe(32))' > {shell_word(service.token_file)}",
+            f"printf '{TOKEN_HEADER}: %s\\n' \"$(cat {shell_word(service.token_file)})\""
+            ' > "$WORK/token-header"',
+        ]
+    else:
+        lines.append(': > "$WORK/token-header"')
+    lines += [
+        f"( cd {shell_word(service.command.cwd)} && exec {_command(service.command)} ) > {log} 2>&1 &",
+        "SERVER=$!",
+        'if [ "${KEEP:-}" = 1 ]; then',
+        '  say "server process $SERVER stays; stop it with: kill $SERVER"',
+        "else",
+        '  trap \'kill "$SERVER" 2>/dev/null || true; wait "$SERVER" 2>/dev/null || true\' EXIT',
+        "fi",
+    ]
+    return "\n".join(lines)
+
+
+def _load(url: str, model: str, timeout: float) -> str:
+    target = f"{url}/v2/repository/models/{shell_word(literal(model))}/load"
+    return (
+        f'curl --silent --show-error --noproxy "*" --fail-with-body --max-time {timeout:g} '
+        f'-H @"$WORK/token-header" -X POST {target}'
+    )
+
+
+def _ready(url: str, probe: UrlReady, log: str) -> str:
+    ask = (
+        f"curl --silent --noproxy '*' --output /dev/null --write-out '%{{http_code}}' --max-time 5 "
+        f'-H @"$WORK/token-header" {url}'
+    )
+    return f"""DEADLINE=$((SECONDS + {max(1, round(probe.timeout))}))
+until [ "$({ask} || true)" = {probe.status} ]; do
+  kill -0 "$SERVER" 2>/dev/null || die "the server ended; its log is "{log}
+  [ "$SECONDS" -lt "$DEADLINE" ] || die "no answer in {probe.timeout:g} s; the log is "{log}
+  sleep 0.2
+done"""
+
+
+def _probe(probe: Probe, log: str, service: ServiceSpec | None) -> str:
+    helper = '"$PYTHON" "$WORK/workers/script_helper.py"'
+    match probe:
+        case ExitCode():
+            return ""  # set -e and pipefail see to it
+        case FileExists():
+            size = probe.min_bytes
+            path = shell_word(probe.path)
+            return f'[ "$(stat -c %s -- {path} 2>/dev/null || echo 0)" -ge {size} ] || die "no file "{path}'
+        case JsonFile():
+            return f"{helper} json {shell_word(probe.path)} {_json(probe.expect)}"
+        case LogMarker():
+            wanted = "absent" if probe.absent else "present"
+            return f"{helper} log {log} {shell_word(literal(probe.pattern))} {wanted}"
+        case UrlReady():
+            return _ready(shell_word(probe.url), probe, log)
+        case Inference():
+            if service is None:
+                raise ValueError("an inference probe needs a step with a service")
+            return _infer(probe, helper, service)
+
+
+def _infer(probe: Inference, helper: str, service: ServiceSpec) -> str:
+    files: list[str] = []
+    inputs: list[dict[str, Any]] = []
+    for tensor in probe.inputs:
+        entry = tensor.model_dump(mode="json", exclude={"file"})
+        if tensor.file is not None:
+            entry["file"] = len(files)
+            files.append(shell_word(tensor.file))
+        inputs.append(entry)
+    spec = {
+        "model": probe.model,
+        "timeout": probe.timeout,
+        "inputs": inputs,
+        "expect": [e.model_dump(mode="json") for e in probe.expect],
+    }
+    return " ".join([helper, "infer", shell_word(service.http_url), _json(spec), *files])
+
+
+def _json(value: object) -> str:
+    return shell_word(literal(json.dumps(value, ensure_ascii=False)))

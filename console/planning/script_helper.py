@@ -1,0 +1,147 @@
+"""What the rendered script needs and a shell cannot do well: judge JSON, logs and answers.
+
+Carried into every script as a here-document. Standard library only, Python 3.8 syntax, no import of
+ours: it runs where tritondeck is not installed.
+
+    helper.py free-port
+    helper.py json FILE EXPECT          EXPECT: {"dotted.key": value | {"max": x} | {"min": x}}
+    helper.py log FILE PATTERN present|absent
+    helper.py infer URL SPEC [FILE...]  SPEC: {"model", "timeout", "inputs", "expect"}
+
+Ends 0 when it holds, 1 with one line on standard error when it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import socket
+import struct
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+
+def free_port() -> int:
+    """A TCP port that is free on loopback now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def json_problem(path: str, expect: dict[str, Any]) -> str | None:
+    """None, or what differs between the JSON file and the expectation."""
+    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    for key, wanted in expect.items():
+        value = document
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return f"{path} has no {key}"
+            value = value[part]
+        if isinstance(wanted, dict):
+            if "max" in wanted and not value <= wanted["max"]:
+                return f"{key} is {value!r}, at most {wanted['max']!r} allowed"
+            if "min" in wanted and not value >= wanted["min"]:
+                return f"{key} is {value!r}, at least {wanted['min']!r} needed"
+        elif value != wanted:
+            return f"{key} is {value!r}, expected {wanted!r}"
+    return None
+
+
+def raw_tensor(dtype: str, path: str) -> bytes:
+    """The bytes of one tensor read from a file, as Triton's binary extension wants them."""
+    content = Path(path).read_bytes()
+    if dtype == "BYTES":
+        return struct.pack("<I", len(content)) + content
+    if content[:6] != b"\x93NUMPY":
+        raise ValueError(f"{path} is not an .npy file")
+    width, form = (2, "<H") if content[6] == 1 else (4, "<I")
+    (length,) = struct.unpack(form, content[8 : 8 + width])
+    return content[8 + width + length :]
+
+
+def infer(
+    url: str, spec: dict[str, Any], files: list[str]
+) -> dict[str, tuple[list[int], list[Any]]]:
+    """Send the request; returns the answer's outputs as name to (shape, flat values)."""
+    inputs, payload = [], b""
+    for tensor in spec["inputs"]:
+        entry = {"name": tensor["name"], "datatype": tensor["dtype"], "shape": tensor["shape"]}
+        if tensor.get("file") is None:
+            entry["data"] = tensor["values"]
+        else:
+            raw = raw_tensor(tensor["dtype"], files[tensor["file"]])
+            entry["parameters"] = {"binary_data_size": len(raw)}
+            payload += raw
+        inputs.append(entry)
+    header = json.dumps({"inputs": inputs}).encode()
+    request = urllib.request.Request(
+        f"{url}/v2/models/{spec['model']}/infer",
+        data=header + payload,
+        headers={"Inference-Header-Content-Length": str(len(header))},
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=spec["timeout"]) as answer:
+        document = json.load(answer)
+    return {o["name"]: (o["shape"], o["data"]) for o in document["outputs"]}
+
+
+def answer_problem(
+    outputs: dict[str, tuple[list[int], list[Any]]], expect: list[dict[str, Any]]
+) -> str | None:
+    """None, or the first difference between an answer and what it must be."""
+    for wanted in expect:
+        name = wanted["output"]
+        if name not in outputs:
+            return f"the answer has no output {name}"
+        shape, values = outputs[name]
+        if wanted.get("shape") is not None and list(wanted["shape"]) != shape:
+            return f"{name} has shape {shape}, expected {wanted['shape']}"
+        if wanted.get("equals") is not None and list(wanted["equals"]) != values:
+            return f"{name} is {values!r}, expected {wanted['equals']!r}"
+        near = wanted.get("near")
+        if near is not None:
+            close = len(near) == len(values) and all(
+                abs(got - number) <= wanted["tolerance"]
+                for got, number in zip(values, near)  # noqa: B905 (strict= needs Python 3.10)
+            )
+            if not close:
+                return f"{name} differs from the expected values"
+        numbers = [v for v in values if isinstance(v, float)]
+        if wanted.get("finite", True) and not all(math.isfinite(v) for v in numbers):
+            return f"{name} holds values that are not finite"
+    return None
+
+
+def main(argv: list[str]) -> str | None:
+    """Run one verb; returns the problem in words, or None."""
+    verb, rest = argv[0], argv[1:]
+    if verb == "free-port":
+        print(free_port())
+        return None
+    if verb == "json":
+        return json_problem(rest[0], json.loads(rest[1]))
+    if verb == "log":
+        text = Path(rest[0]).read_text(encoding="utf-8", errors="replace")
+        found = re.search(rest[1], text, re.MULTILINE) is not None
+        if found == (rest[2] == "present"):
+            return None
+        return f"the log {rest[0]} {'holds' if found else 'does not hold'} {rest[1]!r}"
+    spec = json.loads(rest[1])
+    try:
+        outputs = infer(rest[0], spec, rest[2:])
+    except urllib.error.HTTPError as error:
+        return f"{spec['model']} answered {error.code}: {error.read(2000).decode()}"
+    for name, (_, values) in outputs.items():
+        print(f"{name}: {' '.join(str(v) for v in values[:8])}")
+    return answer_problem(outputs, spec["expect"])
+
+
+if __name__ == "__main__":
+    PROBLEM = main(sys.argv[1:])
+    if PROBLEM:
+        print(PROBLEM, file=sys.stderr)
+        sys.exit(1)
