@@ -1,0 +1,187 @@
+"""One HTTP request to an endpoint, with the care that a monitor needs.
+
+Triton waits for idle keep-alive connections when it stops (up to ``--exit-timeout-secs``), so every
+request says ``Connection: close``. `http.client` follows no redirects and uses no proxy; bodies are
+capped, and `timeout` is a deadline for the whole exchange, not for each read.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from console.facts import DeckError, Endpoint, UsageError
+from console.text import clean, redact
+
+BODY_CAP = 8 * 1024 * 1024
+"""Bytes of an answer that are read; metadata and indexes are far below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. `body` is never longer than the cap of its request."""
+
+    status: int
+    reason: str
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+    def json(self) -> Any:
+        """The body as JSON; `DeckError` when it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise DeckError(
+                "the server's answer is not JSON",
+                why=clean(str(error)),
+                raw=clean(self.body[:2000].decode(errors="replace"), multiline=True),
+            ) from error
+
+    @property
+    def words(self) -> str:
+        """What the server says in its body: the ``error`` member, or the text itself; cleaned."""
+        text = self.body.decode(errors="replace")
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError):
+            told = None
+        if isinstance(told, dict) and "error" in told:
+            text = str(told["error"])
+        return redact(clean(text.strip(), multiline=True))
+
+
+class NoAnswer(DeckError):
+    """Nothing (or not the whole answer) came back."""
+
+
+def model_path(model: str, version: str = "") -> str:
+    """``/v2/models/M[/versions/V]`` with the names quoted."""
+    path = "/v2/models/" + quote(model, safe="")
+    return path + ("/versions/" + quote(version, safe="") if version else "")
+
+
+def token_headers(endpoint: Endpoint) -> dict[str, str]:
+    """The token's header where the endpoint has a token that can be read, else nothing."""
+    if endpoint.token_file is None:
+        return {}
+    try:
+        token = endpoint.token_file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read the token file {clean(str(endpoint.token_file))}",
+            why=clean(str(error)),
+            fix="the token belongs to the user who started the server",
+        ) from error
+    return {endpoint.token_header: token}
+
+
+def request(
+    endpoint: Endpoint,
+    path: str,
+    *,
+    method: str = "GET",
+    payload: Mapping[str, Any] | None = None,
+    token: bool = False,
+    timeout: float = 5.0,
+    cap: int = BODY_CAP,
+) -> Response:
+    """Send one request and read the whole answer within `timeout` seconds.
+
+    `payload` is sent as JSON; `token` sends the endpoint's token header. Raises `NoAnswer` when
+    nothing listens, time runs out or the answer is cut or larger than `cap` bytes; `UsageError`
+    when the URL or the token file is wrong.
+    """
+    connection = _connection(endpoint.url, timeout)
+    headers = {"Connection": "close", **(token_headers(endpoint) if token else {})}
+    body = None
+    if payload is not None:
+        body = json.dumps(payload).encode()
+        headers["Content-Type"] = "application/json"
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        if connection.sock is not None:
+            # Wakes a read that a trickle of bytes would keep alive beyond the deadline.
+            try:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has just ended by itself
+
+    timer = threading.Timer(timeout, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        connection.request(method, path, body=body, headers=headers)
+        answer = connection.getresponse()
+        content = answer.read(cap + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise _no_answer(endpoint.url, error, timeout, late.is_set()) from error
+    finally:
+        timer.cancel()
+        connection.close()
+    if late.is_set():
+        raise _no_answer(endpoint.url, TimeoutError(), timeout, True)
+    if len(content) > cap:
+        raise NoAnswer(f"{clean(endpoint.url)} sent more than {cap} bytes", why="not read further")
+    return Response(answer.status, clean(answer.reason), content)
+
+
+def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    kinds: dict[str, type[http.client.HTTPConnection]] = {
+        "http": http.client.HTTPConnection,
+        "https": http.client.HTTPSConnection,
+    }
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in kinds or not parts.hostname or port == -1 or parts.path.strip("/"):
+        raise UsageError(
+            f"{clean(redact(url))} is not a server address",
+            fix="write it as http://HOST:PORT",
+        )
+    return kinds[parts.scheme](parts.hostname, port, timeout=timeout)
+
+
+def _no_answer(url: str, error: Exception, timeout: float, late: bool) -> NoAnswer:
+    where = clean(redact(url))
+    if late or isinstance(error, TimeoutError):
+        return NoAnswer(f"no answer from {where} within {timeout:g} s")
+    if isinstance(error, ConnectionRefusedError):
+        return NoAnswer(f"nothing listens at {where}", why="the connection was refused")
+    if isinstance(error, socket.gaierror):
+        return NoAnswer(f"no such host: {where}", why=clean(str(error)))
+    if isinstance(error, ConnectionResetError | http.client.RemoteDisconnected | BrokenPipeError):
+        return NoAnswer(f"{where} closed the connection without an answer")
+    if isinstance(error, http.client.HTTPException):
+        return NoAnswer(f"{where} does not speak HTTP", why=clean(repr(error)))
+    return NoAnswer(f"cannot reach {where}", why=clean(str(error)))
+
+
+def refusal(response: Response, doing: str) -> DeckError | None:
+    """The error for an answer that every endpoint may give: 403, a redirect; None for others."""
+    if response.status == 403:
+        return DeckError(
+            f"the server refused {doing} without its token",
+            why=response.words,
+            fix="use the token of the launch (its token file), or the console that started it",
+            raw=response.words,
+        )
+    if 300 <= response.status < 400:
+        return DeckError(
+            f"the server redirects {doing} elsewhere; redirects are not followed",
+            why=f"HTTP {response.status}",
+            fix="give the address of the Triton server itself",
+        )
+    return None
