@@ -1,17 +1,37 @@
 """`Desk`: the use cases that the command line and the screens both call.
 
-A thin façade: each method imports its module when it is called, so that a verb pays only for what
-it uses. Methods block (files, HTTP, processes); screens call them from workers. Every error that an
-operator can cause is a `DeckError`.
+A thin façade over one module a use case; those import the heavy rooms when they are used, so that a
+verb pays only for what it needs. Methods block (files, HTTP, processes); screens call them from
+workers. Every error that an operator can cause is a `DeckError`. With `settings.readonly` whatever would change something is
+`Refused`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from console.desk import (
+    check,
+    configure,
+    doctor,
+    environments,
+    follow,
+    inspect,
+    options,
+    plan,
+    query,
+    start,
+)
+from console.desk.views import (
+    BackendView,
+    CheckReport,
+    DeploymentView,
+    OptionField,
+    OptionProblem,
+    RouteView,
+)
 from console.facts import (
     CancelCheck,
     Endpoint,
@@ -22,7 +42,6 @@ from console.facts import (
     ModelMetadata,
     Progress,
     PromptAdapter,
-    Verdict,
 )
 from console.settings import Settings
 
@@ -37,70 +56,15 @@ if TYPE_CHECKING:
     from console.telemetry.sample import Sample
     from console.triton.health import ServerHealth
 
-
-@dataclass(frozen=True, slots=True)
-class RouteView:
-    """One backend's answer for the chosen checkpoints."""
-
-    name: str
-    title: str
-    verdict: Verdict
-    origin: str = ""
-    """Distribution and version that it comes from."""
-
-
-@dataclass(frozen=True, slots=True)
-class OptionField:
-    """One field of a backend's `Options`, ready for a form, a flag or a schema.
-
-    `kind`: ``int``, ``float``, ``bool``, ``text``, ``choice``, ``int-list``, ``path``.
-    """
-
-    name: str
-    title: str
-    help: str
-    group: str
-    kind: str
-    default: Any
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    unit: str = ""
-    flag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OptionProblem:
-    """One invalid option: which field, what was expected."""
-
-    field: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentView:
-    """One line of Home: a saved deployment with its last run and its service."""
-
-    name: str
-    file: Path
-    checkpoint: str
-    backend: str
-    run: RunView | None
-    service: ServiceView | None
-    problem: str = ""
-    """Why the file could not be read, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """All verdicts of one check, in the order of severity."""
-
-    verdicts: tuple[Verdict, ...]
-    elapsed: float
-
-    @property
-    def blocks(self) -> bool:
-        return any(v.blocks for v in self.verdicts)
+__all__ = [
+    "BackendView",
+    "CheckReport",
+    "DeploymentView",
+    "Desk",
+    "OptionField",
+    "OptionProblem",
+    "RouteView",
+]
 
 
 class Desk:
@@ -113,75 +77,80 @@ class Desk:
 
     def inspect(self, path: Path) -> Checkpoint:
         """Facts of one checkpoint; raises `UsageError` in words for what is none."""
-        raise NotImplementedError
+        return inspect.inspect(path)
 
     def browse(self, folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
         """The checkpoints directly in `folder`, sub-folders as `Format.UNKNOWN` entries with task
         ``folder``; sorted by name."""
-        raise NotImplementedError
+        return inspect.browse(folder, cancelled)
+
+    def backends(self) -> tuple[BackendView, ...]:
+        """Every export backend by name, without importing it."""
+        return inspect.backends()
 
     def routes(self, checkpoints: Mapping[str, Checkpoint]) -> tuple[RouteView, ...]:
         """Every backend with its verdict on these checkpoints, accepting ones first."""
-        raise NotImplementedError
+        return inspect.routes(checkpoints)
 
     # -- configure ----------------------------------------------------------------------
 
     def option_fields(self, backend: str) -> tuple[OptionField, ...]:
         """The backend's options in form order."""
-        raise NotImplementedError
+        return options.fields(options.backend(backend).Options)
 
     def draft(self, checkpoint: Path, backend: str = "", name: str = "") -> Deployment:
         """A deployment with suggested options for a checkpoint, not yet saved."""
-        raise NotImplementedError
+        return configure.draft(self.settings, checkpoint, backend, name)
 
     def with_options(
         self, deployment: Deployment, changes: Mapping[str, Any]
     ) -> tuple[Deployment, tuple[OptionProblem, ...]]:
         """`deployment` with changed options (texts from a form are parsed); problems if invalid,
         and then the deployment is returned unchanged."""
-        raise NotImplementedError
+        return options.change(deployment, changes)
 
     def options(self, deployment: Deployment) -> BaseModel:
         """The deployment's options bound to its backend; `UsageError` names what is wrong."""
-        raise NotImplementedError
+        return options.bound(deployment)
 
     def deployments(self) -> tuple[DeploymentView, ...]:
         """Saved deployments with their state, the most recent first."""
-        raise NotImplementedError
+        return configure.deployments(self.settings)
 
     def open(self, name_or_file: str) -> Deployment:
         """A saved deployment by name, or a deployment file by path."""
-        raise NotImplementedError
+        return configure.open_deployment(self.settings, name_or_file)
 
     def save(self, deployment: Deployment, file: Path | None = None) -> Path:
         """Write the deployment, keeping the comments of an existing file."""
-        raise NotImplementedError
+        return configure.save(self.settings, deployment, file)
 
     def forget(self, name: str) -> None:
-        """Move a saved deployment and its runs to the trash folder; refused while it serves."""
-        raise NotImplementedError
+        """Move a saved deployment, its runs and its work to the trash folder; refused while a run
+        of it is active or it serves."""
+        configure.forget(self.settings, name)
 
     # -- check and plan -----------------------------------------------------------------
 
     def host(self) -> Host:
         """What this machine has, now."""
-        raise NotImplementedError
+        return plan.host()
 
     def check(self, deployment: Deployment, progress: Progress | None = None) -> CheckReport:
         """Every verdict on this deployment here; starts nothing."""
-        raise NotImplementedError
+        return check.check(self.settings, deployment, progress)
 
     def doctor(self) -> CheckReport:
         """Verdicts on this machine alone: libpython, GPU, disk, shared memory, environments."""
-        raise NotImplementedError
+        return doctor.doctor(self.settings)
 
     def plan(self, deployment: Deployment) -> Plan:
         """The plan; runs nothing."""
-        raise NotImplementedError
+        return plan.plan(self.settings, deployment)
 
     def script(self, deployment: Deployment) -> str:
         """The plan as a shell script that works without tritondeck."""
-        raise NotImplementedError
+        return plan.script(self.settings, deployment)
 
     # -- runs ---------------------------------------------------------------------------
 
@@ -190,95 +159,99 @@ class Desk:
 
         `from_step` runs that step and the following ones even when unchanged; `force` all of them.
         """
-        raise NotImplementedError
+        return start.deploy(self.settings, deployment, from_step=from_step, force=force)
 
     def runs(self, deployment: str = "") -> tuple[RunView, ...]:
         """Runs, the newest first."""
-        raise NotImplementedError
+        return start.store(self.settings).views(deployment)
 
     def run(self, run_id: str) -> RunView:
         """One run as its folder tells it now; cheap enough to call four times a second."""
-        raise NotImplementedError
+        return start.store(self.settings).view(run_id)
 
     def cancel(self, run_id: str) -> None:
         """Ask the runner to end the current step and stop; returns at once."""
-        raise NotImplementedError
+        start.cancel(self.settings, run_id)
 
     def retry(self, run_id: str, from_step: str = "") -> str:
         """Continue a run that failed, was cancelled or lost its runner; returns the run's id."""
-        raise NotImplementedError
+        return start.retry(self.settings, run_id, from_step)
 
     def delete_run(self, run_id: str) -> None:
         """Remove a finished run's folder."""
-        raise NotImplementedError
+        start.delete(self.settings, run_id)
 
     def log_file(self, run_id: str, step: str) -> Path:
         """The log of one step (it may not exist yet)."""
-        raise NotImplementedError
+        return start.store(self.settings).log_file(run_id, step)
 
     def telemetry(self, run_id: str) -> tuple[Sample, ...]:
         """Host and GPU memory as the run's recorder saw it, oldest first."""
-        raise NotImplementedError
+        return start.store(self.settings).samples(run_id)
 
     def sample(self) -> Sample:
         """Host and GPU figures now (a few milliseconds; never from the event loop)."""
-        raise NotImplementedError
+        return follow.sample()
+
+    def follow(self, run_id: str, poll: float = 0.25) -> Iterator[RunView]:
+        """Yield the run each time it changes, until it has ended."""
+        return follow.follow(self.settings, run_id, poll)
 
     # -- services -----------------------------------------------------------------------
 
     def services(self) -> tuple[ServiceView, ...]:
         """Services of ours, living ones first."""
-        raise NotImplementedError
+        return query.services(self.settings)
 
     def service(self, name_or_id: str) -> ServiceView:
         """A service by id or by its deployment's name (the newest)."""
-        raise NotImplementedError
+        return query.service(self.settings, name_or_id)
 
     def health(self, endpoint: Endpoint) -> ServerHealth:
         """Live, ready and per-model state, as three different facts."""
-        raise NotImplementedError
+        return query.health(endpoint)
 
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
         """Stop a service and wait for its end."""
-        raise NotImplementedError
+        return query.stop(self.settings, name_or_id, progress)
 
     def load_model(self, endpoint: Endpoint, model: str) -> None:
-        raise NotImplementedError
+        query.load(self.settings, endpoint, model)
 
     def unload_model(self, endpoint: Endpoint, model: str) -> None:
-        raise NotImplementedError
+        query.unload(self.settings, endpoint, model)
 
     # -- query --------------------------------------------------------------------------
 
     def metadata(self, endpoint: Endpoint, model: str) -> ModelMetadata:
-        raise NotImplementedError
+        return query.metadata(endpoint, model)
 
     def adapter(self, endpoint: Endpoint, metadata: ModelMetadata) -> PromptAdapter:
         """The prompt form for a model: its backend's, or the tensor form."""
-        raise NotImplementedError
+        return query.adapter(self.settings, endpoint, metadata)
 
     def infer(self, endpoint: Endpoint, request: InferenceRequest) -> InferenceAnswer:
         """Send one request over HTTP (the token is not needed for inference)."""
-        raise NotImplementedError
+        return query.infer(endpoint, request)
 
     def as_curl(self, endpoint: Endpoint, request: InferenceRequest) -> str:
         """The request as a curl command."""
-        raise NotImplementedError
+        return query.curl(endpoint, request)
 
     def as_python(self, endpoint: Endpoint, request: InferenceRequest) -> str:
         """The request as a Python program with tritonclient."""
-        raise NotImplementedError
+        return query.python(endpoint, request)
 
     # -- environments -------------------------------------------------------------------
 
     def environments(self, sizes: bool = True) -> tuple[EnvironmentFacts, ...]:
         """Managed environments on this host."""
-        raise NotImplementedError
+        return environments.listed(self.settings, sizes)
+
+    def create_environment(self, name: str, progress: Progress | None = None) -> EnvironmentFacts:
+        """Create the managed environment `name` unless it is ready; blocks for minutes."""
+        return environments.create(self.settings, name, progress)
 
     def remove_environment(self, name: str) -> int:
         """Remove one by name; returns bytes freed. Refused while a run or service uses it."""
-        raise NotImplementedError
-
-    def follow(self, run_id: str, poll: float = 0.25) -> Iterator[RunView]:
-        """Yield the run each time it changes, until it has ended."""
-        raise NotImplementedError
+        return environments.remove(self.settings, name)

@@ -1,0 +1,301 @@
+"""The command line: a table of verbs and nothing that takes time to import.
+
+A verb is a ``module:function`` string, imported when it runs; `--help`, `--version` and completion
+import neither Textual nor tritonclient nor pydantic. Exit codes are in docs/command-line.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
+from typing import Any, NoReturn
+
+from console.facts import DeckError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_PIPE = 141
+
+FILE = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+"""shtab's file completion, spelled out so that shtab is imported by `completion` alone."""
+
+Adder = Callable[[argparse.ArgumentParser], None]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line is JSON too where `--json` was asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in sys.argv[1:]:
+            error = {"title": message, "why": "", "fix": f"{self.prog} --help", "exit_code": 2}
+            print(json.dumps({"version": 1, "error": error}))
+            self.exit(EXIT_USAGE)
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole table."""
+    top = Parser(
+        prog="tritondeck",
+        description="Take a model checkpoint to a served, tested model on NVIDIA Triton. "
+        "Without a verb, open the console.",
+        epilog="Exit codes: 0 success, 1 failed, 2 wrong usage, 3 refused by a check, 4 cancelled, "
+        "5 unfinished. More in docs/command-line.md.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="store_true", help="print the version and end")
+    top.add_argument(
+        "--readonly", action="store_true", help="look only: refuse whatever would change something"
+    )
+    top.set_defaults(target="console.verbs.screen:console", json=False)
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
+    for name, target, text, add in TABLE:
+        verb = verbs.add_parser(name, help=text, description=_sentence(text), allow_abbrev=False)
+        verb.add_argument("--json", action="store_true", help="print one JSON object to stdout")
+        add(verb)
+        verb.set_defaults(target=target, prog=verb.prog)
+    return top
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def _nested(verb: argparse.ArgumentParser, entries: Sequence[tuple[str, str, str, Adder]]) -> None:
+    """Sub-verbs of `runs` and `env`; the first is what the verb alone means."""
+    inner = verb.add_subparsers(title="actions", metavar="ACTION", parser_class=Parser)
+    for name, target, text, add in entries:
+        action = inner.add_parser(name, help=text, description=_sentence(text), allow_abbrev=False)
+        # SUPPRESS: a flag given before the action must not be overwritten by the default.
+        action.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+        add(action)
+        action.set_defaults(target=target, prog=action.prog)
+
+
+def _path(verb: argparse.ArgumentParser, name: str, text: str, **more: Any) -> None:
+    verb.add_argument(name, help=text, **more).complete = FILE  # type: ignore[attr-defined]
+
+
+def _inspect(verb: argparse.ArgumentParser) -> None:
+    _path(verb, "path", "a checkpoint: .nemo, .onnx, a Hugging Face folder", metavar="PATH")
+
+
+def _deployment(verb: argparse.ArgumentParser) -> None:
+    _path(
+        verb,
+        "deployment",
+        "a deployment file, the name of a saved deployment, or a checkpoint",
+        metavar="FILE|NAME|CHECKPOINT",
+    )
+    verb.add_argument("--name", default="", help="name of the deployment (checkpoint only)")
+    verb.add_argument("--backend", default="", help="export backend (checkpoint only)")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="an option of the backend, or a key with its section: server.http_port=0",
+    )
+    verb.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="CHECK",
+        help="go on although this check fails",
+    )
+    verb.set_defaults(option_flags=True)
+    verb.epilog = "Each option of the backend is a flag too: `tritondeck backends NAME` lists them."
+
+
+def _plan(verb: argparse.ArgumentParser) -> None:
+    _deployment(verb)
+    verb.add_argument(
+        "--script", action="store_true", help="print it as a shell script that needs no tritondeck"
+    )
+
+
+def _deploy(verb: argparse.ArgumentParser) -> None:
+    _deployment(verb)
+    verb.add_argument("--detach", action="store_true", help="start it and return at once")
+    verb.add_argument("--force", action="store_true", help="run unchanged steps too")
+    verb.add_argument(
+        "--from", dest="from_step", default="", metavar="STEP", help="run this step and all after"
+    )
+
+
+def _run_id(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("run", metavar="RUN", help="a run's id, or a deployment (its newest run)")
+
+
+def _retry(verb: argparse.ArgumentParser) -> None:
+    _run_id(verb)
+    verb.add_argument("--from", dest="from_step", default="", metavar="STEP", help="from this step")
+    verb.add_argument("--detach", action="store_true", help="start it and return at once")
+
+
+def _run_list(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", nargs="?", default="", metavar="NAME", help="of this deployment only")
+
+
+def _runs(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(name="")
+    _nested(
+        verb,
+        (
+            ("list", "console.verbs.runs:listed", "list runs, the newest first", _run_list),
+            ("show", "console.verbs.runs:show", "show one run with its steps", _run_id),
+            ("cancel", "console.verbs.runs:cancel", "end the current step and stop", _run_id),
+            ("retry", "console.verbs.runs:retry", "continue a run that did not succeed", _retry),
+            ("delete", "console.verbs.runs:delete", "remove a finished run's folder", _run_id),
+        ),
+    )
+
+
+def _logs(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "name", nargs="?", default="", metavar="NAME", help="a deployment: its newest run's logs"
+    )
+    verb.add_argument("-f", "--follow", action="store_true", help="go on until the end")
+    verb.add_argument("--run", default="", metavar="ID", help="this run's logs")
+    verb.add_argument("--service", default="", metavar="ID", help="this service's log")
+    verb.add_argument("--step", default="", help="this step only")
+    verb.add_argument("-n", "--lines", type=int, default=None, help="only the last lines of each")
+
+
+def _stop(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a deployment, or a service's id")
+
+
+def _query(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME|URL", help="a deployment, a service, or a server's URL")
+    verb.add_argument("--model", default="", help="which model (the only one when absent)")
+    _path(verb, "--audio", "a sound file for the model's sound field", default="", metavar="FILE")
+    _path(verb, "--image", "an image file for its image field", default="", metavar="FILE")
+    verb.add_argument("--text", default=None, help="a text for its text field")
+    verb.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        metavar="NAME=VALUE",
+        help="a field by its name (an unknown name lists them)",
+    )
+    how = verb.add_mutually_exclusive_group()
+    how.add_argument("--curl", action="store_true", help="print the request for curl, do not send")
+    how.add_argument("--python", action="store_true", help="print it as Python, do not send")
+
+
+def _env_name(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="embedded, nemo, or a name from `env list`")
+
+
+def _nothing(verb: argparse.ArgumentParser) -> None:
+    """A verb without arguments."""
+
+
+def _env(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(sizes=True)
+    _nested(
+        verb,
+        (
+            ("list", "console.verbs.env:listed", "list managed environments with sizes", _nothing),
+            ("create", "console.verbs.env:create", "create one now", _env_name),
+            ("remove", "console.verbs.env:remove", "remove one", _env_name),
+        ),
+    )
+
+
+def _backends(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", nargs="?", default="", metavar="NAME", help="list its options")
+
+
+def _forget(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a saved deployment")
+
+
+def _quickstart(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--keep", action="store_true", help="leave the server running at the end")
+
+
+def _completion(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
+TABLE: tuple[tuple[str, str, str, Adder], ...] = (
+    ("inspect", "console.verbs.inspect:inspect", "say what a checkpoint is", _inspect),
+    ("backends", "console.verbs.inspect:backends", "list export backends, or options", _backends),
+    ("plan", "console.verbs.deploy:plan", "show the steps of a deployment, run nothing", _plan),
+    ("check", "console.verbs.deploy:check", "run every check, start nothing", _deployment),
+    ("deploy", "console.verbs.deploy:deploy", "check, build, serve and verify", _deploy),
+    ("deployments", "console.verbs.runs:deployments", "list saved deployments", _nothing),
+    ("forget", "console.verbs.runs:forget", "move a saved deployment to the trash", _forget),
+    ("runs", "console.verbs.runs:listed", "list, show, cancel, continue, delete runs", _runs),
+    ("logs", "console.verbs.logs:logs", "print a run's or a service's logs", _logs),
+    ("services", "console.verbs.services:listed", "list services that we started", _nothing),
+    ("ps", "console.verbs.services:listed", "the same as services", _nothing),
+    ("stop", "console.verbs.services:stop", "stop a service and wait for its end", _stop),
+    ("query", "console.verbs.query:query", "send one request and print the answer", _query),
+    ("env", "console.verbs.env:listed", "list, create, remove managed environments", _env),
+    ("quickstart", "console.verbs.quickstart:quickstart", "from checkpoint to answer", _quickstart),
+    ("doctor", "console.verbs.doctor:doctor", "say what this machine can do", _nothing),
+    ("completion", "console.verbs.screen:completion", "print shell completion", _completion),
+    ("version", "console.verbs.screen:version", "print the version", _nothing),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code. Never a traceback for an operator's error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not under every test runner
+            stream.reconfigure(errors="backslashreplace")
+    args = None
+    try:
+        args = _parsed(argv)
+        if args.version:
+            args.target = "console.verbs.screen:version"
+        code = _call(args)
+        sys.stdout.flush()
+        return code
+    except DeckError as error:
+        from console.verbs.output import show_error
+
+        return show_error(error, as_json=args.json if args else "--json" in (argv or sys.argv))
+    except BrokenPipeError:
+        # Whoever read our output is gone; keep the interpreter's last flush quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Flags that argparse does not know are options of the backend where the verb takes those."""
+    table = parser()
+    args, rest = table.parse_known_args(argv)
+    if rest and not getattr(args, "option_flags", False):
+        table.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.option_words = rest
+    return args
+
+
+def _call(args: argparse.Namespace) -> int:
+    module, _, function = args.target.partition(":")
+    verb: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+    return verb(args)
+
+
+def version() -> str:
+    return metadata.version("tritondeck")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

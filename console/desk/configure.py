@@ -1,0 +1,216 @@
+"""Use case: draft, open, save, list and forget deployments."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from console.desk import options, readonly
+from console.desk.inspect import inspect, routes
+from console.desk.views import DeploymentView
+from console.facts import DeckError, Level, Refused, UsageError
+from console.planning import deployment as files
+from console.planning.deployment import Deployment
+from console.settings import Settings, private_folder
+from console.text import clean
+
+if TYPE_CHECKING:
+    from console.checkpoints.model import Checkpoint
+    from console.runs.model import RunView
+    from console.services.model import ServiceView
+
+LIVING = frozenset({"starting", "running", "stopping"})
+"""States of a service whose process may still be there."""
+
+
+def draft(settings: Settings, checkpoint: Path, backend: str = "", name: str = "") -> Deployment:
+    """A deployment for the checkpoint; the first accepting backend when none is named."""
+    from console.telemetry.host import host
+
+    found = {"model": inspect(checkpoint)}
+    chosen = options.backend(backend or _first_route(found))
+    suggested = chosen.suggest(found, host())
+    try:
+        return Deployment(
+            name=name or _free_name(settings, found["model"].path),
+            backend=chosen.name,
+            checkpoints={"model": str(found["model"].path)},
+            options=suggested.model_dump(mode="json", exclude_defaults=True, exclude_none=True),
+        )
+    except ValidationError as error:
+        raise UsageError(
+            f"{clean(name)!r} cannot be a deployment's name",
+            why="; ".join(clean(item["msg"]) for item in error.errors(include_url=False)),
+        ) from error
+
+
+def _first_route(found: dict[str, Checkpoint]) -> str:
+    answers = routes(found)
+    for route in answers:
+        if route.verdict.level in (Level.PASS, Level.WARN):
+            return route.name
+    raise Refused(
+        f"no backend takes {found['model'].title}",
+        why="; ".join(f"{r.name}: {r.verdict.summary}" for r in answers),
+        fix=next((r.verdict.fix for r in answers if r.verdict.fix), ""),
+    )
+
+
+def _free_name(settings: Settings, path: Path) -> str:
+    """A name made from the file's, not taken by a saved deployment of another checkpoint."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_")[:100].lower() or "model"
+    name, number = stem, 2
+    while (saved := settings.folders.deployments / f"{name}.toml").exists():
+        try:
+            if files.load(saved).checkpoints.get("model") == str(path):
+                break
+        except UsageError:
+            pass  # unreadable, and therefore somebody's: take the next name
+        name, number = f"{stem}-{number}", number + 1
+    return name
+
+
+# ---------------------------------------------------------------------------- files
+
+
+def file_of(settings: Settings, name: str) -> Path:
+    """Where the deployment `name` is saved; `UsageError` for what cannot be a name."""
+    try:
+        files.check_name(name)
+    except ValueError as error:
+        raise UsageError(f"{clean(name)!r} is not a deployment's name", why=str(error)) from error
+    return settings.folders.deployments / f"{name}.toml"
+
+
+def is_file(name_or_file: str) -> bool:
+    """Whether the operator means a path: it has a slash or ends in ``.toml``."""
+    return "/" in name_or_file or name_or_file.endswith(".toml")
+
+
+def open_deployment(settings: Settings, name_or_file: str) -> Deployment:
+    """Load and validate, options too; every error names file, key, line and what was expected."""
+    if is_file(name_or_file):
+        path = Path(name_or_file).expanduser().absolute()
+    else:
+        path = file_of(settings, name_or_file)
+        if not path.exists():
+            known = ", ".join(view.stem for view in _saved(settings)) or "none yet"
+            raise UsageError(
+                f"there is no deployment called {clean(name_or_file)!r}",
+                why=f"saved deployments: {known}",
+                fix="name one of them, or give the path of a deployment file",
+            )
+    loaded = files.load(path)
+    _validate_options(loaded, path)
+    return loaded
+
+
+def _validate_options(loaded: Deployment, path: Path) -> None:
+    shown = clean(str(path))
+    try:
+        options.backend(loaded.backend).bind(loaded.options)
+    except ValidationError as error:
+        raise UsageError(
+            f"{shown}: {error.error_count()} wrong option(s)",
+            why="; ".join(
+                files.problems(error, path.read_text(encoding="utf-8"), prefix=("options",))
+            ),
+            fix=f"tritondeck backends {loaded.backend} lists what each option takes",
+        ) from error
+    except UsageError as error:
+        line = files.line_of(path.read_text(encoding="utf-8"), ("backend",))
+        raise UsageError(f"{shown}: line {line}, backend: {error.title}", why=error.why) from error
+
+
+def save(settings: Settings, deployment: Deployment, file: Path | None = None) -> Path:
+    """Write to `file`, or to the deployment's place among the saved ones."""
+    from console.desk import tomlfile
+
+    readonly.require_writable(settings, "save a deployment")
+    if file is None:
+        private_folder(settings.folders.state)
+        private_folder(settings.folders.deployments)
+        file = file_of(settings, deployment.name)
+    tomlfile.write(deployment, file.expanduser())
+    return file
+
+
+# ---------------------------------------------------------------------------- list
+
+
+def _saved(settings: Settings) -> list[Path]:
+    try:
+        return sorted(settings.folders.deployments.glob("*.toml"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot list {clean(str(settings.folders.deployments))}",
+            why=error.strerror or str(error),
+        ) from error
+
+
+def deployments(settings: Settings) -> tuple[DeploymentView, ...]:
+    """Every saved deployment with its newest run and service."""
+    from console.runs.store import RunStore
+    from console.services.store import ServiceStore
+
+    runs: dict[str, RunView] = {}
+    for run in RunStore(settings).views():
+        runs.setdefault(run.deployment, run)
+    services: dict[str, ServiceView] = {}
+    for service in ServiceStore(settings).views():
+        services.setdefault(service.deployment, service)
+    found = [(_changed(path, runs), _view(path, runs, services)) for path in _saved(settings)]
+    return tuple(view for _, view in sorted(found, key=lambda f: -f[0]))
+
+
+def _changed(path: Path, runs: dict[str, RunView]) -> float:
+    """When it was last saved or run, seconds since the epoch."""
+    try:
+        saved = path.stat().st_mtime
+    except OSError:
+        return 0.0  # it went away between listing and looking; `_view` says so
+    run = runs.get(path.stem)
+    return max(saved, run.started if run else 0.0)
+
+
+def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]) -> DeploymentView:
+    name = path.stem
+    run, service = runs.get(name), services.get(name)
+    try:
+        loaded = files.load(path)
+    except DeckError as error:
+        return DeploymentView(clean(name), path, "", "", run, service, problem=str(error))
+    checkpoint = loaded.checkpoints.get("model") or next(iter(loaded.checkpoints.values()), "")
+    return DeploymentView(name, path, clean(checkpoint), loaded.backend, run, service)
+
+
+def forget(settings: Settings, name: str) -> None:
+    """Move the file, the runs and the work folder to ``trash/<name>-<time>`` in the state folder."""
+    from console.runs.store import RunStore
+    from console.services.store import ServiceStore
+
+    readonly.require_writable(settings, f"forget {name}")
+    file = file_of(settings, name)
+    if not file.exists():
+        raise UsageError(f"there is no deployment called {clean(name)!r}")
+    runs = RunStore(settings).views(name)
+    active = next((run for run in runs if run.active), None)
+    if active:
+        raise Refused(
+            f"{name} is being built by run {active.id}",
+            fix=f"tritondeck runs cancel {active.id}",
+        )
+    for service in ServiceStore(settings).views():
+        if service.deployment == name and service.state.value in LIVING:
+            raise Refused(f"{name} is being served", fix=f"tritondeck stop {name}")
+    trash = private_folder(settings.folders.state / "trash")
+    target = private_folder(
+        trash / f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
+    )
+    for path in (*(run.folder for run in runs), settings.folders.work / name, file):
+        if path.exists():
+            path.rename(target / path.name)

@@ -1,0 +1,60 @@
+"""Use case: what is this checkpoint, and which routes take it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.desk.views import BackendView, RouteView
+from console.facts import CancelCheck, Level, Verdict
+from console.text import clean
+
+if TYPE_CHECKING:
+    from console.checkpoints.model import Checkpoint
+
+_ORDER = {Level.PASS: 0, Level.WARN: 1, Level.UNKNOWN: 2, Level.FAIL: 3}
+
+
+def inspect(path: Path) -> Checkpoint:
+    """Facts of the checkpoint at `path`, made absolute."""
+    from console.checkpoints.read import read
+
+    return read(path.expanduser().absolute())
+
+
+def browse(folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
+    from console.checkpoints.browse import browse as look
+
+    return tuple(look(folder.expanduser().absolute(), cancelled))
+
+
+def backends() -> tuple[BackendView, ...]:
+    from backends import registry
+
+    origins = registry.origins()
+    return tuple(BackendView(name, clean(origins.get(name, ""))) for name in registry.names())
+
+
+def routes(checkpoints: Mapping[str, Checkpoint]) -> tuple[RouteView, ...]:
+    """Ask every backend; one that cannot be imported is listed with the reason."""
+    found = [_route(view, checkpoints) for view in backends()]
+    return tuple(sorted(found, key=lambda r: (_ORDER[r.verdict.level], r.name)))
+
+
+def _route(view: BackendView, checkpoints: Mapping[str, Checkpoint]) -> RouteView:
+    from backends import registry
+
+    try:
+        backend = registry.get(view.name)
+        return RouteView(view.name, backend.title, backend.accepts(checkpoints), view.origin)
+    except Exception as error:  # noqa: BLE001 - a third party's code: its failure is its verdict
+        verdict = Verdict(
+            "route",
+            Level.FAIL,
+            f"the backend {view.name} does not work here",
+            figure=clean(f"{type(error).__name__}: {error}"),
+            source=view.origin,
+            fix="reinstall or remove the distribution that provides it",
+        )
+        return RouteView(view.name, view.name, verdict, view.origin)

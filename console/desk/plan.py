@@ -1,0 +1,81 @@
+"""Use case: from a deployment to its plan and its script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.desk import options
+from console.facts import EnvironmentFacts, Host, ToolFacts
+from console.settings import Settings
+
+if TYPE_CHECKING:
+    from backends.base import Backend
+    from console.checkpoints.model import Checkpoint
+    from console.planning.deployment import Deployment
+    from console.planning.plan import EnvironmentSpec, Plan
+
+EMBEDDED_TRITON = "2.51.0"
+"""The server inside every nvidia-pytriton wheel from 0.5.13 to 0.7.0: container 24.10."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that a backend is asked with."""
+
+    deployment: Deployment
+    """With the options bound: complete and valid."""
+    backend: Backend
+    checkpoints: Mapping[str, Checkpoint]
+    host: Host
+    needs: tuple[EnvironmentSpec, ...]
+    tools: ToolFacts
+
+    def plan(self) -> Plan:
+        return self.backend.plan(self.deployment, self.checkpoints, self.host, self.tools)
+
+
+def host() -> Host:
+    from console.telemetry.host import host as look
+
+    return look()
+
+
+def prepare(settings: Settings, deployment: Deployment) -> Prepared:
+    """Read the checkpoints and this host; runs nothing, writes nothing."""
+    from console.checkpoints.read import read
+
+    chosen = options.backend(deployment.backend)
+    values = options.bound(deployment).model_dump(mode="json", exclude_none=True)
+    complete = deployment.model_copy(update={"options": values})
+    checkpoints = {role: read(Path(path)) for role, path in deployment.checkpoints.items()}
+    needs = chosen.needs(complete)
+    return Prepared(complete, chosen, checkpoints, host(), needs, tools(settings, needs))
+
+
+def tools(settings: Settings, needs: tuple[EnvironmentSpec, ...]) -> ToolFacts:
+    """What is installed where it is installed already; what will be there where it is not."""
+    from console.runtimes.environments import Environments
+
+    environments = Environments(settings)
+    ready: dict[str, EnvironmentFacts] = {
+        spec.name: environments.facts(spec) for spec in needs if environments.ready(spec)
+    }
+    embedded = any(spec.name == "embedded" for spec in needs)
+    return ToolFacts(
+        environments=ready,
+        triton_version=EMBEDDED_TRITON if embedded else "",
+        triton_backends=frozenset({"python"} if embedded else ()),
+    )
+
+
+def plan(settings: Settings, deployment: Deployment) -> Plan:
+    return prepare(settings, deployment).plan()
+
+
+def script(settings: Settings, deployment: Deployment) -> str:
+    from console.planning.script import render
+
+    return render(plan(settings, deployment))

@@ -1,0 +1,137 @@
+"""Use case: services, their health, and requests to what they serve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.desk import configure, readonly
+from console.facts import (
+    DeckError,
+    Endpoint,
+    InferenceAnswer,
+    InferenceRequest,
+    ModelMetadata,
+    Progress,
+    PromptAdapter,
+)
+from console.settings import Settings
+
+if TYPE_CHECKING:
+    from console.planning.deployment import Deployment
+    from console.services.model import ServiceView
+    from console.triton.health import ServerHealth
+
+LOAD_TIMEOUT = 120.0
+"""Seconds for a load that no deployment sets a time for."""
+
+
+def services(settings: Settings) -> tuple[ServiceView, ...]:
+    from console.services.store import ServiceStore
+
+    return tuple(ServiceStore(settings).views())
+
+
+def service(settings: Settings, name_or_id: str) -> ServiceView:
+    from console.services.store import ServiceStore
+
+    return ServiceStore(settings).view(name_or_id)
+
+
+def stop(settings: Settings, name_or_id: str, progress: Progress | None = None) -> ServiceView:
+    from console.services.store import ServiceStore
+
+    readonly.require_writable(settings, "stop a service")
+    return ServiceStore(settings).stop(name_or_id, progress or _silent)
+
+
+def _silent(message: str, fraction: float | None = None) -> None:
+    """Progress that nobody watches."""
+
+
+def health(endpoint: Endpoint) -> ServerHealth:
+    from console.triton.health import probe
+
+    return probe(endpoint)
+
+
+def load(settings: Settings, endpoint: Endpoint, model: str) -> None:
+    from console.triton import control
+
+    readonly.require_writable(settings, "load a model")
+    control.load(endpoint, model, _load_timeout(settings, endpoint))
+
+
+def unload(settings: Settings, endpoint: Endpoint, model: str) -> None:
+    from console.triton import control
+
+    readonly.require_writable(settings, "unload a model")
+    control.unload(endpoint, model)
+
+
+def _load_timeout(settings: Settings, endpoint: Endpoint) -> float:
+    deployment = _deployment_at(settings, endpoint)
+    return deployment.server.load_timeout if deployment else LOAD_TIMEOUT
+
+
+def metadata(endpoint: Endpoint, model: str) -> ModelMetadata:
+    from console.triton import inference
+
+    return inference.metadata(endpoint, model)
+
+
+def infer(endpoint: Endpoint, request: InferenceRequest) -> InferenceAnswer:
+    from console.triton import inference
+
+    return inference.infer(endpoint, request)
+
+
+def curl(endpoint: Endpoint, request: InferenceRequest) -> str:
+    from console.triton import snippets
+
+    return snippets.curl(endpoint, request)
+
+
+def python(endpoint: Endpoint, request: InferenceRequest) -> str:
+    from console.triton import snippets
+
+    return snippets.python(endpoint, request)
+
+
+def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> PromptAdapter:
+    """The form of the backend that built the model, else one field a tensor.
+
+    The model says itself who built it (``tritondeck_backend``, or the part of
+    ``tritondeck_adapter`` before a colon or slash); a server of ours is known by its deployment.
+    """
+    from backends import registry
+    from console.triton.tensorform import TensorForm
+
+    known = frozenset(registry.names())
+    for name in _builders(settings, endpoint, metadata):
+        if name in known:
+            form: PromptAdapter | None = registry.get(name).prompts(endpoint, metadata)
+            if form is not None:
+                return form
+    return TensorForm(metadata)
+
+
+def _builders(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> tuple[str, ...]:
+    adapter_name = metadata.parameters.get("tritondeck_adapter", "")
+    deployment = _deployment_at(settings, endpoint)
+    names = (
+        metadata.parameters.get("tritondeck_backend", ""),
+        adapter_name.replace("/", ":").partition(":")[0],
+        deployment.backend if deployment else "",
+    )
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _deployment_at(settings: Settings, endpoint: Endpoint) -> Deployment | None:
+    """The saved deployment of the service of ours that answers at this endpoint."""
+    for view in services(settings):
+        if view.endpoint.url == endpoint.url:
+            try:
+                return configure.open_deployment(settings, view.deployment)
+            except DeckError:
+                return None  # forgotten or unreadable since; the service is there all the same
+    return None

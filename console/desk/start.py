@@ -1,0 +1,70 @@
+"""Use case: start a run, cancel it, continue it, remove it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.desk import check, configure, readonly, tomlfile
+from console.facts import Refused, UsageError
+from console.settings import Settings
+from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.deployment import Deployment
+    from console.runs.store import RunStore
+
+
+def store(settings: Settings) -> RunStore:
+    from console.runs.store import RunStore
+
+    return RunStore(settings)
+
+
+def deploy(
+    settings: Settings, deployment: Deployment, *, from_step: str = "", force: bool = False
+) -> str:
+    """Check, save, create and start; the run id."""
+    readonly.require_writable(settings, "deploy")
+    running = next((run for run in store(settings).views(deployment.name) if run.active), None)
+    if running:
+        raise Refused(
+            f"{deployment.name} is being built already, by run {running.id}",
+            fix=f"tritondeck logs -f {deployment.name}, or tritondeck runs cancel {running.id}",
+        )
+    prepared, report = check.prepared(settings, deployment)
+    blocking = [verdict for verdict in report.verdicts if verdict.blocks]
+    if blocking or prepared is None:
+        raise Refused(
+            f"{deployment.name} was not started: {len(blocking)} check(s) failed",
+            why="; ".join(
+                f"{v.check}: {v.summary}" + (f" ({v.figure})" if v.figure else "") for v in blocking
+            ),
+            fix="; ".join(dict.fromkeys(v.fix for v in blocking if v.fix))
+            or "accept a check by its name with --accept, if you know better",
+        )
+    plan = prepared.plan()
+    if from_step and from_step not in {step.id for step in plan.steps}:
+        raise UsageError(
+            f"the plan has no step {clean(from_step)!r}",
+            why=f"its steps: {', '.join(step.id for step in plan.steps)}",
+        )
+    configure.save(settings, deployment)
+    runs = store(settings)
+    run_id = runs.create(plan, tomlfile.render(deployment), from_step=from_step, force=force)
+    runs.start(run_id)
+    return run_id
+
+
+def cancel(settings: Settings, run_id: str) -> None:
+    readonly.require_writable(settings, "cancel a run")
+    store(settings).cancel(run_id)
+
+
+def retry(settings: Settings, run_id: str, from_step: str = "") -> str:
+    readonly.require_writable(settings, "continue a run")
+    return store(settings).retry(run_id, from_step) or run_id
+
+
+def delete(settings: Settings, run_id: str) -> None:
+    readonly.require_writable(settings, "delete a run")
+    store(settings).delete(run_id)

@@ -1,0 +1,95 @@
+"""`plan`, `check` and `deploy`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from console.text import clean
+from console.verbs import common, output, progress
+
+if TYPE_CHECKING:
+    from console.desk.views import CheckReport
+    from console.planning.plan import Step
+
+
+def plan(args: argparse.Namespace) -> int:
+    on = common.desk(args)
+    chosen = common.deployment(args, on)
+    if args.script:
+        text = on.script(chosen)
+        if args.json:
+            output.emit("script", text)
+        else:
+            print(text, end="")
+        return 0
+    made = on.plan(chosen)
+    if args.json:
+        output.emit("plan", made)
+        return 0
+    for number, step in enumerate(made.steps, 1):
+        output.say(f"{number}. {step.id}: {step.title}")
+        if step.why:
+            output.say(f"   {step.why}")
+        for line in _does(step):
+            output.say(f"   {line}")
+    for note in made.notes:
+        output.say(f"note: {note}")
+    return 0
+
+
+def _does(step: Step) -> list[str]:
+    from console.planning.plan import (
+        CommandStep,
+        EnvironmentStep,
+        LoadStep,
+        ServiceStep,
+        VerifyStep,
+        WriteStep,
+    )
+    from console.planning.variables import shell_word
+
+    match step:
+        case EnvironmentStep():
+            return [f"environment {step.environment}"]
+        case WriteStep():
+            return [f"write {file.path}" for file in step.files]
+        case CommandStep():
+            where = "" if step.command.runtime == "host" else f"[{step.command.runtime}] "
+            return [where + " ".join(shell_word(word) for word in step.command.argv)]
+        case ServiceStep():
+            return [" ".join(shell_word(word) for word in step.service.command.argv)]
+        case LoadStep():
+            return [f"load {model} into {step.service}" for model in step.models]
+        case VerifyStep():
+            return [f"ask {step.service}: {p.title}" for p in step.success if p.kind == "inference"]
+
+
+def check(args: argparse.Namespace) -> int:
+    on = common.desk(args)
+    report = on.check(common.deployment(args, on))
+    if args.json:
+        output.emit("checks", report.verdicts, blocks=report.blocks, elapsed=report.elapsed)
+    else:
+        show_report(report)
+    return 3 if report.blocks else 0
+
+
+def show_report(report: CheckReport) -> None:
+    for verdict in report.verdicts:
+        figure = f" ({clean(verdict.figure)})" if verdict.figure else ""
+        print(
+            f"{output.level_word(verdict.level, verdict.accepted)} "
+            f"{clean(verdict.check)}: {clean(verdict.summary)}{figure}"
+        )
+        if verdict.fix:
+            output.say(f"         fix: {verdict.fix}")
+    failed = sum(verdict.blocks for verdict in report.verdicts)
+    output.say(f"{len(report.verdicts)} checks, {failed} failed, {report.elapsed:.1f} s")
+
+
+def deploy(args: argparse.Namespace) -> int:
+    on = common.desk(args)
+    chosen = common.deployment(args, on)
+    run_id = on.deploy(chosen, from_step=args.from_step, force=args.force)
+    return progress.started(on, run_id, detach=args.detach, as_json=args.json)

@@ -1,0 +1,85 @@
+"""`query`: one request, one answer."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.facts import Endpoint, FieldKind, PromptAdapter, UsageError
+from console.text import clean
+from console.verbs import common, output
+
+if TYPE_CHECKING:
+    from console.desk.desk import Desk
+
+
+def query(args: argparse.Namespace) -> int:
+    on = common.desk(args)
+    endpoint, model = _target(on, args.name, args.model)
+    metadata = on.metadata(endpoint, model)
+    form = on.adapter(endpoint, metadata)
+    request = form.request(_values(args, form))
+    if args.curl or args.python:
+        text = on.as_curl(endpoint, request) if args.curl else on.as_python(endpoint, request)
+        if args.json:
+            output.emit("curl" if args.curl else "python", text)
+        else:
+            print(text)
+        return 0
+    answer = on.infer(endpoint, request)
+    words = form.answer(answer)
+    if args.json:
+        output.emit("answer", words, model=model, latency=answer.latency, outputs=answer.outputs)
+    else:
+        output.say(words, multiline=True)
+    return 0
+
+
+def _target(on: Desk, name: str, model: str) -> tuple[Endpoint, str]:
+    """Where to ask and which model: of a service of ours, or of any server by its URL."""
+    models: tuple[str, ...] = ()
+    if name.startswith(("http://", "https://")):
+        endpoint = Endpoint(url=name.rstrip("/"))
+    else:
+        service = on.service(name)
+        endpoint, models = service.endpoint, service.models
+    if model:
+        return endpoint, model
+    if not models:
+        models = tuple(state.name for state in on.health(endpoint).models if state.ready)
+    if len(models) != 1:
+        raise UsageError(
+            "say which model with --model",
+            why=f"served there: {', '.join(clean(m) for m in models) or 'unknown'}",
+        )
+    return endpoint, models[0]
+
+
+def _values(args: argparse.Namespace, form: PromptAdapter) -> dict[str, str]:
+    """What the flags say, under the names of the form's fields."""
+    values = {field.name: field.default for field in form.fields if field.default}
+    for flag, kind, text in (
+        ("--audio", FieldKind.SOUND, args.audio and str(Path(args.audio).absolute())),
+        ("--image", FieldKind.IMAGE, args.image and str(Path(args.image).absolute())),
+        ("--text", FieldKind.TEXT, args.text),
+    ):
+        if text is None or text == "":
+            continue
+        field = next((field for field in form.fields if field.kind is kind), None)
+        if field is None:
+            raise UsageError(f"this model takes no {kind.value} ({flag})", why=_listed(form))
+        values[field.name] = text
+    for name, text in common.pairs(args.inputs, "--input").items():
+        if name not in {field.name for field in form.fields}:
+            raise UsageError(f"this model has no input {clean(name)!r}", why=_listed(form))
+        values[name] = text
+    return values
+
+
+def _listed(form: PromptAdapter) -> str:
+    return "; ".join(
+        f"{clean(field.name)} ({field.kind.value}{'' if field.required else ', optional'}): "
+        f"{clean(field.title)}"
+        for field in form.fields
+    )

@@ -1,0 +1,42 @@
+"""The console itself, shell completion and the version."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from console.facts import UsageError
+
+
+def console(args: argparse.Namespace) -> int:
+    """Open the console; needs a terminal."""
+    from console.verbs.common import desk
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "the console needs a terminal",
+            fix="use a verb in scripts: tritondeck --help lists them",
+        )
+    on = desk(args)
+    from console.app import TritonDeckApp
+
+    app = TritonDeckApp(on)
+    app.run()
+    return app.return_code or 0
+
+
+def completion(args: argparse.Namespace) -> int:
+    import shtab
+
+    from console.cli import parser
+
+    print(shtab.complete(parser(), shell=args.shell))
+    return 0
+
+
+def version(args: argparse.Namespace) -> int:
+    from console.cli import version as ours
+
+    print(json.dumps({"version": 1, "tritondeck": ours()}) if args.json else f"tritondeck {ours()}")
+    return 0

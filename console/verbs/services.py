@@ -1,0 +1,43 @@
+"""`services`, `ps` and `stop`."""
+
+from __future__ import annotations
+
+import argparse
+
+from console.text import human_seconds
+from console.verbs import common, output
+
+
+def listed(args: argparse.Namespace) -> int:
+    on = common.desk(args)
+    found = on.services()
+    if args.json:
+        output.emit("services", found)
+        return 0
+    output.table(
+        ("SERVICE", "DEPLOYMENT", "STATE", "PID", "UP", "URL"),
+        [
+            (
+                view.id,
+                view.deployment,
+                view.state.value,
+                str(view.pid or "-"),
+                human_seconds(view.uptime) if view.uptime is not None else "-",
+                view.reason if view.reason and not view.pid else view.endpoint.url,
+            )
+            for view in found
+        ],
+    )
+    return 0
+
+
+def stop(args: argparse.Namespace) -> int:
+    def progress(message: str, fraction: float | None = None) -> None:
+        output.note(message)
+
+    view = common.desk(args).stop(args.name, progress)
+    if args.json:
+        output.emit("service", view)
+    else:
+        output.say(f"{view.deployment} {view.state.value}")
+    return 0
