@@ -30,7 +30,8 @@ class DeckError(Exception):
         self.raw = raw
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.title, self.why, self.fix) if part)
+        text = f"{self.title}: {self.why}" if self.why else self.title
+        return f"{text} ({self.fix})" if self.fix else text
 
 
 class UsageError(DeckError):
