@@ -262,7 +262,8 @@ class PromptField:
 class PromptAdapter(Protocol):
     """Turns what a person types or picks into a request, and an answer into what they read."""
 
-    fields: Sequence[PromptField]
+    @property
+    def fields(self) -> Sequence[PromptField]: ...
 
     def request(self, values: Mapping[str, str]) -> InferenceRequest:
         """Build the request; raises `UsageError` naming the field that is wrong."""

@@ -2,8 +2,8 @@
 
 A thin façade over one module a use case; those import the heavy rooms when they are used, so that a
 verb pays only for what it needs. Methods block (files, HTTP, processes); screens call them from
-workers. Every error that an operator can cause is a `DeckError`. With `settings.readonly` whatever would change something is
-`Refused`.
+workers. Every error that an operator can cause is a `DeckError`. With `settings.readonly` whatever
+would change something is `Refused`.
 """
 
 from __future__ import annotations

@@ -3,91 +3,60 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from console.desk import check, environments, plan
+from console.desk import check, environments, plan, verdicts
 from console.desk.views import CheckReport
-from console.facts import Level, Verdict
+from console.facts import Host, Level, Verdict
+from console.planning import checks
 from console.settings import Settings
 from console.text import clean, human_bytes
 
 if TYPE_CHECKING:
     from console.planning.plan import EnvironmentSpec
 
-GLIBC = (2, 35)
-"""The oldest that the wheel with the embedded Triton runs on (its platform tag, manylinux_2_35)."""
-SHM_NEEDED = 64 * 1024**2
-"""Bytes of /dev/shm for a few model processes: one region of 1 MiB each, grown on demand."""
-DISK_NEEDED = 6 * 1024**3
-"""Bytes that both managed environments take, with the room that installing them needs."""
+WORK_BYTES = 1024**3
+"""Room for what a first deployment makes."""
 
 
 def doctor(settings: Settings) -> CheckReport:
     started = time.monotonic()
-    found = check.run(
-        (
-            ("platform", _platform),
-            ("gpu", _gpu),
-            ("memory", _memory),
-            ("shared-memory", _shared_memory),
-            ("disk", lambda: _disk(settings)),
-            ("folders", lambda: _folders(settings)),
-            ("libpython", lambda: _libpython(settings)),
-            ("environments", lambda: check.environments(settings, _specs())),
-        )
-    )
-    return CheckReport(check.judged(found, ()), time.monotonic() - started)
-
-
-def _specs() -> list[EnvironmentSpec]:
-    return [environments.spec(name) for name in environments.NAMES]
-
-
-def _platform() -> Iterator[Verdict]:
     host = plan.host()
+    specs = [environments.spec(name) for name in environments.NAMES]
+    embedded = next(spec for spec in specs if spec.name == "embedded")
+    groups: list[tuple[str, Callable[[], Iterator[Verdict]]]] = [
+        ("system", partial(_system, host)),
+        ("gpu", partial(_gpus, host)),
+        ("memory", lambda: iter((checks.shared_memory(host, 1),))),
+        ("disk", lambda: checks.disk(verdicts.spaces(settings, specs, WORK_BYTES))),
+        ("folders", partial(_folders, settings)),
+        ("embedded-server", partial(_embedded, settings, host, embedded)),
+        ("environments", lambda: verdicts.environments(settings, specs)),
+    ]
+    return CheckReport(check.judged(check.run(groups), ()), time.monotonic() - started)
+
+
+def _system(host: Host) -> Iterator[Verdict]:
     yield Verdict(
         "system",
-        Level.PASS if sys.platform == "linux" else Level.FAIL,
-        f"{host.system}, {host.machine}",
-        figure=f"{host.cpus} processors, kernel {host.kernel}, Python {host.python}",
-    )
-    if host.glibc is None:
-        yield Verdict(
-            "glibc",
-            Level.UNKNOWN,
-            "the C library does not tell its version (musl?)",
-            source="the embedded Triton's wheel is manylinux_2_35",
-            fix="use the local, container or attach launcher",
-        )
-        return
-    have = ".".join(map(str, host.glibc))
-    enough = host.glibc >= GLIBC
-    yield Verdict(
-        "glibc",
-        Level.PASS if enough else Level.FAIL,
-        "the C library is new enough for the embedded Triton"
-        if enough
-        else "the C library is too old for the embedded Triton",
-        figure=f"{have}, {GLIBC[0]}.{GLIBC[1]} needed",
-        source="the nvidia-pytriton wheel's platform tag",
-        fix="" if enough else "use Debian 12, Ubuntu 22.04 or newer",
+        Level.PASS,
+        f"{host.system}, {host.machine}, kernel {host.kernel}",
+        figure=f"{host.cpus} processors, {human_bytes(host.memory_available)} of "
+        f"{human_bytes(host.memory_total)} memory available, Python {host.python}",
     )
 
 
-def _gpu() -> Iterator[Verdict]:
-    host = plan.host()
+def _gpus(host: Host) -> Iterator[Verdict]:
     if not host.gpus:
         yield Verdict(
             "gpu",
             Level.WARN,
-            clean(host.gpu_note) or "no NVIDIA GPU answers",
+            f"models run on the CPU: {host.gpu_note or 'no NVIDIA GPU answers'}",
             source="NVML",
-            fix="models run on the CPU; install the NVIDIA driver where there is a GPU",
+            fix="where there is a GPU, install its driver",
         )
     for gpu in host.gpus:
         yield Verdict(
@@ -99,70 +68,27 @@ def _gpu() -> Iterator[Verdict]:
         )
 
 
-def _memory() -> Iterator[Verdict]:
-    host = plan.host()
-    yield Verdict(
-        "memory",
-        Level.PASS if host.memory_available >= 2 * 1024**3 else Level.WARN,
-        "host memory",
-        figure=f"{human_bytes(host.memory_available)} available of {human_bytes(host.memory_total)}"
-        ", 2.00 GiB for a NeMo export",
-        source="psutil (the container's limit where there is one)",
-    )
-
-
-def _shared_memory() -> Iterator[Verdict]:
-    host = plan.host()
-    enough = host.shm_free >= SHM_NEEDED
-    yield Verdict(
-        "shared-memory",
-        Level.PASS if enough else Level.FAIL,
-        "/dev/shm has room for model processes" if enough else "/dev/shm is too small",
-        figure=f"{human_bytes(host.shm_free)} free of {human_bytes(host.shm_total)}, "
-        f"{human_bytes(SHM_NEEDED)} needed",
-        source="statvfs of /dev/shm; Triton's python backend keeps a region a model instance there",
-        fix="" if enough else "start the container with --shm-size=1g",
-    )
-
-
-def _disk(settings: Settings) -> Iterator[Verdict]:
-    for name, folder in (
-        ("state", settings.folders.state),
-        ("cache", settings.folders.environments),
-    ):
-        place = folder
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free
-        needed = DISK_NEEDED if name == "cache" else 1024**3
-        yield Verdict(
-            f"disk-{name}",
-            Level.PASS if free >= needed else Level.WARN,
-            f"the disk under {clean(str(folder))}",
-            figure=f"{human_bytes(free)} free, {human_bytes(needed)} wanted",
-            source="statvfs",
-            fix="" if free >= needed else "set TRITONDECK_HOME to a larger disk",
-        )
-
-
 def _folders(settings: Settings) -> Iterator[Verdict]:
-    for folder in (settings.folders.state, settings.folders.cache):
-        place = folder
-        while not place.exists():
-            place = place.parent
-        ours = os.access(place, os.W_OK | os.X_OK)
-        private = place != folder or place.stat().st_uid == os.geteuid()
+    """The state and cache folders belong to this user; `private_folder` refuses others."""
+    for name, folder in (
+        ("folder-state", settings.folders.state),
+        ("folder-cache", settings.folders.cache),
+    ):
+        owner = folder.stat().st_uid if folder.exists() else os.geteuid()
+        fine = owner == os.geteuid()
         yield Verdict(
-            "folders",
-            Level.PASS if ours and private else Level.FAIL,
-            f"{clean(str(folder))} can be written to"
-            if ours and private
-            else f"{clean(str(folder))} belongs to somebody else or cannot be written to",
-            fix="" if ours and private else "set TRITONDECK_HOME to a folder of your own",
+            name,
+            Level.PASS if fine else Level.FAIL,
+            f"{clean(str(folder))} is yours"
+            if fine
+            else f"{clean(str(folder))} belongs to user id {owner}",
+            fix="" if fine else "set TRITONDECK_HOME to a folder of your own",
         )
 
 
-def _libpython(settings: Settings) -> Iterator[Verdict]:
+def _embedded(settings: Settings, host: Host, spec: EnvironmentSpec) -> Iterator[Verdict]:
     from console.runtimes import libpython
 
-    yield libpython.check(Path(check.interpreter(settings, environments.spec("embedded"))))
+    python = verdicts.interpreter(settings, spec)
+    yield from checks.embedded_platform(host, python.text)
+    yield libpython.judge(python)

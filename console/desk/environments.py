@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from console.desk import readonly
-from console.facts import DeckError, EnvironmentFacts, Progress, Refused, UsageError
+from console.facts import DeckError, EnvironmentFacts, Progress, Refused
 from console.settings import Settings
 from console.text import clean, redact
 
@@ -22,14 +22,9 @@ _LAST_WORDS = 12
 
 
 def spec(name: str) -> EnvironmentSpec:
-    """What the environment `name` holds; `UsageError` lists the names."""
+    """What the environment `name` of the catalog holds; `UsageError` lists the names."""
     from backends.environments import environment
 
-    if name not in NAMES:
-        raise UsageError(
-            f"there is no managed environment called {clean(name)!r}",
-            why=f"known environments: {', '.join(NAMES)}",
-        )
     return environment(name)
 
 
@@ -50,7 +45,6 @@ def create(settings: Settings, name: str, progress: Progress | None = None) -> E
     if not environments.ready(wanted):
         private_folder(settings.folders.cache)
         file = private_folder(settings.folders.cache / "creating") / f"{wanted.name}.json"
-        file.write_text(wanted.model_dump_json(), encoding="utf-8")
         launch = environments.creation(wanted, file)
         last: list[str] = []
         with subprocess.Popen(
@@ -66,7 +60,7 @@ def create(settings: Settings, name: str, progress: Progress | None = None) -> E
             assert process.stdout is not None
             for line in process.stdout:
                 _tell(line, last, progress)
-        file.unlink(missing_ok=True)
+        file.unlink()
         if process.returncode or not environments.ready(wanted):
             raise DeckError(
                 f"the environment {name} was not created (exit {process.returncode})",

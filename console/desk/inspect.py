@@ -33,7 +33,7 @@ def backends() -> tuple[BackendView, ...]:
     from backends import registry
 
     origins = registry.origins()
-    return tuple(BackendView(name, clean(origins.get(name, ""))) for name in registry.names())
+    return tuple(BackendView(name, clean(str(origins[name]))) for name in registry.names())
 
 
 def routes(checkpoints: Mapping[str, Checkpoint]) -> tuple[RouteView, ...]:

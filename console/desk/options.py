@@ -125,6 +125,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(value)
     return value
 
 
@@ -172,7 +174,7 @@ def change(
     for name in changes:
         if name not in merged:
             continue
-        if dumped[name] == known[name].default and name not in deployment.options:
+        if _plain(dumped[name]) == known[name].default and name not in deployment.options:
             del merged[name]
         else:
             merged[name] = dumped[name]

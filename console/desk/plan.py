@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ EMBEDDED_TRITON = "2.51.0"
 """The server inside every nvidia-pytriton wheel from 0.5.13 to 0.7.0: container 24.10."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prepared:
     """Everything that a backend is asked with."""
 
@@ -33,6 +34,7 @@ class Prepared:
     needs: tuple[EnvironmentSpec, ...]
     tools: ToolFacts
 
+    @cached_property
     def plan(self) -> Plan:
         return self.backend.plan(self.deployment, self.checkpoints, self.host, self.tools)
 
@@ -72,7 +74,7 @@ def tools(settings: Settings, needs: tuple[EnvironmentSpec, ...]) -> ToolFacts:
 
 
 def plan(settings: Settings, deployment: Deployment) -> Plan:
-    return prepare(settings, deployment).plan()
+    return prepare(settings, deployment).plan
 
 
 def script(settings: Settings, deployment: Deployment) -> str:

@@ -42,7 +42,7 @@ def deploy(
             fix="; ".join(dict.fromkeys(v.fix for v in blocking if v.fix))
             or "accept a check by its name with --accept, if you know better",
         )
-    plan = prepared.plan()
+    plan = prepared.plan
     if from_step and from_step not in {step.id for step in plan.steps}:
         raise UsageError(
             f"the plan has no step {clean(from_step)!r}",

@@ -62,7 +62,7 @@ def told(on: Desk, run_id: str) -> RunView:
     """Follow the run to its end, telling each change on stderr in one line."""
     teller = Teller()
     view = on.run(run_id)
-    for view in on.follow(run_id):  # noqa: B007 - the last one is the answer
+    for view in on.follow(run_id):
         teller.tell(view)
     return view
 

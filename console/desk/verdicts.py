@@ -1,0 +1,218 @@
+"""What the rooms below are asked for a check, with the data that each needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from console.desk.plan import EMBEDDED_TRITON
+from console.facts import Level, Verdict
+from console.settings import Settings
+from console.text import clean, human_bytes
+
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    from console.desk.plan import Prepared
+    from console.planning.checks import SpaceNeed
+    from console.planning.deployment import Deployment
+    from console.planning.plan import EnvironmentSpec
+    from console.runtimes.interpreter import Interpreter
+    from console.telemetry.ports import PortHolder
+
+RUN_BYTES = 64 * 1024**2
+"""Room that journals, logs and workers of a run take, beside what the backend estimates."""
+
+
+def host(settings: Settings, ready: Prepared) -> Iterable[Verdict]:
+    """Ports with their holders, exposure, disk, memory, shared memory, the server's platform."""
+    from console.planning import checks
+
+    memory = ready.backend.memory(ready.deployment, ready.checkpoints, ready.host)
+    embedded = next((spec for spec in ready.needs if spec.name == "embedded"), None)
+    return checks.checks(
+        ready.deployment,
+        ready.host,
+        holders=port_holders(settings, ready.deployment),
+        spaces=spaces(settings, ready.needs, memory.disk if memory else 0),
+        memory=memory,
+        stubs=_stubs(ready),
+        python=interpreter(settings, embedded).text if embedded else "",
+        readonly=settings.readonly,
+    )
+
+
+def port_holders(settings: Settings, deployment: Deployment) -> dict[int, PortHolder | None]:
+    """Who holds each port; this deployment's own living server does not stand in its own way."""
+    from console.services.store import ServiceStore
+    from console.telemetry import ports
+
+    services = [view for view in ServiceStore(settings).views() if view.pid]
+    ours = {view.pid for view in services if view.pid}
+    own = {view.pid for view in services if view.deployment == deployment.name}
+    server = deployment.server
+    found = ports.holders(
+        (server.http_port, server.grpc_port, server.metrics_port), server.address, ours
+    )
+    return {
+        port: None if holder and holder.pid in own else holder for port, holder in found.items()
+    }
+
+
+def spaces(
+    settings: Settings, needs: Iterable[EnvironmentSpec], work: int
+) -> tuple[SpaceNeed, ...]:
+    """What the state folder (`work` bytes of artefacts) and the environments still need."""
+    from backends.environments import entries
+    from console.planning.checks import SpaceNeed
+    from console.runtimes.environments import Environments
+    from console.telemetry.disk import disk_space
+
+    managed, known = Environments(settings), entries()
+    missing = [spec for spec in needs if not managed.ready(spec) and spec.name in known]
+    return (
+        SpaceNeed(
+            "state",
+            disk_space(settings.folders.state),
+            work + RUN_BYTES,
+            "estimate of the backend, and 64 MiB for logs",
+        ),
+        SpaceNeed(
+            "cache",
+            disk_space(settings.folders.environments),
+            sum(known[spec.name].bytes for spec in missing),
+            f"measured size of {' and '.join(spec.name for spec in missing)}"
+            if missing
+            else "every environment is there",
+        ),
+    )
+
+
+def environments(settings: Settings, needs: Iterable[EnvironmentSpec]) -> Iterator[Verdict]:
+    """Ready, or what making it will take."""
+    from backends.environments import entries
+    from console.runtimes.environments import Environments
+
+    managed, known = Environments(settings), entries()
+    for spec in needs:
+        name, place = f"environment-{spec.name}", clean(str(managed.folder(spec)))
+        why_not = managed.why_not(spec)
+        size = known[spec.name].bytes if spec.name in known else 0
+        takes = f", {human_bytes(size)} on disk" if size else ""
+        if not why_not:
+            yield Verdict(
+                name, Level.PASS, f"the environment {spec.name} is ready", place, "its marker file"
+            )
+        elif spec.existing:
+            yield Verdict(
+                name,
+                Level.FAIL,
+                f"the environment {spec.name} that you named cannot be used",
+                why_not,
+                place,
+                f"correct environments.{spec.name}.use, or remove it for a managed one",
+                f"environments.{spec.name}.use",
+            )
+        else:
+            yield Verdict(
+                name,
+                Level.WARN,
+                f"the environment {spec.name} will be created first",
+                why_not + takes,
+                place,
+                f"tritondeck env create {spec.name} does it now",
+            )
+
+
+def libpython(settings: Settings, ready: Prepared) -> Iterator[Verdict]:
+    """The embedded server's model processes link libpython; without it a load hangs for ever."""
+    from console.runtimes import libpython as library
+
+    spec = next((spec for spec in ready.needs if spec.name == "embedded"), None)
+    if spec is not None and ready.deployment.server.launcher == "embedded":
+        yield library.judge(interpreter(settings, spec))
+
+
+def interpreter(settings: Settings, spec: EnvironmentSpec) -> Interpreter:
+    """The Python that the environment has, or will be made with."""
+    from console.runtimes import interpreter as pythons
+    from console.runtimes.environments import Environments
+
+    managed = Environments(settings)
+    if managed.ready(spec):
+        return pythons.ask(managed.folder(spec) / "bin" / "python")
+    return pythons.find(spec.python or settings.python, spec.python_range)
+
+
+def risks(ready: Prepared) -> Iterator[Verdict]:
+    """What reading the checkpoint found; a danger blocks unless accepted."""
+    from console.checkpoints.model import Severity
+
+    levels = {Severity.NOTE: Level.PASS, Severity.WARN: Level.WARN, Severity.DANGER: Level.FAIL}
+    for role, checkpoint in ready.checkpoints.items():
+        for risk in checkpoint.risks:
+            yield Verdict(
+                risk.code,
+                levels[risk.severity],
+                risk.summary,
+                source=clean(str(checkpoint.path)),
+                fix=risk.fix,
+                option=f"checkpoints.{role}",
+            )
+
+
+def server_age(deployment: Deployment) -> Iterator[Verdict]:
+    """The embedded server is old, and what that means where it listens."""
+    server = deployment.server
+    if server.launcher != "embedded":
+        return
+    yield Verdict(
+        "server-age",
+        Level.FAIL if server.expose else Level.WARN,
+        f"the embedded Triton is {EMBEDDED_TRITON} (container 24.10): it lacks the security fixes "
+        "of 25.07 and later",
+        figure=f"listens on {clean(server.address)}",
+        source="nvidia-pytriton 0.7.0, its newest release; Triton's security bulletins",
+        fix="keep it on loopback and load only models that you trust",
+        option="server.expose" if server.expose else "server.launcher",
+    )
+
+
+def model_configurations(ready: Prepared) -> Iterator[Verdict]:
+    """Every ``config.pbtxt`` that the plan writes, through the linter."""
+    from console.triton import repository
+
+    for name, message in _configurations(ready):
+        found = repository.lint(message)
+        yield from found
+        if not any(verdict.level is Level.FAIL for verdict in found):
+            yield Verdict(
+                "model-configuration",
+                Level.PASS,
+                f"Triton will take the configuration of {clean(name)}",
+                source="config.pbtxt in the plan",
+            )
+
+
+def _configurations(ready: Prepared) -> Iterator[tuple[str, ModelConfig]]:
+    """Model name and `ModelConfig` of each configuration in the plan."""
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    from console.planning.plan import WriteStep
+
+    for step in ready.plan.steps:
+        for file in step.files if isinstance(step, WriteStep) else ():
+            if file.path.endswith("/config.pbtxt"):
+                message = text_format.Parse(file.text, model_config_pb2.ModelConfig())
+                yield Path(file.path).parent.name, message
+
+
+def _stubs(ready: Prepared) -> int:
+    """Instances of Triton's python backend: each is a process with a shared-memory region."""
+    return sum(
+        sum(group.count or 1 for group in message.instance_group) or 1
+        for _, message in _configurations(ready)
+        if message.backend == "python"
+    )
