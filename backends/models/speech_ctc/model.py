@@ -1,0 +1,237 @@
+"""Triton python model: recordings to text through a CTC acoustic model in ONNX Runtime.
+
+Sound → mono at the checkpoint's rate → log-mel features (NumPy) → acoustic graph → greedy CTC → text.
+The graph runs in this process (``model.onnx`` beside this file) or, where the server has the
+onnxruntime Triton backend, as the model named by the parameter ``acoustic_model``. Inputs, outputs
+and answers are the same either way. Recordings of all requests that arrive together are padded and
+run as batches; a recording that cannot be used fails its own request only. Python 3.10 syntax.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from decoding import Vocabulary, confidence, greedy
+from features import Frontend
+from sound import BadSound, check_rate, check_samples, decode_wav, resample
+
+
+class LocalAcoustics:
+    """The graph in this process."""
+
+    def __init__(self, path, device, gpu, threads):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        providers = ["CPUExecutionProvider"]
+        if device == "cuda":
+            available = onnxruntime.get_available_providers()
+            if "CUDAExecutionProvider" not in available:
+                raise RuntimeError(
+                    "device is cuda, but the installed ONNX Runtime %s has only %s: "
+                    "install onnxruntime-gpu in the serving environment, or set device to cpu"
+                    % (onnxruntime.__version__, ", ".join(available))
+                )
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
+        self.session = onnxruntime.InferenceSession(path, options, providers=providers)
+
+    def __call__(self, features, lengths):
+        return self.session.run(
+            ["logprobs", "encoded_lengths"], {"audio_signal": features, "length": lengths}
+        )
+
+
+class RemoteAcoustics:
+    """The graph as another model of this server, which keeps the batch dimension of lengths."""
+
+    def __init__(self, name, batching):
+        self.name = name
+        self.batching = batching
+
+    def __call__(self, features, lengths):
+        if self.batching:
+            lengths = lengths[:, None]
+        answer = pb_utils.InferenceRequest(
+            model_name=self.name,
+            requested_output_names=["logprobs", "encoded_lengths"],
+            inputs=[
+                pb_utils.Tensor("audio_signal", features),
+                pb_utils.Tensor("length", lengths),
+            ],
+        ).exec()
+        if answer.has_error():
+            raise RuntimeError(answer.error().message())
+        outputs = {tensor.name(): tensor.as_numpy() for tensor in answer.output_tensors()}
+        return outputs["logprobs"], outputs["encoded_lengths"].reshape(-1)
+
+
+class Recording:
+    """One row of one request: its features in segments, and what was recognised of each."""
+
+    def __init__(self, seconds, word_times):
+        self.seconds = seconds
+        self.word_times = word_times
+        self.segments = []  # [start in seconds, features, tokens]
+
+
+class TritonPythonModel:
+    """See the module."""
+
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        parameters = {k: v["string_value"] for k, v in config["parameters"].items()}
+        folder = Path(args["model_repository"], args["model_version"])
+        self.frontend = Frontend(str(folder / "frontend.npz"))
+        self.vocabulary = Vocabulary(str(folder / "vocabulary.json"))
+        self.max_seconds = float(parameters["max_seconds"])
+        self.chunk_seconds = float(parameters["chunk_seconds"])
+        self.long_audio = parameters["long_audio"]
+        self.word_times = parameters["word_times"] == "true"
+        self.verbose = parameters["verbose"] == "true"
+        self.batching = config["max_batch_size"] > 0
+        self.batch = max(1, config["max_batch_size"])
+        if parameters["acoustic_model"]:
+            self.acoustics = RemoteAcoustics(parameters["acoustic_model"], self.batching)
+        else:
+            self.acoustics = LocalAcoustics(
+                str(folder / "model.onnx"),
+                parameters["device"],
+                int(args["model_instance_device_id"])
+                if args["model_instance_kind"] == "GPU"
+                else 0,
+                int(parameters["threads"]),
+            )
+
+    def execute(self, requests):
+        started = time.perf_counter()
+        answers, recordings = [], []
+        for request in requests:
+            try:
+                answers.append(self._read(request))
+                recordings += answers[-1]
+            except BadSound as error:
+                answers.append(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
+        self._recognise([segment for r in recordings for segment in r.segments])
+        if self.verbose:
+            pb_utils.Logger.log_info(
+                "%d request(s), %d recording(s), %.2f s of sound in %.3f s"
+                % (
+                    len(requests),
+                    len(recordings),
+                    sum(r.seconds for r in recordings),
+                    time.perf_counter() - started,
+                )
+            )
+        return [self._answer(a) if isinstance(a, list) else a for a in answers]
+
+    # -- in ---------------------------------------------------------------------------------
+
+    def _read(self, request):
+        """The recordings of one request; raises `BadSound`."""
+        wav = pb_utils.get_input_tensor_by_name(request, "WAV")
+        samples = pb_utils.get_input_tensor_by_name(request, "SAMPLES")
+        rate = pb_utils.get_input_tensor_by_name(request, "RATE")
+        if (wav is None) == (samples is None):
+            raise BadSound("give exactly one of WAV and SAMPLES")
+        if samples is not None and rate is None:
+            raise BadSound("SAMPLES needs RATE, the sample rate in Hz")
+        if wav is not None and rate is not None:
+            raise BadSound("RATE goes with SAMPLES; a WAV file carries its own")
+        flag = pb_utils.get_input_tensor_by_name(request, "WORD_TIMES")
+        if wav is not None:
+            sounds = [decode_wav(data) for data in wav.as_numpy().reshape(-1)]
+        else:
+            rows = samples.as_numpy().astype(np.float32)
+            rows = rows if self.batching else rows[None]
+            rates = np.broadcast_to(rate.as_numpy().reshape(-1), (len(rows),))
+            for value in rates:
+                check_rate(int(value))
+            sounds = [(check_samples(row), int(r)) for row, r in zip(rows, rates)]  # noqa: B905
+        flags = [self.word_times] * len(sounds)
+        if flag is not None:
+            flags = [bool(f) for f in flag.as_numpy().reshape(-1)]
+        return [self._recording(s, r, f) for (s, r), f in zip(sounds, flags)]  # noqa: B905
+
+    def _recording(self, samples, rate, word_times):
+        seconds = len(samples) / rate
+        if seconds > self.max_seconds and self.long_audio != "chunk":
+            raise BadSound(
+                "the recording lasts %.1f s and this model takes at most %.1f s; "
+                'cut it, or deploy with long_audio = "chunk"' % (seconds, self.max_seconds)
+            )
+        samples = resample(samples, rate, self.frontend.sample_rate)
+        recording = Recording(seconds, word_times)
+        start = 0
+        for end in self._cuts(samples):
+            if self.frontend.frames(end - start) < 1:
+                if start == 0:
+                    raise BadSound(
+                        "the recording holds %d samples, less than one frame of %d"
+                        % (len(samples), self.frontend.hop)
+                    )
+                continue
+            features = self.frontend(samples[start:end])
+            recording.segments.append([start / self.frontend.sample_rate, features, []])
+            start = end
+        return recording
+
+    def _cuts(self, samples):
+        """Where segments end: at the quietest 30 ms of the last quarter of each chunk."""
+        rate, start, cuts = self.frontend.sample_rate, 0, []
+        if len(samples) > self.max_seconds * rate:
+            chunk, window = int(self.chunk_seconds * rate), max(1, int(0.03 * rate))
+            while len(samples) - start > chunk:
+                begin = start + chunk * 3 // 4
+                energy = np.cumsum(samples[begin : start + chunk].astype(np.float64) ** 2)
+                quietest = int(np.argmin(energy[window:] - energy[:-window]))
+                start = begin + quietest + window // 2
+                cuts.append(start)
+        return [*cuts, len(samples)]
+
+    # -- recognition ------------------------------------------------------------------------
+
+    def _recognise(self, segments):
+        """Run all segments, those of similar length together, and keep their tokens."""
+        ordered = sorted(segments, key=lambda segment: segment[1].shape[1])
+        for first in range(0, len(ordered), self.batch):
+            group = ordered[first : first + self.batch]
+            lengths = np.array([s[1].shape[1] for s in group], np.int64)
+            features = np.zeros((len(group), group[0][1].shape[0], lengths.max()), np.float32)
+            for row, segment in zip(features, group):  # noqa: B905
+                row[:, : segment[1].shape[1]] = segment[1]
+            logprobs, steps = self.acoustics(features, lengths)
+            for row, count, segment in zip(logprobs, steps, group):  # noqa: B905
+                segment[2] = greedy(row, int(count), self.vocabulary.blank)
+
+    # -- out --------------------------------------------------------------------------------
+
+    def _answer(self, recordings):
+        texts, words, scores, seconds = [], [], [], []
+        for recording in recordings:
+            parts = [self.vocabulary.text([t[0] for t in s[2]]) for s in recording.segments]
+            texts.append(
+                parts[0] if len(parts) == 1 else " ".join(p.strip() for p in parts if p.strip())
+            )
+            found = []
+            if recording.word_times:
+                for start, _, tokens in recording.segments:
+                    found += self.vocabulary.words(tokens, start)
+            words.append(json.dumps(found, ensure_ascii=False))
+            scores.append(confidence([t for s in recording.segments for t in s[2]]))
+            seconds.append(recording.seconds)
+        return pb_utils.InferenceResponse(
+            output_tensors=[
+                self._tensor("TEXT", [t.encode("utf-8") for t in texts], object),
+                self._tensor("WORDS", [w.encode("utf-8") for w in words], object),
+                self._tensor("CONFIDENCE", scores, np.float32),
+                self._tensor("SECONDS", seconds, np.float32),
+            ]
+        )
+
+    def _tensor(self, name, values, dtype):
+        array = np.array(values, dtype)
+        return pb_utils.Tensor(name, array[:, None] if self.batching else array)

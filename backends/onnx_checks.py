@@ -1,0 +1,303 @@
+"""What the ONNX route takes, and what it finds before any time is spent."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+from backends import speech
+from backends.onnx_options import OnnxOptions
+from console.checkpoints.model import Checkpoint, Format, Severity, SpeechFacts
+from console.facts import Host, Level, TensorSpec, ToolFacts, Verdict
+from console.planning.deployment import Deployment
+from console.text import clean
+from console.triton import embedded
+from console.triton.repository import batchable
+
+ROUTE = "route"
+FRONT_END = "AudioToMelSpectrogramPreprocessor"
+NEWEST_IR = 13
+"""What ONNX Runtime 1.31 loads; it refuses a newer one with `Unsupported model IR version`."""
+UNSERVED_TYPES = frozenset({"UNKNOWN", "BF16"})
+
+_REFUSALS = {
+    "rnnt": (
+        "a transducer (RNNT) without a CTC head needs a decoding loop that this route does not have",
+        "use a hybrid RNNT/CTC checkpoint of the same model, which has a CTC head",
+    ),
+    "aed": (
+        "an attention decoder (Canary) cannot be exported by NeMo",
+        "use a CTC or hybrid checkpoint, or serve it in NeMo itself",
+    ),
+    "classification": (
+        "a classifier has no text to decode",
+        "export it to ONNX with NeMo and give the .onnx file: tensors in, scores out",
+    ),
+    "speaker": (
+        "a speaker model has no text to decode",
+        "export it to ONNX with NeMo and give the .onnx file: tensors in, embeddings out",
+    ),
+}
+
+
+def accepts(checkpoint: Checkpoint | None) -> Verdict:
+    """The route's verdict on one checkpoint: why not, and what would do."""
+    if checkpoint is None:
+        return _refused("no checkpoint is given", "name one under [checkpoints] model")
+    if checkpoint.format is Format.NEMO:
+        return _accepts_nemo(checkpoint)
+    if checkpoint.format is Format.ONNX and checkpoint.graph is not None:
+        return _accepts_graph(checkpoint)
+    return _refused(
+        f"{clean(checkpoint.title)}: not a NeMo speech archive and not an ONNX graph",
+        "export the model to ONNX with its own tools, or choose a route for this format",
+    )
+
+
+def _accepts_nemo(checkpoint: Checkpoint) -> Verdict:
+    spoken = checkpoint.speech
+    if spoken is None:
+        return _refused(
+            f"{clean(checkpoint.title)}: only speech recognition is exported from .nemo here",
+            "convert a language model to Hugging Face format and serve that",
+        )
+    if spoken.decoder not in ("ctc", "hybrid"):
+        why, fix = _REFUSALS.get(
+            spoken.decoder, ("its decoder is of an unknown kind", "use a CTC or hybrid checkpoint")
+        )
+        return _refused(why, fix)
+    if spoken.tokenizer in ("agg", "multilingual"):
+        return _refused(
+            f"its {spoken.tokenizer} tokenizer has one vocabulary per language, "
+            "and the route does not choose a language yet",
+            "use a checkpoint of one language",
+        )
+    if spoken.tokenizer not in ("bpe", "wpe", "char"):
+        return _refused(
+            f"the tokenizer {clean(spoken.tokenizer) or 'is not named, and'} is not known",
+            "use a checkpoint with a bpe, wpe or character tokenizer",
+        )
+    if problem := _front_end(checkpoint, spoken):
+        return _refused(problem, "use a checkpoint with log-mel features and a listed vocabulary")
+    through = "its CTC head" if spoken.decoder == "hybrid" else "CTC"
+    return Verdict(ROUTE, Level.PASS, f"speech to text through {through}")
+
+
+def _front_end(checkpoint: Checkpoint, spoken: SpeechFacts) -> str:
+    """What about the features or the vocabulary cannot be served; empty when nothing."""
+    preprocessor = checkpoint.config.get("preprocessor")
+    if isinstance(preprocessor, dict):
+        kind = str(preprocessor.get("_target_", FRONT_END)).rpartition(".")[2]
+        if kind != FRONT_END:
+            return f"its features come from {clean(kind)}, not from {FRONT_END}"
+        if preprocessor.get("frame_splicing", 1) != 1:
+            return "its features are spliced frames"
+    if not spoken.vocabulary_size:
+        return "its configuration does not list the vocabulary"
+    return ""
+
+
+def _accepts_graph(checkpoint: Checkpoint) -> Verdict:
+    graph = checkpoint.graph
+    assert graph is not None
+    if not graph.inputs:
+        return _refused("the graph has no inputs", "Triton serves models that take something")
+    for tensor in (*graph.inputs, *graph.outputs):
+        if tensor.dtype in UNSERVED_TYPES:
+            return _refused(
+                f"{clean(tensor.name)} is of type {clean(tensor.dtype)}, which is not served",
+                "add a Cast to a plain tensor type to the graph",
+            )
+    return Verdict(
+        ROUTE, Level.PASS, f"an ONNX graph with {len(graph.inputs)} input(s), opset {graph.opset}"
+    )
+
+
+def _refused(summary: str, fix: str) -> Verdict:
+    return Verdict(ROUTE, Level.FAIL, summary, fix=fix)
+
+
+# ---------------------------------------------------------------------------- checks
+
+
+def triton_backends(deployment: Deployment, tools: ToolFacts) -> frozenset[str]:
+    """Triton backends of the chosen launcher: what was probed, else what the embedded server has."""
+    if tools.triton_backends:
+        return tools.triton_backends
+    return embedded.TRITON_BACKENDS if deployment.server.launcher == "embedded" else frozenset()
+
+
+def checks(
+    deployment: Deployment,
+    options: OnnxOptions,
+    checkpoint: Checkpoint,
+    host: Host,
+    tools: ToolFacts,
+) -> tuple[Verdict, ...]:
+    """Every verdict of this route but the one on the format."""
+    verdicts = [*_risks(checkpoint), _form(deployment, options, tools)]
+    verdicts += _device(options, host, tools)
+    if checkpoint.graph is not None:
+        verdicts += _graph(options, checkpoint)
+    if checkpoint.speech is not None:
+        verdicts += _lengths(deployment, options, checkpoint)
+    verdicts += _verify_files(deployment)
+    return tuple(verdicts)
+
+
+def _risks(checkpoint: Checkpoint) -> Iterator[Verdict]:
+    levels = {Severity.WARN: Level.WARN, Severity.DANGER: Level.FAIL}
+    for risk in checkpoint.risks:
+        if level := levels.get(risk.severity):
+            yield Verdict(
+                f"checkpoint-{risk.code}",
+                level,
+                risk.summary,
+                source=clean(checkpoint.path.name),
+                fix=risk.fix,
+            )
+
+
+def _form(deployment: Deployment, options: OnnxOptions, tools: ToolFacts) -> Verdict:
+    there = triton_backends(deployment, tools)
+    listed = ", ".join(sorted(there)) or "not probed"
+    if options.form != "onnxruntime" or "onnxruntime" in there:
+        return Verdict("onnx-form", Level.PASS, "the server can run this form", figure=listed)
+    return Verdict(
+        "onnx-form",
+        Level.FAIL if there else Level.UNKNOWN,
+        "the server has no onnxruntime backend"
+        if there
+        else "whether the server has the onnxruntime backend is not known",
+        figure=f"Triton backends: {listed}",
+        source=f"launcher {deployment.server.launcher}",
+        fix='set form = "auto": our python model gives the same answers',
+        option="options.form",
+    )
+
+
+def _device(options: OnnxOptions, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
+    wants = options.device == "cuda" or options.instance_kind == "gpu"
+    if not wants:
+        yield Verdict("onnx-device", Level.PASS, "runs on the CPU")
+        return
+    key = "options.device" if options.device == "cuda" else "options.instance_kind"
+    if not host.gpus:
+        yield Verdict(
+            "onnx-device",
+            Level.FAIL,
+            "a GPU is asked for and there is none",
+            figure=host.gpu_note,
+            source="NVML",
+            fix='set device = "cpu" and instance_kind = "auto"',
+            option=key,
+        )
+        return
+    serving = tools.environments.get("embedded")
+    if serving and options.device == "cuda" and "onnxruntime-gpu" not in serving.packages:
+        yield Verdict(
+            "onnx-device",
+            Level.FAIL,
+            "the serving environment has ONNX Runtime for the CPU only",
+            figure=f"onnxruntime {serving.packages.get('onnxruntime', 'absent')}",
+            source=clean(str(serving.python)),
+            fix='put onnxruntime-gpu into the environment `embedded`, or set device = "cpu"',
+            option=key,
+        )
+        return
+    yield Verdict("onnx-device", Level.PASS, f"{len(host.gpus)} GPU(s)", source="NVML")
+
+
+def _graph(options: OnnxOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    graph = checkpoint.graph
+    assert graph is not None
+    fixed = next((t for t in (*graph.inputs, *graph.outputs) if not batchable((t,))), None)
+    if options.max_batch_size and fixed is not None:
+        yield Verdict(
+            "onnx-batch",
+            Level.FAIL,
+            f"{clean(fixed.name)} has no dynamic first dimension, so the server cannot batch",
+            figure=f"shape {_shape(fixed)}",
+            source="the graph's signature",
+            fix="set max_batch_size = 0, or export the graph with a dynamic batch",
+            option="options.max_batch_size",
+        )
+    else:
+        yield Verdict("onnx-batch", Level.PASS, "batch size fits the graph")
+    newer = graph.ir_version > NEWEST_IR
+    yield Verdict(
+        "onnx-version",
+        Level.FAIL if newer else Level.PASS,
+        "the graph is newer than ONNX Runtime reads" if newer else "ONNX Runtime reads this graph",
+        figure=f"IR {graph.ir_version} (newest {NEWEST_IR}), opset {graph.opset}",
+        source="the graph; ONNX Runtime 1.31",
+        fix="export it again with an older opset" if newer else "",
+    )
+
+
+def _shape(tensor: TensorSpec) -> str:
+    return "[" + ", ".join("any" if n < 0 else str(n) for n in tensor.shape) + "]"
+
+
+def _lengths(
+    deployment: Deployment, options: OnnxOptions, checkpoint: Checkpoint
+) -> Iterator[Verdict]:
+    longest = speech.longest_seconds(checkpoint)
+    figure = f"{longest:g} s"
+    source = "pos_emb_max_len × subsampling_factor × window_stride"
+    if options.long_audio == "chunk":
+        fits = options.chunk_seconds <= longest
+        yield Verdict(
+            "onnx-audio-length",
+            Level.PASS if fits else Level.FAIL,
+            "longer recordings are cut into chunks"
+            if fits
+            else "a chunk is longer than the model takes",
+            figure=f"chunks of {options.chunk_seconds:g} s, longest {figure}",
+            source=source,
+            fix="" if fits else f"set chunk_seconds to at most {longest:g}",
+            option="options.chunk_seconds",
+        )
+        return
+    past = [
+        (case.input, seconds)
+        for case in deployment.verify
+        if case.input and (seconds := wav_seconds(Path(case.input))) and seconds > longest
+    ]
+    if past:
+        name, seconds = past[0]
+        yield Verdict(
+            "onnx-audio-length",
+            Level.FAIL,
+            f"{clean(Path(name).name)} is longer than the model takes",
+            figure=f"{seconds:.1f} s, longest {figure}",
+            source=source,
+            fix='set long_audio = "chunk"',
+            option="options.long_audio",
+        )
+        return
+    yield Verdict(
+        "onnx-audio-length", Level.PASS, "longest recording", figure=figure, source=source
+    )
+
+
+def wav_seconds(path: Path) -> float | None:
+    """Length of a PCM WAV file in seconds; None when its header does not tell."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            return file.getnframes() / file.getframerate()
+    except (OSError, EOFError, wave.Error, ZeroDivisionError):
+        return None
+
+
+def _verify_files(deployment: Deployment) -> Iterator[Verdict]:
+    for number, case in enumerate(deployment.verify):
+        if case.input and not Path(case.input).is_file():
+            yield Verdict(
+                "verify-file",
+                Level.FAIL,
+                f"the verify file {clean(case.input)} does not exist",
+                fix=f"correct verify[{number}].input",
+                option="verify",
+            )

@@ -1,0 +1,147 @@
+"""Options of the ONNX route."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from backends.base import BackendOptions
+
+BatchSize = Annotated[int, Field(ge=1, le=1024)]
+
+
+def _extra(group: str, *, unit: str = "", flag: str = "") -> dict[str, Any]:
+    extra: dict[str, Any] = {"group": group}
+    if unit:
+        extra["unit"] = unit
+    if flag:
+        extra["flag"] = flag
+    return extra
+
+
+class OnnxOptions(BackendOptions):
+    """How a checkpoint becomes an ONNX graph, and how Triton runs it."""
+
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu",
+        title="Device",
+        description="Where the graph is exported and where it runs. cuda needs a GPU here and "
+        "onnxruntime-gpu in the serving environment.",
+        json_schema_extra=_extra("Export", flag="--device"),
+    )
+    opset: int = Field(
+        17,
+        ge=13,
+        le=21,
+        title="ONNX opset",
+        description="Version of the operator set that a checkpoint is exported with. 17 is the one "
+        "that most runtimes take; a graph that is already ONNX keeps its own.",
+        json_schema_extra=_extra("Export", flag="--opset"),
+    )
+    tolerance: float = Field(
+        1e-4,
+        gt=0,
+        le=1,
+        title="Tolerance",
+        description="Largest difference between ONNX Runtime and PyTorch on the same input "
+        "(log probabilities). Past it, nothing is served.",
+        json_schema_extra=_extra("Export", flag="--tolerance"),
+    )
+    form: Literal["auto", "onnxruntime", "python"] = Field(
+        "auto",
+        title="Serving form",
+        description="onnxruntime: the graph runs in Triton's onnxruntime backend. python: our python "
+        "model runs ONNX Runtime, with the same inputs, outputs and answers. auto: what the server has.",
+        json_schema_extra=_extra("Serving"),
+    )
+    max_batch_size: int = Field(
+        8,
+        ge=0,
+        le=1024,
+        title="Largest batch",
+        description="How many inputs the server may run at once. 0: no batch dimension at all.",
+        json_schema_extra=_extra("Serving", flag="max_batch_size"),
+    )
+    dynamic_batching: bool = Field(
+        True,
+        title="Dynamic batching",
+        description="Collect requests that arrive together into one batch.",
+        json_schema_extra=_extra("Serving", flag="dynamic_batching"),
+    )
+    max_queue_delay_us: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        title="Longest wait for a batch",
+        description="How long a request may wait for others. 0: batch only what is there already.",
+        json_schema_extra=_extra(
+            "Serving", unit="µs", flag="dynamic_batching.max_queue_delay_microseconds"
+        ),
+    )
+    preferred_batch_sizes: tuple[BatchSize, ...] = Field(
+        (),
+        max_length=16,
+        title="Preferred batch sizes",
+        description="Sizes that are run at once instead of waiting for more. Empty: any size.",
+        json_schema_extra=_extra("Serving", flag="dynamic_batching.preferred_batch_size"),
+    )
+    instance_count: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="Instances",
+        description="How many copies of the model run side by side; each needs its own memory.",
+        json_schema_extra=_extra("Serving", flag="instance_group.count"),
+    )
+    instance_kind: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        title="Instances run on",
+        description="auto follows the device.",
+        json_schema_extra=_extra("Serving", flag="instance_group.kind"),
+    )
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        title="Threads of one instance",
+        description="Threads of ONNX Runtime for one operator. 0: one for each core.",
+        json_schema_extra=_extra("Serving", flag="intra_op_num_threads"),
+    )
+    word_times: bool = Field(
+        False,
+        title="Word times by default",
+        description="Answer with start, end and confidence of each word when a request does not say. "
+        "Speech models only.",
+        json_schema_extra=_extra("Speech"),
+    )
+    long_audio: Literal["refuse", "chunk"] = Field(
+        "refuse",
+        title="Audio past the longest",
+        description="refuse: answer with an error that names the limit. chunk: cut at quiet places, "
+        "recognise each part, join the texts.",
+        json_schema_extra=_extra("Speech"),
+    )
+    chunk_seconds: float = Field(
+        20.0,
+        ge=2,
+        le=600,
+        title="Longest chunk",
+        description="Length of the parts that a long recording is cut into.",
+        json_schema_extra=_extra("Speech", unit="s"),
+    )
+    verbose: bool = Field(
+        False,
+        title="Verbose log",
+        description="Log each batch with its time, and the exporter's own remarks.",
+        json_schema_extra=_extra("Serving"),
+    )
+
+    @model_validator(mode="after")
+    def _preferred_fit(self) -> OnnxOptions:
+        past = [size for size in self.preferred_batch_sizes if size > self.max_batch_size]
+        if past:
+            raise ValueError(
+                f"preferred_batch_sizes: {past[0]} is past max_batch_size {self.max_batch_size}"
+            )
+        return self
