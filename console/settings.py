@@ -10,7 +10,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,6 +27,8 @@ class Folders:
     config: Path
     state: Path
     cache: Path
+    placed_environments: Path | None = None
+    """Managed environments elsewhere (a shared or larger disk)."""
 
     @property
     def settings_file(self) -> Path:
@@ -55,7 +57,7 @@ class Folders:
 
     @property
     def environments(self) -> Path:
-        return self.cache / "environments"
+        return self.placed_environments or self.cache / "environments"
 
 
 class PackageSettings(BaseModel):
@@ -127,7 +129,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     where = folders(environ)
     if place := environ.get("TRITONDECK_ENVIRONMENTS"):
-        where = _PlacedFolders(where.config, where.state, where.cache, Path(place).absolute())
+        where = replace(where, placed_environments=Path(place).absolute())
     raw: dict[str, object] = {}
     path = where.settings_file
     if path.is_file():
@@ -158,17 +160,6 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "TRITONDECK_WHEELHOUSE": ("packages", "wheelhouse"),
     "TRITONDECK_READONLY": ("readonly",),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _PlacedFolders(Folders):
-    """`Folders` whose managed environments live elsewhere (a shared or larger disk)."""
-
-    environments_folder: Path = Path()
-
-    @property
-    def environments(self) -> Path:
-        return self.environments_folder
 
 
 def private_folder(path: Path) -> Path:

@@ -1,0 +1,174 @@
+"""Success probes: data in the plan, judged here. Each returns what it found or raises why not."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from console.facts import DeckError, Endpoint
+from console.keeper import Exit
+from console.planning.plan import (
+    ExitCode,
+    FileExists,
+    Inference,
+    JsonFile,
+    LogMarker,
+    Probe,
+    UrlReady,
+)
+from console.runs import saved
+from console.runs.context import Context
+from console.text import clean, human_bytes, redact
+
+_MISSING = object()
+_LINE_CAP = 1 << 20
+
+
+def judge(context: Context, probe: Probe, ended: Exit | None, endpoint: Endpoint | None) -> str:
+    """Judge one probe; what it found in words (may be empty). Raises `DeckError` when not met."""
+    if isinstance(probe, ExitCode):
+        return _exit_code(probe, ended)
+    if isinstance(probe, FileExists):
+        return _file(context.path(probe.path), probe)
+    if isinstance(probe, JsonFile):
+        return _json(context.path(probe.path), probe)
+    if isinstance(probe, LogMarker):
+        return _log(context.log, probe)
+    if isinstance(probe, UrlReady):
+        return url_ready(context, probe, endpoint)
+    return _inference(context, probe, endpoint)
+
+
+def _exit_code(probe: ExitCode, ended: Exit | None) -> str:
+    if ended is None or ended.code != probe.code:
+        raise DeckError(ended.words if ended else "there was no process whose exit code counts")
+    return ""
+
+
+def _file(path: Path, probe: FileExists) -> str:
+    if not path.is_file():
+        raise DeckError(f"{clean(path.name)} was not made", why=f"no file {clean(str(path))}")
+    size = path.stat().st_size
+    if size < probe.min_bytes:
+        raise DeckError(
+            f"{clean(path.name)} is too small",
+            why=f"{human_bytes(size)}, at least {human_bytes(probe.min_bytes)} expected",
+        )
+    return ""
+
+
+def _json(path: Path, probe: JsonFile) -> str:
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DeckError(f"{clean(path.name)} was not made", why=error.strerror or "") from error
+    except ValueError as error:
+        raise DeckError(f"{clean(path.name)} is not JSON", why=clean(str(error))) from error
+    words = []
+    for key, wanted in probe.expect.items():
+        found = _lookup(value, key)
+        shown = "nothing" if found is _MISSING else clean(json.dumps(found))[:100]
+        rule, met = _rule(found, wanted)
+        if not met:
+            raise DeckError(f"{key} is {shown}", why=f"expected {rule}, in {clean(path.name)}")
+        words.append(f"{key} {shown}" + (f" ({rule})" if isinstance(wanted, dict) else ""))
+    return ", ".join(words)
+
+
+def _lookup(value: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return _MISSING
+        value = value[part]
+    return value
+
+
+def _rule(found: Any, wanted: Any) -> tuple[str, bool]:
+    if not isinstance(wanted, dict) or not wanted.keys() <= {"min", "max"}:
+        return json.dumps(wanted), found is not _MISSING and found == wanted
+    words, met = [], isinstance(found, int | float) and not isinstance(found, bool)
+    for name, sign in (("min", "≥"), ("max", "≤")):
+        if name in wanted:
+            words.append(f"{sign} {wanted[name]:g}")
+            # Written so that a NaN meets neither.
+            met = met and (found >= wanted[name] if name == "min" else found <= wanted[name])
+    return " and ".join(words), met
+
+
+def _log(log: Path, probe: LogMarker) -> str:
+    pattern = re.compile(probe.pattern)
+    hit = ""
+    if log.is_file():
+        with log.open("rb") as stream:
+            while line := stream.readline(_LINE_CAP):
+                text = line.decode(errors="replace").rstrip("\r\n")
+                if pattern.search(text):
+                    hit = redact(clean(text))
+                    break
+    if probe.absent and hit:
+        raise DeckError(hit[:300], why="its log must not say this")
+    if not probe.absent and not hit:
+        raise DeckError(
+            "its log does not say that it succeeded", why=f"no line matches {clean(probe.pattern)}"
+        )
+    return ""
+
+
+def url_ready(
+    context: Context,
+    probe: UrlReady,
+    endpoint: Endpoint | None,
+    alive: Callable[[], None] | None = None,
+) -> str:
+    """Wait until a URL answers; `alive` is asked between tries and raises when it cannot any more."""
+    from console.triton.plain_http import NoAnswer, request
+
+    url = context.expand(probe.url)
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    token_file = endpoint.token_file if endpoint else None
+    at = Endpoint(f"{parts.scheme}://{parts.netloc}", token_file=token_file)
+    until = time.monotonic() + probe.timeout
+    while True:
+        context.check()
+        try:
+            answer = request(at, path, token=token_file is not None, timeout=2.0)
+            if answer.status == probe.status:
+                return ""
+            problem = f"it answers {answer.status} {answer.words[:200]}".rstrip()
+        except NoAnswer as error:
+            problem = str(error)
+        if alive:
+            alive()
+        if time.monotonic() >= until:
+            raise DeckError(
+                f"{clean(url)} was not ready within {probe.timeout:g} s",
+                why=problem,
+                fix="read its log; a larger model or a busy machine may need more time",
+            )
+        time.sleep(0.1)
+
+
+def _inference(context: Context, probe: Inference, endpoint: Endpoint | None) -> str:
+    from console.triton.inference import infer
+    from console.triton.verify import judge as judge_answer
+
+    if endpoint is None:
+        raise DeckError("there is no service to send this request to")
+    wanted = saved.request(context, probe)
+    answer = context.patiently(lambda: infer(endpoint, wanted, timeout=probe.timeout))
+    words = saved.words(answer, probe)
+    context.say(f"{probe.title}: {words} ({answer.latency * 1000:.0f} ms)")
+    if differs := judge_answer(answer, probe.expect):
+        raise DeckError(f"{probe.title}: the answer is not the expected one", why=differs)
+    return words
+
+
+def figures(found: Mapping[str, str]) -> str:
+    """What is worth showing of all probes of a step."""
+    return "; ".join(words for words in found.values() if words)

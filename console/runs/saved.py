@@ -1,0 +1,47 @@
+"""Saved inference requests of a plan: made into real ones, and their answers into words."""
+
+from __future__ import annotations
+
+from console.facts import InferenceAnswer, InferenceRequest, TensorAnswer, TensorValue
+from console.planning.plan import Inference
+from console.runs.context import Context
+from console.text import clean
+
+_SHOWN_VALUES = 6
+_SHOWN_TEXT = 300
+
+
+def request(context: Context, probe: Inference) -> InferenceRequest:
+    """The request with its template paths filled in."""
+    tensors = tuple(
+        TensorValue(
+            name=tensor.name,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            values=tensor.values,
+            file=context.path(tensor.file) if tensor.file is not None else None,
+        )
+        for tensor in probe.inputs
+    )
+    return InferenceRequest(model=probe.model, inputs=tensors)
+
+
+def words(answer: InferenceAnswer, probe: Inference) -> str:
+    """The answer for a person: its text where it has one, otherwise names, shapes and first values.
+
+    Outputs that the probe judges come first: they are what the request was made for.
+    """
+    judged = [expected.output for expected in probe.expect]
+    outputs = sorted(answer.outputs, key=lambda out: (out.name not in judged, out.dtype != "BYTES"))
+    texts = [str(v) for out in outputs if out.dtype == "BYTES" for v in out.values[:1]]
+    if texts:
+        return clean(texts[0])[:_SHOWN_TEXT]
+    return "; ".join(_tensor(output) for output in outputs[:3])
+
+
+def _tensor(output: TensorAnswer) -> str:
+    first = ", ".join(
+        f"{v:.4g}" if isinstance(v, float) else clean(str(v)) for v in output.values[:_SHOWN_VALUES]
+    )
+    more = ", …" if len(output.values) > _SHOWN_VALUES else ""
+    return f"{clean(output.name)} {list(output.shape)}: {first}{more}"

@@ -1,0 +1,201 @@
+"""What is saved of a service, and what its folder says about it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from console import keeper
+from console.facts import Endpoint
+from console.planning.plan import ServiceSpec
+from console.planning.variables import expand, names
+from console.services.model import ServiceState, ServiceView
+from console.text import clean, redact
+
+VERSION = 1
+MANIFEST = "service.json"
+_SMALL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`service.json`: which server was started with which values (no secret among them)."""
+
+    id: str
+    deployment: str
+    number: int
+    spec: ServiceSpec
+    values: Mapping[str, str]
+    """Values as used, ports included."""
+    tools: str
+    """Digest over the small files that the command names (the launcher worker)."""
+    created: float
+    host: str
+
+    def save(self, folder: Path) -> None:
+        value = {
+            "version": VERSION,
+            "id": self.id,
+            "deployment": self.deployment,
+            "number": self.number,
+            "spec": self.spec.model_dump(mode="json"),
+            "values": dict(self.values),
+            "tools": self.tools,
+            "created": self.created,
+            "host": self.host,
+        }
+        keeper.write_json(folder / MANIFEST, value)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        token_file = expand(self.spec.token_file, self.values)
+        return Endpoint(
+            url=expand(self.spec.http_url, self.values),
+            grpc_url=expand(self.spec.grpc_url, self.values),
+            metrics_url=expand(self.spec.metrics_url, self.values),
+            token_file=Path(token_file) if token_file else None,
+            ours=True,
+        )
+
+    @property
+    def shm_prefix(self) -> str:
+        return expand(self.spec.shm_prefix, self.values)
+
+
+class Unreadable(Exception):
+    """A service folder of another version, or a damaged one; the message says which."""
+
+
+def load(folder: Path) -> Record:
+    """Read `service.json`; raises `Unreadable` in words."""
+    raw = keeper.read_json(folder / MANIFEST)
+    if raw is None:
+        raise Unreadable(f"{MANIFEST} is missing or damaged")
+    if raw.get("version") != VERSION:
+        raise Unreadable(
+            f"written by another version of tritondeck (format {clean(str(raw.get('version')))}, "
+            f"this one reads {VERSION})"
+        )
+    try:
+        return Record(
+            id=raw["id"],
+            deployment=raw["deployment"],
+            number=raw["number"],
+            spec=ServiceSpec.model_validate(raw["spec"]),
+            values=raw["values"],
+            tools=raw["tools"],
+            created=raw["created"],
+            host=raw["host"],
+        )
+    except (KeyError, ValidationError) as error:
+        raise Unreadable(f"{MANIFEST} is damaged: {clean(str(error))[:200]}") from error
+
+
+def tools_digest(spec: ServiceSpec, values: Mapping[str, str]) -> str:
+    """Digest over the small files among the command's words: a changed launcher is a new server."""
+    digest = hashlib.sha256()
+    for word in spec.command.argv:
+        path = Path(expand(word, values))
+        if path.is_absolute() and path.is_file() and path.stat().st_size <= _SMALL:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def asked(spec: ServiceSpec, values: Mapping[str, str]) -> dict[str, str]:
+    """The values that this spec uses, the ones that each launch makes anew left out."""
+    used = names(spec.model_dump_json()) - {"token_file"}
+    return {name: values[name] for name in sorted(used)}
+
+
+def view(folder: Path) -> ServiceView:
+    """The service as its folder tells it now; starts and asks nothing."""
+    try:
+        record = load(folder)
+    except Unreadable as problem:
+        return _unreadable(folder, str(problem))
+    kept = keeper.settled(keeper.look(folder))
+    state, reason = _state(record, kept, folder)
+    alive = state in (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+    return ServiceView(
+        id=record.id,
+        deployment=record.deployment,
+        launcher=record.spec.launcher,
+        state=state,
+        folder=folder,
+        log=folder / "server.log",
+        endpoint=record.endpoint,
+        repository=Path(expand(record.spec.repository, record.values)),
+        models=record.spec.models,
+        pid=kept.child.pid if alive and kept.child else None,
+        started=kept.started or record.created,
+        uptime=time.monotonic() - kept.monotonic if alive else None,
+        exit_status=_status(kept),
+        reason=reason,
+    )
+
+
+def _status(kept: keeper.Kept) -> int | None:
+    if kept.exit is None:
+        return None
+    return kept.exit.code if kept.exit.code is not None else -(kept.exit.signal or 0)
+
+
+def _state(record: Record, kept: keeper.Kept, folder: Path) -> tuple[ServiceState, str]:
+    if record.host != keeper.hostname() or kept.foreign:
+        return ServiceState.FOREIGN, f"started on host {clean(record.host)}: view only"
+    stopping = (folder / "stopping").exists()
+    if kept.exit is not None:
+        return _ended(kept.exit, folder)
+    if kept.watched or kept.child_alive:
+        note = "" if kept.watched else "its supervisor is gone: how it ends will not be known"
+        if stopping:
+            return ServiceState.STOPPING, note
+        ready = (folder / "ready").exists()
+        return (ServiceState.RUNNING if ready else ServiceState.STARTING), note
+    if kept.keeper is None:
+        return ServiceState.FAILED, "it was never started"
+    if stopping:
+        return ServiceState.STOPPED, "stopped after its supervisor had been lost"
+    return ServiceState.LOST, "its supervisor and the server are gone (reboot, or both were killed)"
+
+
+def _ended(exit_: keeper.Exit, folder: Path) -> tuple[ServiceState, str]:
+    words = exit_.words
+    if exit_.asked:
+        late = ", killed because it did not end in time" if exit_.killed else ""
+        return ServiceState.STOPPED, f"stopped ({words}{late})"
+    if exit_.code == 0:
+        return ServiceState.STOPPED, "ended by itself (exit code 0)"
+    return ServiceState.FAILED, f"{words}: {last_line(folder / 'server.log')}".rstrip(": ")
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something, cleaned."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - 16384))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in clean(text, multiline=True).split("\n")]
+    return next((redact(line)[:300] for line in reversed(lines) if line.strip("+-|= ")), "")
+
+
+def _unreadable(folder: Path, problem: str) -> ServiceView:
+    return ServiceView(
+        id=clean(folder.name),
+        deployment="",
+        launcher="",
+        state=ServiceState.FOREIGN,
+        folder=folder,
+        log=folder / "server.log",
+        endpoint=Endpoint(url=""),
+        repository=folder,
+        models=(),
+        reason=problem,
+    )

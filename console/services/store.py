@@ -1,0 +1,243 @@
+"""Start, adopt, view and stop servers. Every one has a folder under the state folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from console import keeper
+from console.facts import Progress, Refused, UsageError
+from console.planning.deployment import check_name
+from console.planning.plan import ServiceSpec
+from console.planning.variables import expand
+from console.services import ports, record
+from console.services.model import ServiceState, ServiceView
+from console.services.record import MANIFEST, Record
+from console.services.supervisor import remove_regions
+from console.settings import Settings, private_folder
+from console.text import clean
+
+_LIVING = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+_ENDED_KEPT = 5
+"""Ended services of a deployment whose folders stay, for their logs."""
+
+
+class ServiceStore:
+    """The services folder. Holds no state of its own: any number of these may exist at once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.folders.services
+
+    # -- looking ------------------------------------------------------------------------
+
+    def views(self) -> tuple[ServiceView, ...]:
+        """Every service of ours, living ones first, then the newest first."""
+        if not self.folder.is_dir():
+            return ()
+        found = [record.view(f) for f in self._folders()]
+        return tuple(sorted(found, key=lambda v: (v.state not in _LIVING, -v.started)))
+
+    def view(self, name_or_id: str) -> ServiceView:
+        """A service by id, or the newest one of a deployment; `UsageError` when there is none."""
+        for view in (views := self.views()):
+            if view.id == name_or_id:
+                return view
+        mine = [view for view in views if view.deployment == name_or_id]
+        if mine:
+            return mine[0]
+        known = ", ".join(sorted({view.deployment for view in views if view.deployment}))
+        raise UsageError(
+            f"no service {clean(name_or_id)}",
+            why=f"known: {known}" if known else "nothing has been served yet",
+        )
+
+    def values(self, service_id: str) -> dict[str, str]:
+        """The values that a service was started with: its ports and its token file."""
+        return dict(self._record(service_id).values)
+
+    # -- starting -----------------------------------------------------------------------
+
+    def start(
+        self,
+        spec: ServiceSpec,
+        values: Mapping[str, str],
+        deployment: str,
+        progress: Progress | None = None,
+    ) -> str:
+        """Start the server, or adopt the living one of `deployment` when it is the same; its id.
+
+        Port variables with value ``0`` are found free. A fresh token goes into the service's folder
+        and `token_file` names it; `values(id)` tells what was used. Returns when the process runs,
+        which is before it answers; call `mark_ready` when it does. A living server that differs is
+        stopped first.
+        """
+        check_name(deployment)
+        try:
+            private_folder(self.settings.folders.state)
+            private_folder(self.folder)
+            with self._alone(deployment):
+                for old in self.views():
+                    if old.deployment != deployment or old.state not in _LIVING:
+                        continue
+                    if self._same(old, spec, values):
+                        return old.id
+                    if progress:
+                        progress(f"stopping {old.id}, which was started with other settings")
+                    self._stop(old, progress)
+                self._prune(deployment)
+                return self._launch(spec, values, deployment)
+        except OSError as error:
+            raise keeper.storage_error(error, Path(error.filename or self.folder)) from error
+
+    def mark_ready(self, service_id: str) -> None:
+        """Note that the server answered: `starting` becomes `running`."""
+        (self.folder / check_name(service_id) / "ready").touch(mode=0o600)
+
+    def _same(self, old: ServiceView, spec: ServiceSpec, values: Mapping[str, str]) -> bool:
+        from console.triton.health import probe
+
+        before = self._record(old.id)
+        if old.state is ServiceState.STOPPING or before.spec != spec:
+            return False
+        now = record.asked(spec, {"token_file": "", **values})
+        then = record.asked(spec, before.values)
+        differs = {name for name in now if now[name] != then.get(name)}
+        if any(now[name] != ports.AUTO for name in differs):
+            return False
+        if record.tools_digest(spec, before.values) != before.tools:
+            return False
+        return probe(old.endpoint).live
+
+    def _launch(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
+        from console.runtimes.host import launch
+
+        urls = [url for url in (spec.http_url, spec.grpc_url, spec.metrics_url) if url]
+        chosen = {**values, **ports.settle(urls, values)}
+        folder, number = self._new_folder(deployment)
+        chosen["token_file"] = str(folder / "token")
+        made = Record(
+            id=folder.name,
+            deployment=deployment,
+            number=number,
+            spec=spec,
+            values=record.asked(spec, chosen) | {"token_file": chosen["token_file"]},
+            tools=record.tools_digest(spec, chosen),
+            created=time.time(),
+            host=keeper.hostname(),
+        )
+        made.save(folder)
+        if token_file := expand(spec.token_file, chosen):
+            _write_token(Path(token_file))
+        remove_regions(made.shm_prefix)
+        command = launch(spec.command, chosen, self.settings)
+        command.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
+        request = keeper.Request(
+            folder=str(folder),
+            argv=tuple(command.argv),
+            env=dict(command.env),
+            cwd=str(command.cwd),
+            log=str(folder / "server.log"),
+            grace=spec.stop_timeout,
+            end_with_keeper=False,
+            extra={"shm_prefix": made.shm_prefix},
+        )
+        keeper.start("console.services.supervisor", asdict(request))
+        return folder.name
+
+    def _new_folder(self, deployment: str) -> tuple[Path, int]:
+        taken = [r.number for r in self._records(deployment)]
+        number = max(taken, default=0) + 1
+        while True:
+            folder = self.folder / f"{deployment}-s{number}"
+            try:
+                folder.mkdir(mode=0o700)
+            except FileExistsError:
+                number += 1
+                continue
+            return folder, number
+
+    # -- stopping -----------------------------------------------------------------------
+
+    def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
+        """Stop a service and wait for its end; one that has ended already is left as it is.
+
+        SIGTERM, the spec's `stop_timeout`, then SIGKILL to everything that it started.
+        """
+        try:
+            return self._stop(self.view(name_or_id), progress)
+        except OSError as error:
+            raise keeper.storage_error(error, Path(error.filename or self.folder)) from error
+
+    def _stop(self, view: ServiceView, progress: Progress | None) -> ServiceView:
+        if view.state is ServiceState.FOREIGN:
+            raise Refused(f"service {view.id} cannot be stopped from here", why=view.reason)
+        if view.state not in _LIVING:
+            return view
+        made = self._record(view.id)
+        try:
+            (view.folder / "stopping").touch(mode=0o600)
+        except OSError as error:
+            # Only the shown state needs the mark; a full disk must not keep a server alive.
+            if progress:
+                progress(f"could not note that it stops: {error.strerror}")
+        keeper.end(view.folder, made.spec.stop_timeout, progress)
+        # Its supervisor has done this, unless it had been killed.
+        remove_regions(made.shm_prefix)
+        return record.view(view.folder)
+
+    def delete(self, service_id: str) -> None:
+        """Remove the folder of a service that has ended."""
+        view = self.view(service_id)
+        if view.state in (*_LIVING, ServiceState.FOREIGN):
+            raise Refused(f"service {view.id} is {view.state}", fix="stop it first")
+        try:
+            keeper.discard(view.folder, MANIFEST)
+        except OSError as error:
+            raise keeper.storage_error(error, view.folder) from error
+
+    def _prune(self, deployment: str) -> None:
+        mine = [v for v in self.views() if v.deployment == deployment and v.state not in _LIVING]
+        for view in mine[_ENDED_KEPT - 1 :]:
+            if view.state is not ServiceState.FOREIGN:
+                keeper.discard(view.folder, MANIFEST)
+
+    # -- helpers ------------------------------------------------------------------------
+
+    def _folders(self) -> Iterator[Path]:
+        return (f for f in self.folder.iterdir() if (f / MANIFEST).is_file())
+
+    def _record(self, service_id: str) -> Record:
+        try:
+            return record.load(self.folder / check_name(service_id))
+        except record.Unreadable as problem:
+            raise Refused(f"service {clean(service_id)} cannot be used", why=str(problem)) from None
+
+    def _records(self, deployment: str) -> Iterator[Record]:
+        for folder in self._folders():
+            try:
+                found = record.load(folder)
+            except record.Unreadable:
+                continue  # shown by `views`; its number is taken by its folder
+            if found.deployment == deployment:
+                yield found
+
+    @contextmanager
+    def _alone(self, deployment: str) -> Iterator[None]:
+        """One start at a time for a deployment: two runs never start two servers."""
+        path = self.folder / f".{deployment}.lock"
+        handle = keeper.lock(path, f"another start of {deployment} is under way", patience=60)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+
+def _write_token(path: Path) -> None:
+    """A fresh token, readable by this user alone; never through a link that lies there."""
+    keeper.write_private(path, secrets.token_urlsafe(32).encode())
