@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +46,9 @@ def look(
     config: Member | None = None
     text: bytes | None = None
     try:
-        for member in _walk(source):
+        for member in members(source):
             found.append(member)
-            if config is None and posixpath.normpath(member.name) in wanted and _is_file(member):
+            if config is None and member.kind == "file" and plain(member.name) in wanted:
                 config = member
                 if member.size > cap:
                     raise TarDamage(f"its {clean(member.name)} is {member.size} bytes long")
@@ -69,18 +68,17 @@ def look(
     return Archive(tuple(found), clean(config.name) if config else "", text, compressed)
 
 
-def _walk(source: FileSource | GzipSource) -> Iterator[Member]:
-    return members(source)
-
-
-def _is_file(member: Member) -> bool:
-    return member.kind == "file"
+def plain(name: str) -> str:
+    """A member's name without a leading ``./`` and the like, as it would be on disk."""
+    if name.startswith("./") and "/." not in name[1:] and "//" not in name:
+        return name[2:]
+    return posixpath.normpath(name)
 
 
 def risks(archive: Archive) -> tuple[Risk, ...]:
     """What the member list gives away. NeMo reads the *last* of two members with one name."""
     found: list[Risk] = []
-    names = Counter(posixpath.normpath(m.name) for m in archive.members)
+    names = Counter(plain(m.name) for m in archive.members)
     if twice := sorted(name for name, count in names.items() if count > 1 and name != "."):
         found.append(
             _danger(
@@ -94,7 +92,7 @@ def risks(archive: Archive) -> tuple[Risk, ...]:
         found.append(
             _danger("absolute-members", f"members with absolute paths: {_list(absolute)}", _REPACK)
         )
-    escaping = [m.name for m in archive.members if ".." in m.name.split("/")]
+    escaping = [m.name for m in archive.members if ".." in m.name and ".." in m.name.split("/")]
     if escaping:
         found.append(
             _danger(

@@ -47,11 +47,11 @@ class FileSource:
             return self._window[at : at + count]
         if count > WINDOW:
             return self._pread(offset, count)
-        # A page is enough for one header of a large archive; a run of them fills the window.
+        # The headers of a large archive lie far apart, those of small members in one window.
         near = 0 <= at <= 2 * WINDOW
         self._start, self._window = (
             offset,
-            self._pread(offset, WINDOW if near else max(count, 4096)),
+            self._pread(offset, WINDOW if near else count),
         )
         return self._window[:count]
 

@@ -2,15 +2,16 @@
 
 Why not `tarfile`: on a hostile archive it follows negative sizes backwards for ever (CVE-2025-8194,
 open in the Pythons that we support) and reads long-name blocks of any size into memory; on an honest
-one of 4096 shards it takes 80 ms where this walk takes 10. What it understands it understands
+one of thousands of shards it takes some three times as long. What it understands it understands
 exactly as `tarfile` does (NeMo loads with that), which a property test compares; what `tarfile`
 would pass over in silence (a damaged header in the middle) is an error here.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from console.checkpoints.source import Source
 
@@ -28,8 +29,7 @@ class TarDamage(Exception):
     """The archive is truncated, damaged or hostile; the text says where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One member: its name as written, the type letter and where its data lie."""
 
     name: str
@@ -69,13 +69,13 @@ def members(source: Source) -> Iterator[Member]:
         has_data = letter in _REGULAR or letter not in _KNOWN
         if letter == b"\0" and name.endswith("/"):
             letter, has_data = b"5", False
-        end = data + (size if has_data else 0)
+        end = data + (_padded(size) if has_data else 0)
         if source.size is not None and end > source.size:
             raise TarDamage(
                 f"it is cut off: member {name!r} needs {end} bytes, the file has {source.size}"
             )
         yield Member(name.rstrip("/"), _kind(letter), data, size if has_data else 0)
-        offset = data + (_padded(size) if has_data else 0)
+        offset = end
         long_name, pax = None, {}
     raise TarDamage(f"it has more than {MAX_MEMBERS} members")
 
@@ -85,7 +85,7 @@ def _parse(header: bytes, offset: int) -> tuple[str, bytes, int]:
         raise TarDamage(_cut(offset))
     stored = _number(header[148:156], offset)
     # The checksum counts its own field as spaces; old writers summed signed characters.
-    total = 256 + sum(header) - sum(header[148:156])
+    total = 256 + _sum(header[:148]) + _sum(header[156:256]) + _sum(header[256:])
     if stored != total:
         high = sum(1 for b in header[:148] + header[156:] if b > 127)
         if stored != total - 256 * high:
@@ -101,6 +101,12 @@ def _parse(header: bytes, offset: int) -> tuple[str, bytes, int]:
     if size < 0:
         raise TarDamage(f"member at byte {offset} has a negative size")
     return name, letter, size
+
+
+def _sum(part: bytes) -> int:
+    """The sum of at most 256 bytes: Adler's low half is one more, and cannot wrap before that.
+    Python's own `sum` is most of the time that a walk takes."""
+    return (zlib.adler32(part) & 0xFFFF) - 1
 
 
 def _number(digits: bytes, offset: int) -> int:

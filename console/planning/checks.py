@@ -7,8 +7,8 @@ Pure functions over data that was gathered before (`telemetry.host`, `telemetry.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from console.facts import Host, Level, Verdict
@@ -67,8 +67,8 @@ def checks(
 
     `holders`: who holds each port of the deployment (`telemetry.ports.holders`). `stubs`: model
     instances of Triton's python backend. `python`: version of the embedded environment's
-    interpreter, the console's own when empty. Checks that `deployment.checks.accept` names are
-    marked accepted.
+    interpreter, the console's own when empty. Marking what the operator accepts
+    is the caller's.
     """
     found = [
         *([writes(readonly)] if readonly else []),
@@ -80,15 +80,7 @@ def checks(
     ]
     if deployment.server.launcher == "embedded":
         found += [shared_memory(host, stubs), *embedded_platform(host, python or host.python)]
-    return accepted(found, deployment.checks.accept)
-
-
-def accepted(verdicts: Sequence[Verdict], names: Collection[str]) -> tuple[Verdict, ...]:
-    """Mark the failures that the operator accepts by name."""
-    return tuple(
-        replace(v, accepted=True) if v.level is Level.FAIL and v.check in names else v
-        for v in verdicts
-    )
+    return tuple(found)
 
 
 def writes(readonly: bool) -> Verdict:
