@@ -1,0 +1,171 @@
+"""NVML through a library of our own that answers as a driver does, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "assets" / "fakenvml.c"
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the pretend ``libnvidia-ml.so.1``."""
+    folder = tmp_path_factory.mktemp("fakenvml")
+    subprocess.run(
+        ["cc", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1",
+         "-o", str(folder / "libnvidia-ml.so.1"), str(SOURCE)],
+        check=True,
+    )  # fmt: skip
+    return folder
+
+
+def run(script: str, library: Path | None, **environ: str) -> Any:
+    """What `script` prints as JSON. The library is found as a driver's is, by the loader."""
+    head = (
+        "import json, os, dataclasses\n"
+        "from console.telemetry.nvml import Nvml\n"
+        "now = [0.0]\n"
+        "nvml = Nvml(clock=lambda: now[0])\n"
+        "def sample():\n"
+        "    gpus, note = nvml.sample()\n"
+        "    return [dataclasses.asdict(g) for g in gpus], note\n"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("FAKENVML")} | environ
+    if library is not None:
+        env["LD_LIBRARY_PATH"] = str(library)
+    done = subprocess.run(
+        [sys.executable, "-c", head + script], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_eight_gpus_are_sampled(library: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.write_text("0 1024 42 50 300\n7 2048 99 60 690\n")
+    gpus, note = run("print(json.dumps(sample()))", library, FAKENVML_STATE=str(state))
+    assert note == ""
+    assert [g["index"] for g in gpus] == list(range(8))
+    first, last = gpus[0], gpus[7]
+    assert (first["name"], first["memory_total"]) == ("NVIDIA H200", 143771 * MIB)
+    assert (first["memory_used"], first["utilisation"]) == (1024 * MIB, 42)
+    assert (last["memory_used"], last["utilisation"]) == (2048 * MIB, 99)
+    assert {g["problem"] for g in gpus} == {""}
+
+
+def test_facts_show_the_reserve_apart(library: Path) -> None:
+    script = (
+        "gpus, note = nvml.gpus()\n"
+        "print(json.dumps([[dataclasses.asdict(g) for g in gpus], note, nvml.versions()]))"
+    )
+    gpus, note, versions = run(script, library, FAKENVML_GPUS="1")
+    assert note == ""
+    assert gpus[0]["memory_reserved"] == 500 * MIB
+    assert gpus[0]["compute_capability"] == [9, 0]
+    assert gpus[0]["uuid"].startswith("GPU-")
+    assert versions == ["580.82.07", "13.0"]
+
+
+def test_a_lost_gpu_costs_its_own_figures_and_comes_back(library: Path) -> None:
+    script = (
+        "first = sample()\n"
+        "os.environ['FAKENVML_LOST'] = '2'\n"
+        "lost = sample()\n"
+        "del os.environ['FAKENVML_LOST']\n"
+        "print(json.dumps([first, lost, sample()]))"
+    )
+    (first, _), (lost, note), (back, _) = run(script, library, FAKENVML_GPUS="4")
+    assert first[2]["problem"] == back[2]["problem"] == ""
+    assert note == ""
+    assert lost[2]["problem"] == "GPU is lost: it fell off the bus or was reset"
+    assert lost[2]["name"] == "NVIDIA H200"
+    assert (lost[2]["memory_used"], lost[2]["utilisation"]) == (None, None)
+    assert [g["problem"] for g in lost if g["index"] != 2] == ["", "", ""]
+    assert back[2]["memory_used"] is not None
+
+
+def test_a_gpu_lost_from_the_start_is_named(library: Path) -> None:
+    script = "g, n = nvml.gpus(); print(json.dumps([[x.index for x in g], n]))"
+    indices, note = run(script, library, FAKENVML_GPUS="3", FAKENVML_LOST="1")
+    assert indices == [0, 2]
+    assert note == "GPU 1: GPU is lost: it fell off the bus or was reset"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "18",
+            "NVIDIA driver and library versions differ: the driver was updated; reload it or reboot",
+        ),
+        ("9", "the NVIDIA driver is not loaded"),
+        ("999", "Unknown Error"),
+    ],
+)
+def test_a_driver_that_does_not_start_is_said_in_words(
+    library: Path, code: str, words: str
+) -> None:
+    script = "print(json.dumps([sample(), nvml.gpus(), nvml.versions()]))"
+    sample, gpus, versions = run(script, library, FAKENVML_INIT=code)
+    assert sample == [[], words]
+    assert gpus == [[], words]
+    assert versions == ["", ""]
+
+
+def test_a_driver_that_recovers_is_used_after_a_pause(library: Path) -> None:
+    script = (
+        "broken = sample()[1]\n"
+        "del os.environ['FAKENVML_INIT']\n"
+        "soon = sample()[1]\n"
+        "now[0] = 6.0\n"
+        "print(json.dumps([broken, soon, sample()]))"
+    )
+    broken, soon, (gpus, note) = run(script, library, FAKENVML_INIT="18", FAKENVML_GPUS="2")
+    assert "versions differ" in broken
+    assert soon == broken
+    assert (len(gpus), note) == (2, "")
+
+
+def test_a_driver_that_forgets_us_is_initialised_again(library: Path) -> None:
+    script = (
+        "first = sample()\n"
+        "import pynvml; pynvml.nvmlShutdown()\n"
+        "lost = sample(); back = sample()\n"
+        "print(json.dumps([lost, back]))"
+    )
+    (_, note), (gpus, after) = run(script, library, FAKENVML_GPUS="1")
+    assert note != ""
+    assert (len(gpus), after) == (1, "")
+
+
+def test_no_driver_is_said_in_words() -> None:
+    script = (
+        "import ctypes\n"
+        "real = ctypes.CDLL\n"
+        "def without(name, *rest, **named):\n"
+        "    if 'nvidia-ml' in str(name): raise OSError('not found')\n"
+        "    return real(name, *rest, **named)\n"
+        "ctypes.CDLL = without\n"
+        "print(json.dumps([sample(), nvml.versions()]))"
+    )
+    assert run(script, None) == [[[], "no NVIDIA driver on this host"], ["", ""]]
+
+
+def test_a_driver_without_gpus_says_so(library: Path) -> None:
+    assert run("print(json.dumps(sample()))", library, FAKENVML_GPUS="0") == [
+        [],
+        "the NVIDIA driver sees no GPU",
+    ]
+
+
+def test_importing_the_room_imports_no_nvml() -> None:
+    script = "import sys; print(json.dumps('pynvml' in sys.modules))"
+    assert run(script, None) is False
