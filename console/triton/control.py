@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from console.facts import DeckError, Endpoint, UsageError
 from console.text import clean, human_seconds
-from console.triton import health
+from console.triton import health, logs
 from console.triton.plain_http import NoAnswer, Response, refusal, request
 
 REASON_IN_LOG = "failed to poll from model repository"
@@ -105,7 +105,11 @@ def _failure(response: Response, model: str, verb: str) -> DeckError:
             fix='start it with control = "explicit"',
             raw=response.words,
         )
+    known = logs.explain_line(reason)
     first, _, rest = reason.partition("\n")
     return DeckError(
-        f"model {model} could not be {verb}ed", why=first, fix="", raw=reason if rest else ""
+        f"model {model} could not be {verb}ed",
+        why=f"{known.what}: {first}" if known else first,
+        fix=known.fix if known else "",
+        raw=reason if rest else "",
     )

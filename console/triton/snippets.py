@@ -184,8 +184,8 @@ def _expression(value: TensorValue) -> str:
         items = [v if isinstance(v, bytes) else str(v).encode() for v in values]
         return f"np.array({items!r}, dtype=object).reshape({shape})"
     if any(isinstance(v, float) and v - v != 0 for v in values):  # inf and nan have no literal
-        items = [f"float({str(v)!r})" if v - v != 0 else repr(v) for v in values]
-        listed = "[" + ", ".join(items) + "]"
+        words = [f"float({str(v)!r})" if v - v != 0 else repr(v) for v in values]
+        listed = "[" + ", ".join(words) + "]"
     else:
         listed = repr(values)
     return f'np.array({listed}, dtype="{inference.numpy_name(value.dtype)}").reshape({shape})'
