@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any, NoReturn
 
 from console.facts import DeckError
@@ -31,7 +31,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if "--json" in sys.argv[1:]:
-            error = {"title": message, "why": "", "fix": f"{self.prog} --help", "exit_code": 2}
+            fix = f"{self.prog} --help"
+            error = {"title": message, "why": "", "fix": fix, "raw": "", "exit_code": EXIT_USAGE}
             print(json.dumps({"version": 1, "error": error}))
             self.exit(EXIT_USAGE)
         self.print_usage(sys.stderr)
@@ -294,6 +295,8 @@ def _call(args: argparse.Namespace) -> int:
 
 
 def version() -> str:
+    from importlib import metadata
+
     return metadata.version("tritondeck")
 
 

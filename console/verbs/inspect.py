@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from console.text import clean, human_bytes
 from console.verbs import common, output
@@ -51,13 +52,22 @@ def backends(args: argparse.Namespace) -> int:
         if field.group != group:
             group = field.group
             output.say(f"{group}:")
-        low = "" if field.minimum is None else f"{field.minimum:g}"
-        high = "" if field.maximum is None else f"{field.maximum:g}"
+        low = "" if field.minimum is None else f"{field.minimum:.12g}"
+        high = "" if field.maximum is None else f"{field.maximum:.12g}"
         takes = "|".join(field.choices) or field.kind
         if low or high:
             takes += f" {low}…{high}"
         takes += f" {field.unit}" if field.unit else ""
-        output.say(f"  --{field.name.replace('_', '-')} ({takes}; default {field.default})")
+        output.say(f"  --{field.name.replace('_', '-')} ({takes}; default {_shown(field.default)})")
         if field.help:
             output.say(f"      {field.help}")
     return 0
+
+
+def _shown(default: Any) -> str:
+    """A default as a person would type it."""
+    if default in (None, "", ()):
+        return "empty"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
