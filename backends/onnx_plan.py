@@ -258,12 +258,13 @@ def _speech_files(work: Work) -> tuple[FileSpec, ...]:
     inputs, outputs = speech.tensors(work.batching)
     parameters = _common_parameters(work) | {
         speech.ADAPTER_KEY: speech.ADAPTER,
-        "acoustic_model": work.graph_model if remote else "",
         "max_seconds": f"{speech.longest_seconds(work.checkpoint):g}",
         "chunk_seconds": f"{options.chunk_seconds:g}",
         "long_audio": options.long_audio,
         "word_times": _word(options.word_times),
     }
+    if remote:
+        parameters["acoustic_model"] = work.graph_model
     front = settings | ({"instances": Instances(options.instance_count, "cpu")} if remote else {})
     config = model_config(work.name, inputs, outputs, parameters=parameters, **front)
     if settings["dynamic_batching"] is not None:

@@ -226,3 +226,19 @@ def serving(
         yield server.start()
     finally:
         server.destroy()
+
+
+@pytest.fixture(scope="module")
+def make_module_server(
+    tmp_path_factory: pytest.TempPathFactory, embedded_environment: Path
+) -> Iterator[Callable[[], Server]]:
+    """Makes servers (not yet started) that the tests of a module share."""
+    made: list[Server] = []
+
+    def make() -> Server:
+        made.append(Server(tmp_path_factory.mktemp("server"), embedded_environment))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.destroy()

@@ -94,7 +94,7 @@ class TritonPythonModel:
         self.verbose = parameters["verbose"] == "true"
         self.batching = config["max_batch_size"] > 0
         self.batch = max(1, config["max_batch_size"])
-        if parameters["acoustic_model"]:
+        if "acoustic_model" in parameters:
             self.acoustics = RemoteAcoustics(parameters["acoustic_model"], self.batching)
         else:
             self.acoustics = LocalAcoustics(

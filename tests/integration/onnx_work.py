@@ -1,0 +1,83 @@
+"""Carries out the build steps of a plan with real processes, without runner and keeper."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from backends.registry import get
+from console.checkpoints.model import Checkpoint
+from console.facts import Host, ToolFacts
+from console.planning.deployment import Deployment
+from console.planning.plan import CommandStep, Plan, WriteStep
+from console.planning.variables import expand
+
+ROOT = Path(__file__).parents[2]
+DIGITS = ROOT / "examples" / "digits"
+HOST = Host(
+    hostname="box",
+    system="Debian GNU/Linux 12",
+    kernel="6.1",
+    machine="x86_64",
+    glibc=(2, 36),
+    cpus=2,
+    memory_total=16 << 30,
+    memory_available=8 << 30,
+    shm_total=1 << 30,
+    shm_free=1 << 30,
+    python="3.11.7",
+)
+
+
+def deployment(checkpoint: Checkpoint, name: str, **changes: Any) -> Deployment:
+    """A deployment with the options that the route suggests, and `changes` to them."""
+    backend = get("onnx")
+    verify = changes.pop("verify", ())
+    options = backend.suggest({"model": checkpoint}, HOST).model_dump() | changes
+    return Deployment(
+        name=name,
+        backend="onnx",
+        checkpoints={"model": str(checkpoint.path)},
+        options=options,
+        verify=verify,
+    )
+
+
+def plan_of(checkpoint: Checkpoint, made: Deployment) -> Plan:
+    return get("onnx").plan(made, {"model": checkpoint}, HOST, ToolFacts())
+
+
+def build(plan: Plan, values: dict[str, str]) -> None:
+    """Write the files and run the commands; a command that fails shows its output."""
+    for step in plan.steps:
+        if isinstance(step, WriteStep):
+            for file in step.files:
+                path = Path(expand(file.path, values))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(file.text)
+        elif isinstance(step, CommandStep):
+            done = run(step, values)
+            assert done.returncode == 0, done.stdout[-3000:]
+            for output in step.outputs:
+                assert Path(expand(output, values)).stat().st_size > 0, output
+
+
+def run(step: CommandStep, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [expand(word, values) for word in step.command.argv],
+        env={"PATH": os.defpath, "HOME": values["work"], "HF_HUB_OFFLINE": "1"},
+        cwd=values["work"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def report(values: dict[str, str]) -> dict[str, Any]:
+    found = json.loads(Path(values["work"], "export", "report.json").read_text())
+    assert isinstance(found, dict)
+    return found
