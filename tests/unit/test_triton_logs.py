@@ -62,7 +62,7 @@ def test_what_stands_outside_the_grammar_keeps_its_text_and_no_severity(text):
     "text",
     [
         "error: creating server: Internal - failed to load all models",
-        '[libprotobuf ERROR x/text_format.cc:337] Error parsing text-format inference.ModelConfig: 4:1: Expected ",".',
+        '[libprotobuf ERROR x.cc:337] Error parsing text-format inference.ModelConfig: 4:1: Expected ",".',
         "tritonserver: unrecognized option '--bogus=1'",
     ],
 )
