@@ -100,10 +100,8 @@ def library_name():
 
 def library_folder():
     """The folder of this interpreter's own libpython, or None when it has none of its own."""
-    places = [sysconfig.get_config_var("LIBDIR"), os.path.join(sys.base_prefix, "lib")]
-    places.append(os.path.dirname(sysconfig.get_config_var("LIBPL") or ""))
-    for place in places:
-        if place and os.path.isfile(os.path.join(place, library_name())):
+    for place in (sysconfig.get_config_var("LIBDIR"), str(Path(sys.base_prefix) / "lib")):
+        if place and (Path(place) / library_name()).is_file():
             return place
     return None
 
@@ -111,12 +109,13 @@ def library_folder():
 def server_environment():
     """The environment of the server: this one, with PATH and LD_LIBRARY_PATH put right."""
     environment = dict(os.environ)
-    own_bin = os.path.dirname(os.path.abspath(sys.executable))
+    # Not resolved: the link in the environment's `bin`, not the interpreter it points to.
+    own_bin = str(Path(sys.executable).absolute().parent)
     environment["PATH"] = _prepend(own_bin, environment.get("PATH") or os.defpath)
     libraries = library_folder()
     if libraries:
         environment["LD_LIBRARY_PATH"] = _prepend(
-            libraries, environment.get("LD_LIBRARY_PATH", "")
+            str(libraries), environment.get("LD_LIBRARY_PATH", "")
         )
     # A PYTHONHOME or the user's own packages (a NumPy 2 among them) would reach the models.
     for name in ("PYTHONHOME", "PYTHONPATH", "AIP_MODE"):
@@ -168,18 +167,21 @@ def library_version(path):
 
 
 def check_libpython(libraries):
-    name = library_name()
-    if name not in libraries:
-        return None  # this stub brings its own (3.13)
-    path = libraries[name]
+    """The libpython that the stub will load; `libraries` is what its loader would take."""
+    names = [name for name in libraries if name.startswith("libpython")]
+    if not names:
+        raise CannotServe(
+            "libpython", "the model loader links no libpython", "reinstall nvidia-pytriton"
+        )
+    path = libraries[names[0]]
     if path is None:
         raise CannotServe(
             "libpython",
-            f"{name} is not found: the model loader links it and would wait for ever",
+            f"{names[0]} is not found: the model loader links it, and a load would wait for ever",
             libpython_fix(),
         )
     version = library_version(path)
-    if version and version != platform.python_version().rstrip("+"):
+    if version and version != platform.python_version().rstrip("+") and names[0] == library_name():
         raise CannotServe(
             "libpython",
             f"{path} is Python {version}, but the environment's is {platform.python_version()}: "
@@ -190,7 +192,7 @@ def check_libpython(libraries):
 
 
 def libpython_fix():
-    base = os.path.realpath(sys.executable)
+    base = str(Path(sys.executable).resolve())
     version = python_version()
     if base.startswith("/usr/bin/"):
         return (
@@ -305,11 +307,11 @@ def backend_directory(folder, server):
     wanted["triton_python_backend_stub"] = stub_file(server)
     for name, source in wanted.items():
         link = target / name
-        if link.is_symlink() and os.readlink(str(link)) == str(source):
+        if link.is_symlink() and link.resolve() == source.resolve():
             continue
         fresh = target / f".{name}.{os.getpid()}"
-        os.symlink(str(source), str(fresh))
-        os.replace(str(fresh), str(link))
+        fresh.symlink_to(source)
+        fresh.replace(link)
     return folder / "backends"
 
 
@@ -334,7 +336,7 @@ def restrictions(token_file, header):
 def additions(accepted, given):
     """Options that this host and build call for and the caller did not set."""
     wanted = list(ENDPOINTS_NOT_USED)
-    if not any(os.path.exists(device) for device in GPU_DEVICES):
+    if not any(Path(device).exists() for device in GPU_DEVICES):
         wanted += WITHOUT_GPU
     taken = {option.split("=")[0] for option in given}
     return [

@@ -91,6 +91,7 @@ class Server:
     deployment: Deployment = field(
         default_factory=lambda: Deployment(name="test", backend="onnx", checkpoints={})
     )
+    worker: Path = WORKER
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -138,7 +139,7 @@ class Server:
         """Start the worker; returns at once."""
         self.repository.mkdir(parents=True, exist_ok=True)
         self.token_file.write_text(TOKEN)
-        spec = embedded.service(self.deployment, (), str(WORKER))
+        spec = embedded.service(self.deployment, (), str(self.worker))
         argv = [expand(word, self.values) for word in spec.command.argv]
         env = {"PATH": os.defpath, "HOME": str(self.folder), **environment}
         with self.log.open("ab") as log:

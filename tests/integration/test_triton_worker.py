@@ -1,0 +1,200 @@
+"""The worker that becomes the embedded server: its check, and what it refuses to start with.
+
+The environments here are real ones: links to the wheel's files, with one thing taken away.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from console.facts import DeckError
+from console.triton import control, health
+
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "backends" / "workers" / "embedded_triton.py"
+
+pytestmark = pytest.mark.integration
+
+
+def site_packages(environment: Path) -> Path:
+    (found,) = (environment / "lib").glob("python3.*/site-packages")
+    return found
+
+
+@pytest.fixture
+def variant(tmp_path: Path, embedded_environment: Path) -> Path:
+    """An environment of its own that links everything of the embedded one; `pytriton` is a tree of
+    links, so that a test can change one file of it."""
+    folder = tmp_path / "variant"
+    original = site_packages(embedded_environment)
+    python = embedded_environment / "bin" / "python"
+    make = [str(python), "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(make, check=True)
+    target = site_packages(folder)
+    for entry in original.iterdir():
+        if entry.name == "pytriton":
+            shutil.copytree(entry, target / entry.name, copy_function=_link)
+        else:
+            (target / entry.name).symlink_to(entry)
+    return folder
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).symlink_to(source)
+
+
+def run(environment: Path, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(environment / "bin" / "python"), str(WORKER), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        **options,
+    )
+
+
+def check(environment: Path, **options) -> dict:
+    done = run(environment, "--check", **options)
+    told = json.loads(done.stdout)
+    assert done.returncode == (0 if told["ok"] else 78), done.stderr
+    return told
+
+
+def hide_libpython(environment: Path) -> str:
+    """Make the stub need a libpython that no machine has, and return its name.
+
+    The stub stays the real one, but for the name of the library, which has the same length; the
+    real loader then looks for it in vain, as on a machine without libpython.
+    """
+    stubs = site_packages(environment) / "pytriton" / "tritonserver" / "python_backend_stubs"
+    version = site_packages(environment).parent.name.removeprefix("python")
+    stub = stubs / version / "triton_python_backend_stub"
+    name = f"libpython{version}.so.1.0".encode()
+    hidden = name.replace(b".so.1", b".so.9")
+    content = stub.read_bytes()
+    assert name + b"\0" in content
+    stub.unlink()
+    stub.write_bytes(content.replace(name + b"\0", hidden + b"\0"))
+    stub.chmod(0o755)
+    return hidden.decode()
+
+
+def test_a_whole_environment_passes_with_its_facts(embedded_environment):
+    told = check(embedded_environment)
+    assert (told["ok"], told["problems"]) == (True, [])
+    assert told["facts"]["numpy"].startswith("1.")
+    assert Path(told["facts"]["libpython"]).is_file()
+    assert "--http-restricted-api" in told["facts"]["options"]
+
+
+def test_a_linked_variant_passes_too(variant):
+    assert check(variant)["ok"]
+
+
+def test_a_hidden_libpython_is_found_out_before_the_server_starts(variant, tmp_path):
+    hidden = hide_libpython(variant)
+    (problem,) = check(variant)["problems"]
+    assert problem["check"] == "libpython"
+    assert hidden in problem["summary"]
+    assert "install" in problem["fix"] or "use a Python" in problem["fix"]
+    started = time.monotonic()
+    done = run(variant, "--folder", str(tmp_path / "state"), "--", "--model-repository=none")
+    assert (done.returncode, time.monotonic() - started < 10) == (78, True)
+    assert "is not found" in done.stderr
+    assert "fix: " in done.stderr
+
+
+def test_without_that_check_the_load_would_never_return(variant, make_server):
+    """Why the check exists: the same server, started around it, hangs in the load."""
+    hide_libpython(variant)
+    server = make_server()
+    server.environment = variant
+    server.add("identity")
+    around = WORKER.read_text().replace("raise problems[0]", "pass")
+    server.folder.joinpath("around.py").write_text(around)
+    server.worker = server.folder / "around.py"
+    server.start()
+    with pytest.raises(DeckError, match="not loaded within 3"):
+        control.load(server.endpoint, "identity", timeout=3)
+
+
+def test_numpy_2_is_refused_with_the_command_that_mends_it(variant):
+    packages = site_packages(variant)
+    for entry in packages.glob("numpy-*.dist-info"):
+        entry.unlink()
+    facts = packages / "numpy-2.2.6.dist-info"
+    facts.mkdir()
+    facts.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 2.2.6\n")
+    (problem,) = check(variant)["problems"]
+    assert "NumPy 2.2.6" in problem["summary"]
+    assert "numpy<2" in problem["fix"]
+
+
+def test_an_environment_without_the_wheel_is_told_so(variant):
+    shutil.rmtree(site_packages(variant) / "pytriton")
+    (problem,) = check(variant)["problems"]
+    assert "no Triton server" in problem["summary"]
+
+
+def test_a_python_without_a_stub_is_told_which_ones_have_one(variant):
+    stubs = site_packages(variant) / "pytriton" / "tritonserver" / "python_backend_stubs"
+    shutil.rmtree(stubs / site_packages(variant).parent.name.removeprefix("python"))
+    (problem,) = check(variant)["problems"]
+    assert problem["check"] == "python-stub"
+    assert "3.9" in problem["fix"]
+
+
+def test_another_build_of_the_same_python_is_refused(embedded_environment):
+    """The real libpython, seen from an interpreter that says it is another patch release."""
+    program = (
+        "import importlib.util, platform, sys\n"
+        f"spec = importlib.util.spec_from_file_location('worker', {str(WORKER)!r})\n"
+        "worker = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(worker)\n"
+        "platform.python_version = lambda: '3.%d.99' % sys.version_info[1]\n"
+        "print([p.summary for p in worker.examine()[1]])\n"
+    )
+    python = embedded_environment / "bin" / "python"
+    done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+    assert "multiprocessing would fail" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["", "short", "has space in it, and is long enough"])
+def test_a_token_that_is_none_is_refused_and_not_shown(embedded_environment, tmp_path, content):
+    (tmp_path / "token").write_text(content)
+    arguments = ("--folder", str(tmp_path / "state"), "--token-file", str(tmp_path / "token"))
+    done = run(embedded_environment, *arguments, "--", "--model-repository=none")
+    assert done.returncode == 78
+    assert not content or content not in done.stderr
+
+
+def test_the_users_own_packages_do_not_reach_the_models(make_server, tmp_path):
+    server = make_server()
+    server.add("identity")
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
+    process = server.spawn(PYTHONPATH=str(tmp_path), PYTHONHOME="")
+    health.wait_live(server.endpoint, 30, alive=lambda: process.poll() is None)
+    control.load(server.endpoint, "identity")
+
+
+def test_the_worker_is_python_3_8_syntax_and_standard_library_only():
+    tree = ast.parse(WORKER.read_text(), feature_version=(3, 8))
+    roots = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
+    }
+    assert roots <= sys.stdlib_module_names
