@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from console.text import human_bytes
-from console.verbs import common, output
+from console.verbs import common, output, progress
 
 
 def listed(args: argparse.Namespace) -> int:
@@ -31,17 +30,7 @@ def listed(args: argparse.Namespace) -> int:
 
 
 def create(args: argparse.Namespace) -> int:
-    said = -1.0
-
-    def progress(message: str, fraction: float | None = None) -> None:
-        nonlocal said
-        # A pipe gets a line a percent, not one a downloaded block.
-        if fraction is None or sys.stderr.isatty() or abs(fraction - said) >= 0.01:
-            said = fraction if fraction is not None else said
-            share = "" if fraction is None else f"{fraction:4.0%} "
-            output.note(share + message)
-
-    facts = common.desk(args).create_environment(args.name, progress)
+    facts = common.desk(args).create_environment(args.name, progress.noting())
     if args.json:
         output.emit("environment", facts)
     else:

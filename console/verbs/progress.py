@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from console.facts import Progress
 from console.runs.model import RunState, RunView, StepState, StepView
 from console.text import clean, human_seconds
 from console.verbs import output
@@ -103,8 +104,23 @@ def _step_words(step: StepView) -> str:
         return clean(step.title)
     word = _WORDS[step.state][0] if step.state in _WORDS else step.state.value
     took = f" in {human_seconds(step.elapsed)}" if step.elapsed else ""
-    reason = f": {clean(step.reason)}" if step.reason else ""
+    reason = clean(step.reason).removeprefix(f"{word}: ")
+    reason = f": {reason}" if reason else ""
     return f"{word}{took}{reason}"
+
+
+def noting() -> Progress:
+    """A progress callback that tells each new message on stderr once, with whole percents."""
+    said = ""
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        nonlocal said
+        line = message if fraction is None else f"{fraction:4.0%} {message}"
+        if line != said:
+            said = line
+            output.note(line)
+
+    return tell
 
 
 def summary(view: RunView) -> None:

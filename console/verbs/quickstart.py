@@ -54,15 +54,15 @@ def _example() -> Path:
 
 
 def _on_screen(on: Desk, chosen: Deployment) -> RunView | None:
-    """Run it in the console; None when the operator left before it ended."""
+    """Start it and watch it in the console; None when the operator left before it ended."""
     from console.app import TritonDeckApp
+    from screens.flow import Flow, Stage
 
-    before = {run.id for run in on.runs(chosen.name)}
-    on.save(chosen)
-    app = TritonDeckApp(on, open_deployment=chosen.name, run=True)
-    app.run()
-    new = [run for run in on.runs(chosen.name) if run.id not in before]
-    return new[0] if new and not new[0].active else None
+    run_id = on.deploy(chosen)
+    flow = Flow(deployment=chosen, name=chosen.name, run=run_id)
+    TritonDeckApp(on, flow=flow, stage=Stage.BUILD).run()
+    view = on.run(run_id)
+    return None if view.active else view
 
 
 def _in_lines(on: Desk, chosen: Deployment) -> RunView | None:
@@ -91,7 +91,7 @@ def _file(case: VerifyCase) -> str:
 
 def _stop(on: Desk, name: str) -> None:
     if any(view.deployment == name and view.pid for view in on.services()):
-        on.stop(name, lambda message, fraction=None: output.note(message))
+        on.stop(name, progress.noting())
 
 
 def _conclude(

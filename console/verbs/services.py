@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from console.text import human_seconds
-from console.verbs import common, output
+from console.verbs import common, output, progress
 
 
 def listed(args: argparse.Namespace) -> int:
@@ -32,10 +32,7 @@ def listed(args: argparse.Namespace) -> int:
 
 
 def stop(args: argparse.Namespace) -> int:
-    def progress(message: str, fraction: float | None = None) -> None:
-        output.note(message)
-
-    view = common.desk(args).stop(args.name, progress)
+    view = common.desk(args).stop(args.name, progress.noting())
     if args.json:
         output.emit("service", view)
     else:
