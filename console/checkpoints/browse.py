@@ -75,6 +75,8 @@ def _cached(entry: os.DirEntry[str], info: os.stat_result) -> Checkpoint:
         checkpoint = (reader or glance)(path)
     except UsageError as error:
         checkpoint = _broken(entry, error)
+    except OSError as error:
+        checkpoint = _broken(entry, unreadable(path, error))
     with _lock:
         while len(_cache) >= CACHE_ENTRIES:
             _cache.pop(next(iter(_cache)))

@@ -15,7 +15,7 @@ from console.checkpoints.source import FileSource, opened
 from console.facts import TensorSpec, UsageError
 from console.text import clean, human_bytes
 
-MAX_FIELDS = 2_000_000
+MAX_FIELDS = 1_000_000
 """Fields that are looked at before a file is refused: a graph of 100,000 nodes has some 600,000."""
 
 # TensorProto.DataType to Triton's names (onnx.proto3).

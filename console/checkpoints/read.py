@@ -40,8 +40,8 @@ def _file(path: Path, *, glance: bool = False) -> Checkpoint:
             return reader(path, file, info, compressed)
         if kind is Kind.ONNX:
             return onnxfile.read(path, file, info)
-    if kind is Kind.SAFETENSORS:
-        return _folder(path.parent)
+    if kind is Kind.SAFETENSORS or path.name == "config.json":
+        return _folder(path.parent)  # one file of a folder was picked
     what, fix = PROBLEMS[kind]
     raise UsageError(f"{clean(str(path))} {what}", fix=fix)
 

@@ -9,6 +9,7 @@ would pass over in silence (a damaged header in the middle) is an error here.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,9 +21,19 @@ MAX_MEMBERS = 100_000
 MAX_NAME_BLOCK = 64 * 1024
 """Bytes of one GNU long name or PAX header that are read."""
 
-_REGULAR = b"0\x007S"
-_KNOWN = b"0\x001234567LKSxgX"
+_EXTENSIONS = frozenset({b"L", b"K", b"x", b"g", b"X"})
+_KINDS = {
+    b"1": "link",
+    b"2": "link",
+    b"3": "device",
+    b"4": "device",
+    b"5": "folder",
+    b"6": "device",
+}
+"""Types without data of their own; every other one is a file, unknown letters too."""
 _ZEROS = bytes(BLOCK)
+_HEADER = struct.Struct("100s24x12s12x8sc188x155s12x")
+"""Name, size, checksum, type letter and prefix of a POSIX header."""
 
 
 class TarDamage(Exception):
@@ -52,7 +63,7 @@ def members(source: Source) -> Iterator[Member]:
             return
         name, letter, size = _parse(header, offset)
         data = offset + BLOCK
-        if letter in b"LKxgX":
+        if letter in _EXTENSIONS:
             text = _extended(source, data, size, offset)
             offset = data + _padded(size)
             if letter in b"LxX" and (pax or long_name is not None):
@@ -64,17 +75,21 @@ def members(source: Source) -> Iterator[Member]:
             elif letter == b"g" and not _records(text, offset).keys().isdisjoint(("path", "size")):
                 raise TarDamage("it names all its members alike, which no archiver does")
             continue
-        name = pax.get("path", name if long_name is None else long_name)
-        size = _pax_size(pax, size, offset)
-        has_data = letter in _REGULAR or letter not in _KNOWN
+        if long_name is not None:
+            name = long_name
+        if pax:
+            name, size = pax.get("path", name), _pax_size(pax, size, offset)
+        kind = _KINDS.get(letter, "file")
         if letter == b"\0" and name.endswith("/"):
-            letter, has_data = b"5", False
-        end = data + (_padded(size) if has_data else 0)
+            kind = "folder"
+        if kind != "file":
+            size = 0  # written by some archivers, and followed by no data
+        end = data + _padded(size)
         if source.size is not None and end > source.size:
             raise TarDamage(
                 f"it is cut off: member {name!r} needs {end} bytes, the file has {source.size}"
             )
-        yield Member(name.rstrip("/"), _kind(letter), data, size if has_data else 0)
+        yield Member(name.rstrip("/"), kind, data, size)
         offset = end
         long_name, pax = None, {}
     raise TarDamage(f"it has more than {MAX_MEMBERS} members")
@@ -83,21 +98,20 @@ def members(source: Source) -> Iterator[Member]:
 def _parse(header: bytes, offset: int) -> tuple[str, bytes, int]:
     if len(header) < BLOCK:
         raise TarDamage(_cut(offset))
-    stored = _number(header[148:156], offset)
+    raw_name, raw_size, raw_sum, letter, raw_prefix = _HEADER.unpack(header)
+    stored = _number(raw_sum, offset)
     # The checksum counts its own field as spaces; old writers summed signed characters.
     total = 256 + _sum(header[:148]) + _sum(header[156:256]) + _sum(header[256:])
     if stored != total:
         high = sum(1 for b in header[:148] + header[156:] if b > 127)
         if stored != total - 256 * high:
             raise TarDamage(f"its header at byte {offset} is damaged")
-    letter = header[156:157]
     if letter == b"S":
         raise TarDamage(f"member at byte {offset} is a GNU sparse member, which NeMo never writes")
-    name = _text(header[:100].split(b"\0", 1)[0])
-    prefix = _text(header[345:500].split(b"\0", 1)[0])
-    if prefix and letter not in b"LKS":
-        name = f"{prefix}/{name}"
-    size = _number(header[124:136], offset)
+    name = _text(raw_name.split(b"\0", 1)[0])
+    if raw_prefix[0] and letter not in b"LKS":
+        name = f"{_text(raw_prefix.split(bytes(1), 1)[0])}/{name}"
+    size = _number(raw_size, offset)
     if size < 0:
         raise TarDamage(f"member at byte {offset} has a negative size")
     return name, letter, size
@@ -155,18 +169,8 @@ def _pax_size(pax: dict[str, str], size: int, offset: int) -> int:
     return int(pax["size"])
 
 
-def _kind(letter: bytes) -> str:
-    if letter == b"5":
-        return "folder"
-    if letter in b"12":
-        return "link"
-    if letter in b"346":
-        return "device"
-    return "file"
-
-
 def _padded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
+    return (size + BLOCK - 1) & -BLOCK
 
 
 def _text(name: bytes) -> str:
