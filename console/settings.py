@@ -169,7 +169,11 @@ def private_folder(path: Path) -> Path:
     bit: a run's files could be swapped under us. Raises `DeckError`'s `UsageError`.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents=True` would make the ones above with the umask's mode.
+        for folder in (*reversed(path.parents), path):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(exist_ok=True)
         info = path.stat()
     except OSError as error:
         raise UsageError(

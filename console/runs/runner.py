@@ -37,6 +37,7 @@ from console.settings import Folders, Settings, private_folder
 from console.text import clean
 
 _END_SIZE = 16384
+_PATIENCE = 5.0
 
 
 class Runner:
@@ -224,10 +225,12 @@ def prepare(raw: Mapping[str, Any]) -> Runner:
         raise UsageError(
             "this run's plan cannot be read", why=clean(str(error))[:500], fix="deploy again"
         ) from error
-    keeper.lock(folder.path / ".lock", f"run {manifest.id} is being executed already")
+    # Patient: an earlier runner may have told its end and not be gone yet.
+    keeper.lock(folder.path / ".lock", f"run {manifest.id} is being executed already", _PATIENCE)
     private_folder(settings.folders.work)
     work = private_folder(settings.folders.work / manifest.deployment)
-    keeper.lock(work / ".lock", f"another run of {manifest.deployment} is being executed")
+    held = f"another run of {manifest.deployment} is being executed"
+    keeper.lock(work / ".lock", held, _PATIENCE)
     events = journal.read(folder.journal)
     attempt = 1 + sum(event["event"] == "start" for event in events)
     end = StatusFile(folder.end, _END_SIZE)
