@@ -57,15 +57,27 @@ def _folder(entry: os.DirEntry[str]) -> Checkpoint:
     info = entry.stat()
     if folder_reader(path) is None:
         return Checkpoint(path, Format.UNKNOWN, "folder", task=FOLDER, modified=info.st_mtime)
-    return _cached(entry, info)
+    # Writing into a file of a folder leaves the folder's own time as it was.
+    return _cached(entry, info, _times(path))
+
+
+def _times(path: Path) -> int:
+    """Changes when the configuration in a checkpoint folder does."""
+    total = 0
+    for name in ("config.json", "context/model.yaml"):
+        try:
+            total += (path / name).stat().st_mtime_ns
+        except OSError:
+            continue  # not every format has it, and reading it says why it cannot be read
+    return total
 
 
 def _file(entry: os.DirEntry[str]) -> Checkpoint:
     return _cached(entry, entry.stat())
 
 
-def _cached(entry: os.DirEntry[str], info: os.stat_result) -> Checkpoint:
-    key = (entry.path, info.st_ino, info.st_mtime_ns, info.st_size)
+def _cached(entry: os.DirEntry[str], info: os.stat_result, inner: int = 0) -> Checkpoint:
+    key = (entry.path, info.st_ino, info.st_mtime_ns + inner, info.st_size)
     with _lock:
         if key in _cache:
             return _cache[key]

@@ -18,6 +18,7 @@ from console.facts import UsageError
 from console.text import clean, human_bytes
 
 MARKERS = ("config.json",)
+_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".pth"})
 HEADER_CAP = 16 * 1024 * 1024
 MAX_SHARDS = 64
 """Safetensors headers that are read; above it sizes come from the index."""
@@ -69,6 +70,11 @@ def read(path: Path) -> Checkpoint:
         details=tuple(_details(config, size, tensors, files)),
         modified=modified(path),
     )
+
+
+def has_weights(path: Path) -> bool:
+    """Whether any weight file is there: exporters put `config.json` beside a lone ONNX graph."""
+    return any(p.suffix in _SUFFIXES for p in path.iterdir())
 
 
 def tensors_of(path: Path) -> Tensors:
@@ -133,7 +139,7 @@ def _weight_files(path: Path) -> list[Path]:
                 fix="download it again",
             )
         return [path / n for n in names]
-    found = [p for p in path.iterdir() if p.suffix in {".safetensors", ".bin", ".pt", ".pth"}]
+    found = [p for p in path.iterdir() if p.suffix in _SUFFIXES]
     safe = sorted(p for p in found if p.suffix == ".safetensors")
     return safe or sorted(p for p in found if p.name not in {"training_args.bin"})
 

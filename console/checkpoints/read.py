@@ -48,9 +48,10 @@ def _file(path: Path, *, glance: bool = False) -> Checkpoint:
 
 def _folder(path: Path) -> Checkpoint:
     reader = folder_reader(path)
-    if reader is not None:
-        return reader(path)
     graphs = sorted(path.glob("*.onnx"))
+    exported = graphs and reader is huggingface.read and not huggingface.has_weights(path)
+    if reader is not None and not exported:
+        return reader(path)
     if len(graphs) > 1:
         graphs = [g for g in graphs if g.name == "model.onnx"] or graphs
     if len(graphs) == 1:

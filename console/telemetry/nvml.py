@@ -25,6 +25,7 @@ _WORDS = {
     "LIB_RM_VERSION_MISMATCH": (
         "NVIDIA driver and library versions differ: the driver was updated; reload it or reboot"
     ),
+    "UNINITIALIZED": "the NVIDIA driver was restarted",
     "NO_PERMISSION": "no permission to use the NVIDIA driver",
     "GPU_IS_LOST": "GPU is lost: it fell off the bus or was reset",
     "GPU_NOT_FOUND": "GPU is gone",
@@ -103,7 +104,7 @@ class Nvml:
             answer = call(*arguments, **named)
         except pynvml.NVMLError as error:
             code = getattr(error, "value", -1)
-            name = next((n for n in _CODES if getattr(pynvml, f"NVML_ERROR_{n}", None) == code), "")
+            name = next((n for n in _WORDS if getattr(pynvml, f"NVML_ERROR_{n}", None) == code), "")
             if name in _RESTART:
                 self._forget()
             return None, _WORDS.get(name) or clean(str(error))
@@ -197,7 +198,6 @@ class Nvml:
         ), ""
 
 
-_CODES = (*_WORDS, *(name for name in _RESTART if name not in _WORDS))
 _gate = Nvml()
 
 

@@ -67,6 +67,17 @@ def test_an_unchanged_file_is_not_read_again(
     assert reads == [path]
 
 
+def test_a_changed_configuration_in_a_folder_is_read_again(tmp_path: Path) -> None:
+    folder = files.write_hugging_face(tmp_path / "llama")
+    assert browse(tmp_path)[0].model_class == "LlamaForCausalLM"
+    before = folder.stat().st_mtime_ns
+    config = folder / "config.json"
+    config.write_text('{"architectures": ["GemmaForCausalLM"]}')
+    os.utime(config, ns=(1, 1))
+    os.utime(folder, ns=(before, before))
+    assert browse(tmp_path)[0].model_class == "GemmaForCausalLM"
+
+
 @pytest.mark.parametrize("name", ["nowhere", "a\0b"])
 def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):

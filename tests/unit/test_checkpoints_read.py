@@ -257,6 +257,27 @@ def test_every_onnx_type_has_its_triton_name(tmp_path: Path) -> None:
     assert [i.dtype for i in facts.inputs] == list(kinds.values())
 
 
+def test_weights_listed_as_inputs_are_no_inputs(tmp_path: Path) -> None:
+    """Before IR 4 every initialiser had to be declared as an input too."""
+    model = files.onnx_model()
+    model.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [8]))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    facts = read(tmp_path / "m.onnx").graph
+    assert facts is not None
+    assert [i.name for i in facts.inputs] == ["x"]
+
+
+def test_external_data_of_a_constant_are_found(tmp_path: Path) -> None:
+    constant = TensorProto(dims=[1], data_type=TensorProto.FLOAT)
+    constant.data_location = TensorProto.EXTERNAL
+    entry = constant.external_data.add()
+    entry.key, entry.value = "location", "Constant_1_attr__value"
+    model = files.onnx_model()
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=constant))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert [r.code for r in read(tmp_path / "m.onnx").risks] == ["missing-data"]
+
+
 def save_external(path: Path) -> None:
     onnx.save_model(
         files.onnx_model(512), path, save_as_external_data=True, location="w.data", size_threshold=0
@@ -298,6 +319,13 @@ def test_external_data_elsewhere_are_a_danger(tmp_path: Path, location: str) -> 
 def test_a_folder_with_one_graph_is_that_graph(tmp_path: Path) -> None:
     onnx.save_model(files.onnx_model(), tmp_path / "model.onnx")
     assert read(tmp_path).path == tmp_path / "model.onnx"
+
+
+def test_a_config_beside_a_lone_graph_leaves_it_the_graph(tmp_path: Path) -> None:
+    folder = files.write_hugging_face(tmp_path / "exported")
+    (folder / "model.safetensors").unlink()
+    onnx.save_model(files.onnx_model(), folder / "model.onnx")
+    assert read(folder).format is Format.ONNX
 
 
 def test_a_folder_with_two_graphs_asks_which(tmp_path: Path) -> None:
