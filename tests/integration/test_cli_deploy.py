@@ -1,0 +1,288 @@
+"""The whole job through the command line: real processes, a real Triton, exit codes and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import psutil
+import pytest
+from onnx import TensorProto, helper
+
+from console.settings import folders
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+TRITONDECK = (sys.executable, "-m", "console.cli")
+ANY_PORTS = [
+    word for port in ("http", "grpc", "metrics") for word in ("--set", f"server.{port}_port=0")
+]
+
+
+class Operator:
+    """Somebody at a shell, with a state folder of their own and this user's environments."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "TRITONDECK_HOME": str(home),
+            "TRITONDECK_ENVIRONMENTS": str(folders().environments),
+            **{k: v for k, v in os.environ.items() if k.startswith("PIP_")},
+        }
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*TRITONDECK, *words],
+            env=self.env,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def does(self, *words: str, code: int = 0, timeout: float = 600) -> str:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=timeout)
+        assert process.returncode == code, f"{words} ended with {process.returncode}\n{out}\n{err}"
+        return out
+
+    def json(self, *words: str, code: int = 0) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.does(*words, "--json", code=code))
+        assert document["version"] == 1
+        return document
+
+    def processes(self) -> list[psutil.Process]:
+        """Living processes whose command line or folder is in this operator's home."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if str(self.home) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def leave(self) -> None:
+        """End what a failed test has left."""
+        for view in self.json("services")["services"]:
+            if view["pid"]:
+                self.does("stop", view["id"])
+        for run in self.json("runs")["runs"]:
+            if run["state"] in ("starting", "running", "orphaned"):
+                self.start("runs", "cancel", run["id"]).wait(60)
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    operator = Operator(tmp_path_factory.mktemp("home"))
+    yield operator
+    operator.leave()
+
+
+@pytest.fixture(scope="module")
+def doubler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX graph: Y = X + X, float32 [n, 4]."""
+    file = tmp_path_factory.mktemp("models") / "doubler.onnx"
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "XY"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["X", "X"], ["Y"])], "doubler", [sides[0]], [sides[1]]
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def served(operator: Operator, doubler: Path) -> dict[str, Any]:
+    """The run that deployed the doubler, as JSON."""
+    run: dict[str, Any] = operator.json("deploy", str(doubler), *ANY_PORTS)["run"]
+    return run
+
+
+def test_a_deployed_checkpoint_is_verified_and_its_run_says_so(served: dict[str, Any]) -> None:
+    assert served["state"] == "succeeded"
+    assert served["answer"]
+    assert {step["state"] for step in served["steps"]} <= {"done", "skipped"}
+    assert set(served) >= {"id", "deployment", "number", "folder", "started", "elapsed", "service"}
+
+
+@pytest.mark.usefixtures("served")
+def test_query_prints_the_answer_of_the_served_model(operator: Operator) -> None:
+    assert "2, 4, 6, 8" in operator.does("query", "doubler", "--input", "X=[[1, 2, 3, 4]]")
+    document = operator.json("query", "doubler", "--input", "X=[[1, 2, 3, 4]]")
+    (output,) = document["outputs"]
+    assert (output["name"], output["shape"], output["values"]) == ("Y", [1, 4], [2, 4, 6, 8])
+    assert document["latency"] > 0
+
+
+@pytest.mark.usefixtures("served")
+def test_the_printed_curl_and_python_give_the_same_answer(operator: Operator) -> None:
+    words = ("query", "doubler", "--input", "X=[[1, 2, 3, 4]]")
+    curl = operator.does(*words, "--curl")
+    answer = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout
+    assert json.loads(answer)["outputs"][0]["data"] == [2, 4, 6, 8]
+    program = operator.does(*words, "--python")
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "8." in done.stdout
+
+
+@pytest.mark.usefixtures("served")
+def test_a_server_is_asked_by_its_url_too(operator: Operator) -> None:
+    (service,) = operator.json("services")["services"]
+    url = service["endpoint"]["url"]
+    shown = operator.does("query", url, "--model", "doubler", "--input", "X=[[0, 1, 0, 1]]")
+    assert "0, 2, 0, 2" in shown
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize(
+    "words", [["--text", "hello"], ["--input", "Z=1"], ["--input", "X=abc"], ["--model", "other"]]
+)
+def test_a_wrong_request_is_wrong_usage_or_an_error_in_words(
+    operator: Operator, words: list[str]
+) -> None:
+    process = operator.start("query", "doubler", *words)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (1, 2)
+    assert err.startswith("error: ")
+
+
+@pytest.mark.usefixtures("served")
+def test_the_token_of_the_server_is_in_no_output(operator: Operator) -> None:
+    (service,) = operator.json("services")["services"]
+    token = Path(service["endpoint"]["token_file"]).read_text().strip()
+    shown = operator.does("services", "--json") + operator.does("logs", "doubler")
+    shown += operator.does("logs", "--service", service["id"])
+    shown += operator.does("query", "doubler", "--input", "X=[[1, 2, 3, 4]]", "--curl")
+    assert len(token) >= 20
+    assert token not in shown
+
+
+def test_logs_are_those_of_the_newest_run(operator: Operator, served: dict[str, Any]) -> None:
+    assert "loaded doubler" in operator.does("logs", "doubler", "--step", "load")
+    assert "loaded doubler" in operator.does("logs", "-f", "--run", served["id"])
+    operator.does("logs", "doubler", "--step", "no-such-step", code=2)
+    lines = [json.loads(li) for li in operator.does("logs", "doubler", "--json").splitlines()]
+    assert all(line["version"] == 1 and line["log"] and "line" in line for line in lines)
+
+
+@pytest.mark.usefixtures("served")
+def test_deploying_again_skips_what_is_unchanged_and_keeps_the_server(operator: Operator) -> None:
+    before = operator.json("services")["services"][0]["pid"]
+    run = operator.json("deploy", "doubler")["run"]
+    states = {step["id"]: step["state"] for step in run["steps"]}
+    assert states["graph"] == "skipped"
+    assert operator.json("services")["services"][0]["pid"] == before
+
+
+def test_a_taken_port_is_refused_with_its_holder(operator: Operator, doubler: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        words = ("deploy", str(doubler), "--name", "refused", *ANY_PORTS)
+        refused = operator.json(*words, "--set", f"server.http_port={port}", code=3)
+    assert f"pid {os.getpid()}" in refused["error"]["why"]
+    assert operator.json("runs", "list", "refused")["runs"] == []
+
+
+def test_a_check_that_is_accepted_does_not_block_and_the_run_fails_truthfully(
+    operator: Operator, doubler: Path
+) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        words = ("deploy", str(doubler), "--name", "stubborn", *ANY_PORTS)
+        run = operator.json(
+            *words, "--set", f"server.http_port={port}", "--accept", "port-http", code=1
+        )["run"]
+    assert run["state"] == "failed"
+    assert run["error"]
+
+
+def test_ctrl_c_leaves_the_run_going_and_says_how_to_come_back(
+    operator: Operator, doubler: Path
+) -> None:
+    process = operator.start("deploy", str(doubler), "--name", "left", *ANY_PORTS)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("run left-1")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "logs -f left" in err
+    assert "Traceback" not in err
+    operator.does("logs", "-f", "left")
+    assert operator.json("runs", "show", "left")["run"]["state"] == "succeeded"
+    operator.does("stop", "left")
+
+
+def test_detach_returns_at_once_and_names_the_run(operator: Operator, doubler: Path) -> None:
+    run = operator.json("deploy", str(doubler), "--name", "detached", *ANY_PORTS, "--detach")["run"]
+    assert run["state"] in ("starting", "running")
+    operator.does("logs", "-f", "detached")
+    operator.does("stop", "detached")
+
+
+def test_what_serves_cannot_be_forgotten_and_what_is_forgotten_is_in_the_trash(
+    operator: Operator, doubler: Path
+) -> None:
+    operator.does("deploy", str(doubler), "--name", "gone", *ANY_PORTS)
+    operator.does("forget", "gone", code=3)
+    operator.does("stop", "gone")
+    operator.does("forget", "gone")
+    assert "gone" not in [d["name"] for d in operator.json("deployments")["deployments"]]
+    (trash,) = (operator.home / "state" / "trash").glob("gone-*")
+    assert (trash / "gone.toml").is_file()
+    assert (trash / "gone-1" / "journal.jsonl").is_file()
+
+
+@pytest.mark.slow
+def test_a_run_cancelled_in_its_export_ends_with_4_and_leaves_no_process(
+    tmp_path: Path,
+) -> None:
+    operator = Operator(tmp_path)
+    deploy = operator.start("deploy", str(ROOT / "examples" / "digits" / "deployment.toml"))
+    assert deploy.stderr is not None
+    for line in deploy.stderr:
+        if "importing NeMo" in line:
+            break
+    assert operator.json("runs", "cancel", "digits")["run"]["state"] == "cancelled"
+    deploy.communicate(timeout=60)
+    assert deploy.returncode == 4
+    assert operator.processes() == []
+
+
+@pytest.mark.slow
+def test_the_quickstart_says_the_right_words_and_leaves_nothing_running(tmp_path: Path) -> None:
+    operator = Operator(tmp_path)
+    document = operator.json("quickstart")
+    assert document["right"] is True
+    assert document["answers"]
+    assert all(answer["answer"] == answer["expected"] for answer in document["answers"])
+    assert operator.processes() == []
+    again = operator.does("quickstart", "--keep")
+    assert "right after" in again
+    first = document["answers"][0]
+    sound = str(ROOT / "examples" / "digits" / "wavs" / first["file"])
+    assert operator.does("query", "digits", "--audio", sound).strip() == first["expected"]
+    operator.does("stop", "digits")
+    assert operator.processes() == []
+
+
+def test_plan_prints_a_script_that_bash_accepts(operator: Operator) -> None:
+    script = operator.does("plan", "examples/digits/deployment.toml", "--script")
+    assert script.startswith("#!")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
