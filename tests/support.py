@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from backends.environments import environment
 from console import settings
@@ -46,3 +49,55 @@ def cache_environ() -> dict[str, str]:
     """This process's environment as `settings.load` takes it, without a test's TRITONDECK_HOME:
     gigabytes are shared between tests, state never is."""
     return {k: v for k, v in os.environ.items() if k != "TRITONDECK_HOME"}
+
+
+def until_gone(mark: str, timeout: float = 10.0) -> None:
+    """Wait until no process has `mark` (a test's own folder) in its command line."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = [
+            " ".join(process.info["cmdline"])
+            for process in psutil.process_iter(["cmdline"])
+            if any(mark in word for word in process.info["cmdline"] or ())
+        ]
+        if not left:
+            return
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+class Operator:
+    """Somebody at a shell, with a state folder of their own and this user's environments."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "TRITONDECK_HOME": str(home),
+            "TRITONDECK_ENVIRONMENTS": str(settings.folders(cache_environ()).environments),
+            **{k: v for k, v in os.environ.items() if k.startswith(("PIP_", "TRITONDECK_TEST_"))},
+        }
+        if place := os.environ.get("TRITONDECK_ENVIRONMENTS"):
+            self.env["TRITONDECK_ENVIRONMENTS"] = place
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """`tritondeck WORDS` with no terminal."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "console.cli", *words],
+            env=self.env,
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def does(self, *words: str, code: int | None = 0, timeout: float = 900) -> str:
+        """Run it to its end; its standard output. `code` is the exit code it must have."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=timeout)
+        assert code is None or process.returncode == code, (
+            f"{words} ended with {process.returncode}\n{out}\n{err}"
+        )
+        return out

@@ -1,19 +1,15 @@
 """Real environments and a real Triton server for the integration tests.
 
-``TRITONDECK_TEST_EMBEDDED`` and ``TRITONDECK_TEST_NEMO`` name environments that exist; without them
-they are created once, in the user's cache, under the digest of what they hold.
+The environments are the console's own managed ones (see `tests.support.managed`).
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,48 +21,24 @@ from console.facts import Endpoint
 from console.planning.deployment import Deployment
 from console.planning.variables import expand
 from console.triton import embedded, health
+from tests.support import managed
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "tests" / "assets" / "models"
 WORKER = ROOT / "backends" / "workers" / "embedded_triton.py"
 TOKEN = "integration-test-token-0123456789"
 
-EMBEDDED = (("nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime", "sentencepiece"),)
-NEMO = (("torch==2.13.0",), ("nemo_toolkit[asr]==2.7.3",))
-
-
-def _environment(name: str, installs: tuple[tuple[str, ...], ...]) -> Path:
-    """The folder of a finished environment; its digest's marker says that it is finished."""
-    given = os.environ.get(f"TRITONDECK_TEST_{name.upper()}")
-    if given:
-        assert (Path(given) / "bin" / "python").exists(), f"no environment in {given}"
-        return Path(given)
-    digest = hashlib.sha256(repr((installs, sys.version_info[:2])).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tritondeck-tests"
-    cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / f"{name}-{digest}"
-    with (cache / f"{name}-{digest}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "finished").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-            for requirements in installs:
-                pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q"]
-                subprocess.run([*pip, *requirements], check=True)
-            (folder / "finished").touch()
-    return folder
-
 
 @pytest.fixture(scope="session")
 def embedded_environment() -> Path:
     """Folder of an environment with nvidia-pytriton, NumPy < 2, onnxruntime and sentencepiece."""
-    return _environment("embedded", EMBEDDED)
+    return managed("embedded")
 
 
 @pytest.fixture(scope="session")
 def nemo_environment() -> Path:
     """Folder of an environment with torch and nemo_toolkit[asr]."""
-    return _environment("nemo", NEMO)
+    return managed("nemo")
 
 
 def free_ports(count: int) -> list[int]:
