@@ -1,0 +1,165 @@
+"""The Textual app: wires the desk to the screens, and guards the terminal. Holds no logic."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from rich.console import RenderableType
+from rich.text import Text
+from textual import events, on
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.filter import LineFilter
+from textual.screen import Screen
+from textual.types import CSSPathType
+from textual.widgets import Input, TextArea
+
+import themes
+from console.commands import DeckCommands
+from console.desk.desk import Desk
+from console.driver import ControlFilter, RowDriver
+from console.facts import UsageError
+from screens.base import DeckScreen
+from screens.build import BuildScreen
+from screens.check import CheckScreen
+from screens.checkpoint import CheckpointScreen
+from screens.configure import ConfigureScreen
+from screens.crash import write_crash
+from screens.flow import Flow, GoTo, ScreenContext, Stage
+from screens.home import HomeScreen
+from screens.serve import ServeScreen
+from screens.try_ import TryScreen
+from themes.palettes import THEMES
+
+_SCREENS: dict[Stage, Callable[[ScreenContext, Flow], DeckScreen]] = {
+    Stage.CHECKPOINT: CheckpointScreen,
+    Stage.ROUTE: partial(ConfigureScreen, stage=Stage.ROUTE),
+    Stage.OPTIONS: partial(ConfigureScreen, stage=Stage.OPTIONS),
+    Stage.CHECK: CheckScreen,
+    Stage.BUILD: BuildScreen,
+    Stage.SERVE: ServeScreen,
+    Stage.TRY: TryScreen,
+}
+_LEFT = "left tritondeck; runs and servers go on. See them: tritondeck runs"
+
+
+class TritonDeckApp(App[None]):
+    """The console. `flow` and `stage` open it somewhere else than at Home."""
+
+    TITLE = "tritondeck"
+    CSS_PATH: ClassVar[CSSPathType | None] = [
+        Path(path) / name for path in themes.__path__ for name in ("frame.tcss", "steps.tcss")
+    ]
+    COMMANDS = {DeckCommands}
+    BINDINGS: ClassVar[list[BindingType]] = []
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+    ENABLE_COMMAND_PALETTE = True
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        flow: Flow | None = None,
+        stage: Stage = Stage.HOME,
+        clock: Callable[[], float] = time.time,
+        hostname: str = "",
+        start: str = "",
+    ) -> None:
+        super().__init__(driver_class=RowDriver)
+        self.desk = desk
+        self.animation_level = "none"
+        self._given = ScreenContext(desk, clock, hostname or socket.gethostname(), start)
+        self._flow = flow or Flow()
+        self._stage = stage
+        self._controls = ControlFilter()
+        for theme in THEMES:
+            self.register_theme(theme)
+
+    # -- start
+
+    def get_default_screen(self) -> Screen[None]:
+        return HomeScreen(self._given, self._flow)
+
+    def on_load(self) -> None:
+        wanted = self.desk.settings.screen.theme
+        if wanted not in self.available_themes:
+            names = ", ".join(theme.name for theme in THEMES)
+            raise UsageError(f"no theme named {wanted}", fix=f"one of {names}")
+        self.theme = wanted
+        self.set_keymap(self.desk.settings.screen.keymap)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # Textual restores the terminal for SIGINT only; a closed SSH line sends SIGHUP.
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def on_mount(self) -> None:
+        if self._stage is not Stage.HOME:
+            self._open(self._stage, self._flow)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        self.exit(return_code=128 + number, message=Text(f"{number.name}: {_LEFT}"))
+
+    # -- moving about
+
+    @on(GoTo)
+    def _go_to(self, message: GoTo) -> None:
+        self._open(message.stage, message.flow)
+
+    def _open(self, stage: Stage, flow: Flow) -> None:
+        at_home = isinstance(self.screen, HomeScreen)
+        if stage is Stage.HOME:
+            if not at_home:
+                self.pop_screen()
+            return
+        screen = _SCREENS[stage](self._given, flow)
+        if at_home:
+            self.push_screen(screen)
+        else:
+            self.switch_screen(screen)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        # Textual's own inputs (the palette's) blink too: 2.5 kB/s over SSH.
+        if isinstance(event.widget, Input | TextArea):
+            event.widget.cursor_blink = False
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield from ()
+
+    # -- guarding the terminal
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), self._controls]
+
+    def panic(self, *renderables: RenderableType) -> None:
+        self._crashed(RuntimeError("the terminal input ended"))
+
+    def _handle_exception(self, error: Exception) -> None:
+        # Textual would print a traceback with the values of all local variables: tokens, paths.
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+            self._crashed(error)
+
+    def _crashed(self, error: Exception) -> None:
+        saved = write_crash(self.desk.settings, error)
+        where = f"; details in {saved}" if saved else ""
+        line = Text(f"tritondeck: internal error ({type(error).__name__}){where}. Runs go on.")
+        self._exit_renderables.append(line)
+        self._close_messages_no_wait()
+
+
+def run(desk: Desk, *, flow: Flow | None = None, stage: Stage = Stage.HOME) -> int:
+    """Run the console in this terminal; returns the exit status."""
+    app = TritonDeckApp(desk, flow=flow, stage=stage, start=os.getcwd())
+    app.run()
+    return app.return_code or 0

@@ -1,0 +1,64 @@
+"""The command palette: "area: verb", only what applies now.
+
+The entries are the bindings that are active on the screen below, so that a key and its command can
+never drift apart, and nothing is offered that would be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from screens.base import DeckScreen
+
+
+class DeckCommands(Provider):
+    """Commands of the screen that the palette was opened on, then those of the whole console."""
+
+    async def discover(self) -> Hits:
+        for name, call, help_text in self._commands():
+            yield DiscoveryHit(name, call, help=help_text)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for name, call, help_text in self._commands():
+            if (score := matcher.match(name)) > 0:
+                yield Hit(score, matcher.highlight(name), call, help=help_text)
+
+    def _commands(self) -> Iterator[tuple[str, Any, str]]:
+        screen = self.screen
+        if isinstance(screen, DeckScreen):
+            yield from self._bound(screen)
+        for theme in sorted(self.app.available_themes):
+            if theme.startswith("tritondeck") and theme != self.app.theme:
+                yield f"theme: {theme.removeprefix('tritondeck-')}", partial(self._theme, theme), ""
+
+    def _bound(self, screen: DeckScreen) -> Iterator[tuple[str, Any, str]]:
+        seen: set[str] = set()
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if active.node is not screen or not active.enabled or binding.action in seen:
+                continue
+            seen.add(binding.action)
+            if binding.action.startswith("app.command_palette"):
+                continue
+            area = "go" if (binding.id or "").startswith("go.") else screen.AREA
+            if binding.action.startswith("stage("):
+                if not screen.flow.reaches(_stage(binding.action)):
+                    continue
+                name = f"go: {binding.key.rpartition('+')[2]} {binding.description}"
+            else:
+                name = f"{area}: {binding.description.lower()}"
+            yield name, partial(screen.run_action, binding.action), binding.tooltip
+
+    def _theme(self, name: str) -> None:
+        self.app.theme = name
+
+
+def _stage(action: str) -> Any:
+    from screens.flow import Stage
+
+    return Stage(int(action.removeprefix("stage(").removesuffix(")")))

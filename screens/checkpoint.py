@@ -1,0 +1,281 @@
+"""Step 1: browse folders and see at once what each thing is, without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import DataTable, Input, Static
+from textual.worker import get_current_worker
+
+from console.checkpoints.model import Checkpoint, Format, Severity
+from console.desk.desk import RouteView
+from console.facts import Level
+from console.text import human_bytes
+from screens.base import DeckScreen
+from screens.flow import Flow, ScreenContext, Stage
+from screens.phrase import Phrase, join, lines, say
+from screens.widgets.fields import PathSuggester, TextField
+from screens.widgets.table import Column, Listing, Row
+
+_FORMATS = {
+    Format.NEMO: "NeMo",
+    Format.NEMO2: "NeMo 2",
+    Format.QNEMO: "qnemo",
+    Format.HUGGING_FACE: "HF",
+    Format.ONNX: "ONNX",
+    Format.UNKNOWN: "?",
+}
+_EMPTY = lines(
+    say("No checkpoint in this folder.", "strong"),
+    say("Folders and .nemo, .onnx and Hugging Face checkpoints are shown here."),
+    join(
+        say("o", "accent"),
+        say("opens another folder,"),
+        say("backspace", "accent"),
+        say("goes up."),
+        between=" ",
+    ),
+)
+
+
+class CheckpointScreen(DeckScreen):
+    """A folder's checkpoints on the left, what the chosen one is on the right."""
+
+    STAGE = Stage.CHECKPOINT
+    AREA = "checkpoint"
+    HELP = (
+        "Every checkpoint of this folder, read without loading its weights or running its code. "
+        "`enter` takes the one under the cursor or opens the folder."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "enter", "take", "Take", id="checkpoint.take", tooltip="Take it, or open the folder"
+        ),
+        Binding("backspace", "up", "Up", id="checkpoint.up", tooltip="The folder above"),
+        Binding("slash", "filter", "Filter", id="filter", tooltip="Show only names with a text"),
+        Binding("o", "folder", "Open path", id="checkpoint.path", tooltip="Type a folder or file"),
+    ]
+
+    class Listed(Message):
+        """What a folder holds."""
+
+        def __init__(self, folder: Path, found: tuple[Checkpoint, ...]) -> None:
+            super().__init__()
+            self.folder = folder
+            self.found = found
+
+    class Routed(Message):
+        """Which routes take a checkpoint."""
+
+        def __init__(self, path: Path, routes: tuple[RouteView, ...]) -> None:
+            super().__init__()
+            self.path = path
+            self.routes = routes
+
+    class Inspected(Message):
+        """A path that was typed turned out to be a checkpoint."""
+
+        def __init__(self, checkpoint: Checkpoint) -> None:
+            super().__init__()
+            self.checkpoint = checkpoint
+
+    def __init__(self, context: ScreenContext, flow: Flow) -> None:
+        super().__init__(context, flow)
+        self._folder = Path(flow.folder or context.start or Path.cwd())
+        self._found: dict[str, Checkpoint] = {}
+        self._routes: dict[Path, tuple[RouteView, ...]] = {}
+        self._wanted = flow.checkpoint.path if flow.checkpoint else None
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="checkpoint-path"):
+            yield TextField(str(self._folder), id="folder", suggester=PathSuggester())
+            yield TextField(placeholder="filter: /", id="filter")
+        with Horizontal(id="checkpoint-body"):
+            yield Listing(
+                Column("NAME"),
+                Column("FORMAT", 7),
+                Column("SIZE", 9, right=True),
+                Column("DTYPE", 6, least=64),
+                empty=_EMPTY,
+                id="checkpoints",
+            )
+            with VerticalScroll(id="checkpoint-detail", can_focus=False):
+                yield Static(id="detail", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Listing).table.focus()
+        self.open_folder(self._folder)
+
+    # -- browsing
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="browse")
+    def open_folder(self, folder: Path) -> None:
+        worker = get_current_worker()
+        self.tell(self.Listed(folder, self.desk.browse(folder, lambda: worker.is_cancelled)))
+
+    @on(Listed)
+    def _listed(self, message: Listed) -> None:
+        came_from, self._folder = self._folder, message.folder
+        self._found = {str(c.path): c for c in message.found}
+        self.query_one("#folder", TextField).value = str(message.folder)
+        self.query_one("#filter", TextField).value = ""
+        self.move(Flow(folder=str(message.folder), checkpoint=self.flow.checkpoint))
+        self._fill()
+        self.query_one(Listing).table.choose(str(self._wanted or came_from))
+        self._wanted = None
+        self._show_detail()
+
+    def _fill(self) -> None:
+        wanted = self.query_one("#filter", TextField).value.lower()
+        self.query_one(Listing).show(
+            [Row(key, _cells(c)) for key, c in self._found.items() if wanted in c.path.name.lower()]
+        )
+
+    @on(Input.Changed, "#filter")
+    def _filter_changed(self) -> None:
+        self._fill()
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        self.query_one(Listing).table.focus()
+        if event.input.id == "folder":
+            self._open_path(Path(event.value.strip()).expanduser())
+
+    def _open_path(self, path: Path) -> None:
+        self._inspect(path) if path.is_file() else self.open_folder(path)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="browse")
+    def _inspect(self, path: Path) -> None:
+        self.tell(self.Inspected(self.desk.inspect(path)))
+
+    @on(Inspected)
+    def _inspected(self, message: Inspected) -> None:
+        self._take(message.checkpoint)
+
+    def action_filter(self) -> None:
+        self.query_one("#filter", TextField).focus()
+
+    def action_folder(self) -> None:
+        self.query_one("#folder", TextField).focus()
+
+    def action_up(self) -> None:
+        self.open_folder(self._folder.parent)
+
+    def action_back(self) -> None:
+        if isinstance(self.focused, Input):
+            self.query_one("#filter", TextField).value = ""
+            self.query_one("#folder", TextField).value = str(self._folder)
+            self.query_one(Listing).table.focus()
+        else:
+            super().action_back()
+
+    # -- the chosen one
+
+    @property
+    def _chosen(self) -> Checkpoint | None:
+        return self._found.get(self.query_one(Listing).table.chosen)
+
+    @on(DataTable.RowHighlighted)
+    def _show_detail(self) -> None:
+        chosen = self._chosen
+        shown = Phrase()
+        if chosen is not None:
+            shown = details(chosen, self._routes.get(chosen.path))
+            if not _is_folder(chosen) and chosen.path not in self._routes:
+                self._ask_routes(chosen)
+        self.query_one("#detail", Static).update(shown.content())
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="routes")
+    def _ask_routes(self, checkpoint: Checkpoint) -> None:
+        self.tell(self.Routed(checkpoint.path, self.desk.routes({"model": checkpoint})))
+
+    @on(Routed)
+    def _routed(self, message: Routed) -> None:
+        self._routes[message.path] = message.routes
+        self._show_detail()
+
+    @on(DataTable.RowSelected)
+    def _selected(self) -> None:
+        self.action_take()
+
+    def action_take(self) -> None:
+        chosen = self._chosen
+        if chosen is None:
+            return
+        if _is_folder(chosen):
+            self.open_folder(chosen.path)
+        else:
+            self._take(chosen)
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        self.go(Stage.ROUTE, Flow(folder=str(self._folder), checkpoint=checkpoint))
+
+
+def _is_folder(checkpoint: Checkpoint) -> bool:
+    return checkpoint.format is Format.UNKNOWN and checkpoint.task == "folder"
+
+
+def _cells(checkpoint: Checkpoint) -> tuple[Phrase, ...]:
+    if _is_folder(checkpoint):
+        return (say(f"▸ {checkpoint.path.name}/", "accent"), Phrase(), Phrase(), Phrase())
+    marked = any(risk.severity is Severity.DANGER for risk in checkpoint.risks)
+    name = say("✕ ", "bad") if marked else say("▲ ", "warn") if _warns(checkpoint) else say("  ")
+    known = checkpoint.format is not Format.UNKNOWN
+    return (
+        name + say(checkpoint.path.name, "" if known else "dim"),
+        say(_FORMATS[checkpoint.format], "" if known else "dim"),
+        say(human_bytes(checkpoint.size)),
+        say(checkpoint.dtype, "dim"),
+    )
+
+
+def _warns(checkpoint: Checkpoint) -> bool:
+    return any(risk.severity is Severity.WARN for risk in checkpoint.risks)
+
+
+def details(checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None) -> Phrase:
+    """What a checkpoint is, which routes take it, and what is risky about it."""
+    if _is_folder(checkpoint):
+        return lines(say(checkpoint.path.name, "strong"), say("folder: enter opens it", "dim"))
+    head = [say(checkpoint.path.name, "strong"), say(checkpoint.title), say("")]
+    facts: list[tuple[str, str]] = list(checkpoint.details)
+    labels = {label for label, _ in facts}
+    if checkpoint.parameters is not None and "parameters" not in labels:
+        facts.insert(0, ("parameters", _count(checkpoint.parameters)))
+    if checkpoint.nemo_version and not {"NeMo", "nemo", "saved by"} & labels:
+        facts.append(("saved by", f"NeMo {checkpoint.nemo_version}"))
+    wide = min(18, max((len(label) for label, _ in facts), default=10) + 2)
+    body = [say(label, "dim").fit(wide) + say(value) for label, value in facts]
+    body.append(say(""))
+    body += [_route(route, wide) for route in routes or ()]
+    if routes is None and checkpoint.format is not Format.UNKNOWN:
+        body.append(say("routes", "dim").fit(wide) + say("asking …", "dim"))
+    for risk in checkpoint.risks:
+        role = {Severity.DANGER: "bad", Severity.WARN: "warn", Severity.NOTE: "dim"}[risk.severity]
+        glyph = {Severity.DANGER: "✕", Severity.WARN: "▲", Severity.NOTE: "·"}[risk.severity]
+        body.append(say(""))
+        body.append(say(f"{glyph} {risk.summary}", role))  # type: ignore[arg-type]
+        if risk.fix:
+            body.append(say(f"  {risk.fix}", "dim"))
+    return lines(*head, *body)
+
+
+def _route(route: RouteView, wide: int) -> Phrase:
+    taken = route.verdict.level in (Level.PASS, Level.WARN)
+    glyph = say(f"✓ {route.name}", "ok") if taken else say(f"✕ {route.name}", "dim")
+    why = say("" if route.verdict.level is Level.PASS else route.verdict.summary, "dim")
+    return say("route", "dim").fit(wide) + join(glyph, why)
+
+
+def _count(parameters: int) -> str:
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if parameters >= size:
+            return f"{parameters / size:.2f} {unit}"
+    return str(parameters)

@@ -1,0 +1,306 @@
+"""Steps 2 and 3: choose a route, set its options, and see the script that they mean while typing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import DataTable, Static
+
+from console.checkpoints.model import Checkpoint
+from console.desk.desk import OptionField, OptionProblem, RouteView
+from console.facts import DeckError, Level
+from console.planning.deployment import Deployment
+from screens.base import DeckScreen
+from screens.flow import Flow, ScreenContext, Stage
+from screens.phrase import Phrase, join, lines, say
+from screens.widgets.options import OptionsForm, explain
+from screens.widgets.table import Column, Listing, Row
+from screens.widgets.textview import TextView
+
+_EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck doctor says why."))
+
+
+class ConfigureScreen(DeckScreen):
+    """Routes and options on the left, the live script on the right (below on narrow terminals)."""
+
+    AREA = "configure"
+    HELP = (
+        "Choose the route that this checkpoint takes, then set its options. The script shows what "
+        "the deployment will run; it works without tritondeck."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "enter", "forward", "Next", id="forward", tooltip="Take this route, or go on to Check"
+        ),
+        Binding(
+            "ctrl+n",
+            "check",
+            "Check",
+            id="configure.check",
+            tooltip="Go on to Check, from anywhere",
+        ),
+        Binding("ctrl+s", "save", "Save", id="configure.save", tooltip="Save the deployment"),
+        Binding("y", "copy", "Copy script", id="copy", tooltip="Show and copy the script"),
+    ]
+
+    class Routed(Message):
+        """What routes there are for the checkpoint."""
+
+        def __init__(self, checkpoint: Checkpoint, routes: tuple[RouteView, ...]) -> None:
+            super().__init__()
+            self.checkpoint = checkpoint
+            self.routes = routes
+
+    class Drafted(Message):
+        """A deployment for a route, with the fields of its form."""
+
+        def __init__(
+            self, deployment: Deployment, fields: tuple[OptionField, ...], values: dict[str, Any]
+        ) -> None:
+            super().__init__()
+            self.deployment = deployment
+            self.fields = fields
+            self.values = values
+
+    class Bound(Message):
+        """Changed options: the deployment that they make, or what is wrong with them."""
+
+        def __init__(self, deployment: Deployment, problems: tuple[OptionProblem, ...]) -> None:
+            super().__init__()
+            self.deployment = deployment
+            self.problems = problems
+
+    class Scripted(Message):
+        """The script, or why there is none yet."""
+
+        def __init__(self, script: str, problem: DeckError | None = None) -> None:
+            super().__init__()
+            self.script = script
+            self.problem = problem
+
+    class Saved(Message):
+        """The deployment file was written."""
+
+        def __init__(self, path: str) -> None:
+            super().__init__()
+            self.path = path
+
+    def __init__(self, context: ScreenContext, flow: Flow, stage: Stage = Stage.ROUTE) -> None:
+        self.STAGE = stage  # type: ignore[misc]
+        super().__init__(context, flow)
+        self._routes: dict[str, RouteView] = {}
+        self._pending: dict[str, Any] = {}
+
+    def body(self) -> Iterable[Widget]:
+        with Horizontal(id="configure"):
+            with Vertical(id="configure-left"):
+                yield Static(say("Route", "strong").content(), classes="title", markup=False)
+                yield Listing(
+                    Column("ROUTE", 18), Column("WHAT IT DOES"), empty=_EMPTY, id="routes"
+                )
+                yield Static(id="route-note", markup=False)
+                yield Vertical(id="form")
+                yield Static(id="option-help", markup=False)
+            with Vertical(id="configure-right"):
+                yield Static(id="script-title", markup=False)
+                yield TextView(id="script")
+
+    def on_mount(self) -> None:
+        self.query_one(Listing).table.focus()
+        self._title(say("Script", "strong"), say("what this deployment runs", "dim"))
+        self._ask_routes()
+        if self.flow.deployment is not None:
+            self._read(self.flow.deployment)
+
+    def _title(self, *words: Phrase) -> None:
+        self.query_one("#script-title", Static).update(join(*words).content())
+
+    # -- routes
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="routes")
+    def _ask_routes(self) -> None:
+        checkpoint = self.flow.checkpoint
+        if checkpoint is None:
+            assert self.flow.deployment is not None, "the step line lets nobody in without one"
+            checkpoint = self.desk.inspect(_model_path(self.flow.deployment))
+        self.tell(self.Routed(checkpoint, self.desk.routes({"model": checkpoint})))
+
+    @on(Routed)
+    def _routed(self, message: Routed) -> None:
+        self._routes = {route.name: route for route in message.routes}
+        self.move(replace(self.flow, checkpoint=message.checkpoint))
+        listing = self.query_one(Listing)
+        listing.show([Row(r.name, _route_cells(r)) for r in message.routes])
+        if self.flow.deployment is not None:
+            listing.table.choose(self.flow.deployment.backend)
+        self._route_note()
+
+    @on(DataTable.RowHighlighted, "#routes-table")
+    def _route_note(self) -> None:
+        route = self._routes.get(self.query_one(Listing).table.chosen)
+        note = Phrase()
+        if route is not None:
+            fix = say(route.verdict.fix, "accent")
+            note = join(
+                say(route.verdict.summary, "dim"), fix, say(route.origin, "dim"), between=" · "
+            )
+            drafted = self.flow.deployment
+            if _takes(route) and (drafted is None or drafted.backend != route.name):
+                self._draft(route.name)
+        self.query_one("#route-note", Static).update(note.content())
+
+    # -- the draft and its form
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="draft")
+    def _draft(self, backend: str) -> None:
+        assert self.flow.checkpoint is not None, "routes were asked for a checkpoint"
+        name = self.flow.deployment.name if self.flow.deployment else ""
+        self._tell_draft(self.desk.draft(self.flow.checkpoint.path, backend, name))
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="draft")
+    def _read(self, deployment: Deployment) -> None:
+        self._tell_draft(deployment)
+
+    def _tell_draft(self, deployment: Deployment) -> None:
+        values = self.desk.options(deployment).model_dump(mode="json")
+        self.tell(self.Drafted(deployment, self.desk.option_fields(deployment.backend), values))
+
+    @on(Drafted)
+    async def _drafted(self, message: Drafted) -> None:
+        self.move(replace(self.flow, deployment=message.deployment))
+        form = self.query_one("#form", Vertical)
+        await form.remove_children()
+        await form.mount(OptionsForm(message.fields, message.values))
+        if self.STAGE is Stage.OPTIONS:
+            option = self.flow.option.removeprefix("options.")
+            self.query_one(OptionsForm).focus_option(option)
+        self._script(message.deployment)
+
+    @on(OptionsForm.Changed)
+    def _changed(self, message: OptionsForm.Changed) -> None:
+        self._pending.update(message.values)
+        if self.flow.deployment is not None:
+            self._bind(self.flow.deployment, dict(self._pending))
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="bind")
+    def _bind(self, deployment: Deployment, changes: dict[str, Any]) -> None:
+        self.tell(self.Bound(*self.desk.with_options(deployment, changes)))
+
+    @on(Bound)
+    def _bound(self, message: Bound) -> None:
+        self.query_one(OptionsForm).blame(message.problems)
+        if message.problems:
+            self._title(say("Script", "strong"), say("of the last valid options", "warn"))
+            return
+        self._pending.clear()
+        self.move(replace(self.flow, deployment=message.deployment))
+        self._script(message.deployment)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="script")
+    def _script(self, deployment: Deployment) -> None:
+        try:
+            self.tell(self.Scripted(self.desk.script(deployment)))
+        except DeckError as error:
+            # Shown in the script's own place: an option is being typed, a modal would interrupt.
+            self.tell(self.Scripted("", error))
+
+    @on(Scripted)
+    def _scripted(self, message: Scripted) -> None:
+        if message.problem is not None:
+            text = f"# no script yet: {message.problem.title}\n# {message.problem.why}\n# {message.problem.fix}"
+            self.query_one(TextView).show(text)
+            return
+        self._title(
+            say("Script", "strong"),
+            say(f"{message.script.count(chr(10))} lines, works without tritondeck", "dim"),
+        )
+        self.query_one(TextView).show(message.script)
+
+    @on(OptionsForm.Focused)
+    def _explain(self, message: OptionsForm.Focused) -> None:
+        self.query_one("#option-help", Static).update(explain(message.option).content())
+
+    # -- onward
+
+    @on(DataTable.RowSelected, "#routes-table")
+    def _route_taken(self) -> None:
+        route = self._routes.get(self.query_one(Listing).table.chosen)
+        if route is not None and not _takes(route):
+            self.notify(f"{route.name} does not take this checkpoint", markup=False, timeout=4)
+        elif form := self.query_one_optional(OptionsForm):
+            form.focus_option()
+
+    def action_forward(self) -> None:
+        self.action_check()
+
+    def action_check(self) -> None:
+        if self._pending:
+            self.notify("An option is invalid: it is marked in the form", markup=False, timeout=4)
+        elif self.flow.deployment is not None:
+            self.go(Stage.CHECK, replace(self.flow, option=""))
+
+    def action_stage(self, number: int) -> None:
+        if number == Stage.ROUTE:
+            self.query_one(Listing).table.focus()
+        elif number == Stage.OPTIONS and (form := self.query_one_optional(OptionsForm)):
+            form.focus_option()
+        elif number == Stage.CHECK:
+            self.action_check()
+        else:
+            super().action_stage(number)
+
+    def on_descendant_focus(self) -> None:
+        form = self.query_one_optional(OptionsForm)
+        inside = form is not None and form.has_focus_within
+        self.STAGE = Stage.OPTIONS if inside else Stage.ROUTE  # type: ignore[misc]
+        self._steps.show(self.STAGE, self.flow)
+
+    def action_back(self) -> None:
+        if self.STAGE is Stage.OPTIONS:
+            self.query_one(Listing).table.focus()
+        else:
+            self.go(Stage.CHECKPOINT)
+
+    def action_copy(self) -> None:
+        self.show_copy(
+            "The deployment as a shell script", ("script", self.query_one(TextView).text)
+        )
+
+    def action_save(self) -> None:
+        if self.flow.deployment is not None and not self._pending:
+            self._save(self.flow.deployment)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="save")
+    def _save(self, deployment: Deployment) -> None:
+        self.tell(self.Saved(str(self.desk.save(deployment))))
+
+    @on(Saved)
+    def _saved(self, message: Saved) -> None:
+        self.notify(f"saved {message.path}", markup=False, timeout=4)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not (action == "save" and self.context.readonly)
+
+
+def _takes(route: RouteView) -> bool:
+    return route.verdict.level in (Level.PASS, Level.WARN)
+
+
+def _route_cells(route: RouteView) -> tuple[Phrase, ...]:
+    if _takes(route):
+        return (say(f"✓ {route.name}", "ok"), say(route.title))
+    return (say(f"✕ {route.name}", "dim"), say(route.title, "dim"))
+
+
+def _model_path(deployment: Deployment) -> Path:
+    """The checkpoint that decides the route: the `model` role, else the first one."""
+    paths = deployment.checkpoints
+    return Path(paths.get("model") or next(iter(paths.values())))

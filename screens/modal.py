@@ -1,0 +1,46 @@
+"""What the screens that lie over others have in common: opaque, a title line, esc closes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Footer, Static
+
+from screens.phrase import Phrase, Role, say
+
+T = TypeVar("T")
+
+
+class DeckModal(ModalScreen[T]):
+    """A titled panel on an otherwise empty screen (translucency would repaint what lies below)."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "close", "Close", id="modal.close", tooltip="Back to the screen below"),
+    ]
+
+    def __init__(self, title: str, role: Role = "accent") -> None:
+        super().__init__()
+        self._heading = say(title, role)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="modal"):
+            yield Static(self._heading.content(), classes="modal-title", markup=False)
+            yield from self.body()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def body(self) -> Iterable[Widget]:
+        raise NotImplementedError
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+
+def part(phrase: Phrase, classes: str = "") -> Static:
+    """A piece of text in a modal or a pane."""
+    return Static(phrase.content(), classes=classes, markup=False)

@@ -1,0 +1,123 @@
+"""Glyph, word and colour of every state: the one place that says them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from console.desk.desk import DeploymentView
+from console.facts import Level, Verdict
+from console.runs.model import RunState, RunView, StepState
+from console.services.model import ServiceState, ServiceView
+from console.triton.health import ModelState
+from screens.phrase import Phrase, Role, say
+
+_LEVELS: Mapping[Level, tuple[str, Role]] = {
+    Level.PASS: ("✓ pass", "ok"),
+    Level.WARN: ("▲ warn", "warn"),
+    Level.FAIL: ("✕ fail", "bad"),
+    Level.UNKNOWN: ("? unknown", "warn"),
+}
+_STEPS: Mapping[StepState, tuple[str, Role]] = {
+    StepState.PENDING: ("· waiting", "dim"),
+    StepState.RUNNING: ("◐ running", "accent"),
+    StepState.DONE: ("✓ done", "ok"),
+    StepState.SKIPPED: ("= unchanged", "dim"),
+    StepState.FAILED: ("✕ failed", "bad"),
+    StepState.CANCELLED: ("○ cancelled", "warn"),
+}
+_RUNS: Mapping[RunState, tuple[str, Role]] = {
+    RunState.STARTING: ("◐ starting", "accent"),
+    RunState.RUNNING: ("◐ building", "accent"),
+    RunState.SUCCEEDED: ("✓ verified", "ok"),
+    RunState.FAILED: ("✕ failed", "bad"),
+    RunState.CANCELLED: ("○ cancelled", "warn"),
+    RunState.INTERRUPTED: ("▲ interrupted", "warn"),
+    RunState.ORPHANED: ("◐ running alone", "warn"),
+    RunState.FOREIGN: ("? other host", "dim"),
+}
+_SERVICES: Mapping[ServiceState, tuple[str, Role]] = {
+    ServiceState.STARTING: ("◐ starting", "accent"),
+    ServiceState.RUNNING: ("● running", "ok"),
+    ServiceState.STOPPING: ("◐ stopping", "warn"),
+    ServiceState.STOPPED: ("○ stopped", "dim"),
+    ServiceState.FAILED: ("✕ failed", "bad"),
+    ServiceState.LOST: ("✕ lost", "bad"),
+    ServiceState.FOREIGN: ("? other host", "dim"),
+}
+_MODELS: Mapping[str, tuple[str, Role]] = {
+    "READY": ("● ready", "ok"),
+    "LOADING": ("◐ loading", "accent"),
+    "UNLOADING": ("◐ unloading", "warn"),
+    "UNAVAILABLE": ("✕ unavailable", "bad"),
+}
+
+
+def verdict(found: Verdict) -> Phrase:
+    """``✕ fail``, or ``▲ accepted`` where the operator took it."""
+    if found.level is Level.FAIL and found.accepted:
+        return say("▲ accepted", "warn")
+    return say(*_LEVELS[found.level])
+
+
+def step(state: StepState) -> Phrase:
+    return say(*_STEPS[state])
+
+
+def run(state: RunState) -> Phrase:
+    return say(*_RUNS[state])
+
+
+def service(state: ServiceState) -> Phrase:
+    return say(*_SERVICES[state])
+
+
+def model(state: ModelState) -> Phrase:
+    """Triton's word for a model; one that was unloaded on purpose is not a failure."""
+    if state.state == "UNAVAILABLE" and state.reason in ("", "unloaded"):
+        return say("○ unloaded", "dim")
+    if state.ready:
+        return say(*_MODELS["READY"])
+    if state.state:
+        glyph, role = _MODELS.get(state.state, (f"? {state.state.lower()}", "warn"))
+        return say(glyph, role)
+    return say("○ not loaded", "dim")
+
+
+def fact(word: str, true: bool | None) -> Phrase:
+    """``● live``, ``○ not live`` or ``? live`` for one yes-or-no answer of a server."""
+    if true is None:
+        return say(f"? {word}", "dim")
+    return say(f"● {word}", "ok") if true else say(f"○ not {word}", "warn")
+
+
+def deployment(view: DeploymentView) -> Phrase:
+    """One state for one line of Home: what an operator would say of this deployment."""
+    if view.problem:
+        return say("✕ unreadable", "bad")
+    living = view.service is not None and view.service.state is ServiceState.RUNNING
+    if view.run is not None and view.run.active:
+        return say(f"◐ building {_progress(view.run)}", "accent")
+    if living and view.run is not None and view.run.state is RunState.SUCCEEDED:
+        return say("● serving", "ok")
+    if view.service is not None and not _ended(view.service):
+        return service(view.service.state)
+    if view.run is None:
+        return say("· not built", "dim")
+    if view.run.state is RunState.SUCCEEDED:
+        return service(view.service.state) if view.service else say("○ stopped", "dim")
+    return run(view.run.state)
+
+
+def _ended(view: ServiceView) -> bool:
+    return view.state in (ServiceState.STOPPED, ServiceState.FAILED, ServiceState.LOST)
+
+
+def _progress(view: RunView) -> str:
+    done = sum(s.state in (StepState.DONE, StepState.SKIPPED) for s in view.steps)
+    return f"{min(done + 1, len(view.steps))}/{len(view.steps)}"
+
+
+def bar(fraction: float | None, width: int = 7) -> str:
+    """``▮▮▮▯▯▯▯``; a fraction outside 0…1 is clamped."""
+    full = round(width * min(1.0, max(0.0, fraction or 0.0)))
+    return "▮" * full + "▯" * (width - full)

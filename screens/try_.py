@@ -1,0 +1,243 @@
+"""Step 7: send a sound, an image, a text or raw tensors; read the answer; copy the request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from console.facts import (
+    Endpoint,
+    InferenceAnswer,
+    InferenceRequest,
+    ModelMetadata,
+    PromptAdapter,
+    TensorSpec,
+)
+from console.text import human_seconds
+from screens.base import DeckScreen
+from screens.flow import Flow, ScreenContext, Stage
+from screens.phrase import Phrase, join, lines, paragraph, say
+from screens.widgets.prompt import PromptForm
+
+
+class TryScreen(DeckScreen):
+    """A model's own form on the left, its answers on the right."""
+
+    STAGE = Stage.TRY
+    AREA = "try"
+    HELP = (
+        "Fill in the form and send it with `enter` from a field or `ctrl+s` from anywhere. Files "
+        "are read here and sent as they are."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "send", "Send", id="try.send", tooltip="Send the request"),
+        Binding("enter", "send", "Send", show=False, id="forward", tooltip="Send the request"),
+        Binding(
+            "y", "copy", "Copy as curl, Python", id="copy", tooltip="Show and copy the request"
+        ),
+        Binding(
+            "ctrl+y",
+            "copy",
+            "Copy as curl, Python",
+            show=False,
+            id="copy.anywhere",
+            tooltip="Show and copy the request, also from a text field",
+        ),
+        Binding("m", "model", "Next model", id="try.model", tooltip="Another model of this server"),
+    ]
+
+    class Known(Message):
+        """The model's signature and the form that its adapter asks for."""
+
+        def __init__(
+            self,
+            endpoint: Endpoint,
+            models: tuple[str, ...],
+            metadata: ModelMetadata,
+            adapter: PromptAdapter,
+        ) -> None:
+            super().__init__()
+            self.endpoint = endpoint
+            self.models = models
+            self.metadata = metadata
+            self.adapter = adapter
+
+    class Answered(Message):
+        """The server's answer, and how it reads."""
+
+        def __init__(self, answer: InferenceAnswer, words: str) -> None:
+            super().__init__()
+            self.answer = answer
+            self.words = words
+
+    class Copied(Message):
+        """The request in other forms."""
+
+        def __init__(self, curl: str, python: str) -> None:
+            super().__init__()
+            self.curl = curl
+            self.python = python
+
+    def __init__(self, context: ScreenContext, flow: Flow) -> None:
+        super().__init__(context, flow)
+        self._known: TryScreen.Known | None = None
+        self._model = flow.option
+        self._answers: list[Phrase] = []
+
+    def body(self) -> Iterable[Widget]:
+        yield Static(id="try-title", classes="title", markup=False)
+        with Horizontal(id="try"):
+            with VerticalScroll(id="try-left", can_focus=False):
+                yield Vertical(id="prompt")
+                yield Static(id="signature", markup=False)
+            with VerticalScroll(id="try-right"):
+                yield Static(id="answers", markup=False)
+
+    def on_mount(self) -> None:
+        self._title(say("asking the server for its signature …", "dim"))
+        self._learn(self._model)
+
+    def _title(self, *words: Phrase) -> None:
+        title = join(say("Try", "strong"), say(self._model), *words)
+        self.query_one("#try-title", Static).update(title.content())
+
+    # -- the model and its form
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="learn")
+    def _learn(self, model: str) -> None:
+        view = self.desk.service(self.flow.service)
+        health = self.desk.health(view.endpoint)
+        ready = tuple(m.name for m in health.models if m.ready)
+        models = ready or view.models
+        # The model that the deployment asked for comes first; helpers of it come after.
+        chosen = model or next(
+            (m for m in view.models if m in models), models[0] if models else view.deployment
+        )
+        metadata = self.desk.metadata(view.endpoint, chosen)
+        adapter = self.desk.adapter(view.endpoint, metadata)
+        self.tell(self.Known(view.endpoint, models, metadata, adapter))
+
+    @on(Known)
+    async def _learned(self, message: Known) -> None:
+        self._known = message
+        self._model = message.metadata.name
+        self._title(say(message.endpoint.url, "dim"))
+        holder = self.query_one("#prompt", Vertical)
+        await holder.remove_children()
+        form = PromptForm(message.adapter.fields)
+        await holder.mount(form)
+        form.focus_first()
+        self.query_one("#signature", Static).update(_signature(message.metadata).content())
+        if not self._answers:
+            self._show_answers()
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "model":
+            return self._known is not None and len(self._known.models) > 1
+        return True
+
+    def action_model(self) -> None:
+        if self._known is not None:
+            models = self._known.models
+            place = models.index(self._model) if self._model in models else -1
+            self._learn(models[(place + 1) % len(models)])
+
+    # -- asking and answering
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self.action_send()
+
+    def _values(self) -> Mapping[str, str]:
+        return self.query_one(PromptForm).values
+
+    def action_send(self) -> None:
+        if self._known is not None:
+            self._title(say("sent, waiting …", "accent"))
+            self._send(self._known, self._values())
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="send")
+    def _send(self, known: Known, values: Mapping[str, str]) -> None:
+        request = known.adapter.request(values)
+        answer = self.desk.infer(known.endpoint, request)
+        self.tell(self.Answered(answer, known.adapter.answer(answer)))
+
+    @on(Answered)
+    def _answered(self, message: Answered) -> None:
+        self._title(say(self._known.endpoint.url if self._known else "", "dim"))
+        asked = join(*(say(v) for v in self._values().values() if v), between=" · ")
+        self._answers.insert(0, _answer(message.answer, message.words, asked))
+        del self._answers[20:]
+        self._show_answers()
+
+    def failed(self, error: BaseException, group: str) -> None:
+        if group == "send":
+            self._title(say("the last request failed", "bad"))
+        super().failed(error, group)
+
+    def _show_answers(self) -> None:
+        said: Sequence[Phrase] = self._answers or [
+            lines(
+                say("No answer yet.", "strong"),
+                join(
+                    say("Fill in the form and press"), say("enter", "accent"), say("."), between=" "
+                ),
+            )
+        ]
+        shown: list[Phrase] = []
+        for number, phrase in enumerate(said):
+            shown += [say("")] if number else []
+            shown.append(phrase)
+        self.query_one("#answers", Static).update(lines(*shown).content())
+
+    # -- the request in other forms
+
+    def action_copy(self) -> None:
+        if self._known is not None:
+            self._copy(self._known, self._values())
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="copy")
+    def _copy(self, known: Known, values: Mapping[str, str]) -> None:
+        request: InferenceRequest = known.adapter.request(values)
+        curl = self.desk.as_curl(known.endpoint, request)
+        self.tell(self.Copied(curl, self.desk.as_python(known.endpoint, request)))
+
+    @on(Copied)
+    def _copied(self, message: Copied) -> None:
+        self.show_copy("This request", ("curl", message.curl), ("Python", message.python))
+
+    def action_back(self) -> None:
+        self.go(Stage.SERVE)
+
+
+def _tensor(spec: TensorSpec) -> Phrase:
+    shape = "×".join("?" if size < 0 else str(size) for size in spec.shape)
+    note = say("optional" if spec.optional else "", "dim")
+    return join(
+        say(spec.name).fit(16), say(spec.dtype, "dim").fit(6), say(shape), note, between=" "
+    )
+
+
+def _signature(model: ModelMetadata) -> Phrase:
+    """What goes in and comes out, as the server tells it."""
+    return lines(
+        say("takes", "dim"),
+        *(_tensor(spec) for spec in model.inputs),
+        say("gives", "dim"),
+        *(_tensor(spec) for spec in model.outputs),
+    )
+
+
+def _answer(answer: InferenceAnswer, words: str, asked: Phrase) -> Phrase:
+    took = say(f"{human_seconds(answer.latency)} · {answer.model} {answer.version}".rstrip(), "dim")
+    return lines(
+        Phrase(tuple((t, "dim") for t, _ in asked.parts)), paragraph(words, "strong"), took
+    )

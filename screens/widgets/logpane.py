@@ -1,0 +1,93 @@
+"""`LogPane`: a log view with its status line and its search field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Input, Static
+
+from screens.phrase import join, say
+from screens.widgets.fields import TextField
+from screens.widgets.logview import LogView
+
+
+class LogPane(Vertical):
+    """Title, state and search above the lines."""
+
+    DEFAULT_CSS = """
+    LogPane > Horizontal { height: 1; }
+    LogPane .log-title { width: 1fr; }
+    LogPane TextField { width: 24; display: none; }
+    LogPane.-searching TextField { display: block; }
+    LogPane LogView { height: 1fr; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "Search", id="filter", tooltip="Search the log"),
+        Binding(
+            "escape",
+            "close",
+            "Close search",
+            id="log.close",
+            show=False,
+            tooltip="Close the search field",
+        ),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._label = ""
+        self.view = LogView()
+        self._title = Static(classes="log-title", markup=False)
+        self._search = TextField(placeholder="search")
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield self._title
+            yield self._search
+        yield self.view
+
+    def open(self, name: str, path: Path | None) -> None:
+        """Show the log of something; the same file again keeps the reader's place."""
+        self._label = name
+        self.view.open(path)
+        self._status()
+
+    @on(LogView.Status)
+    def _status(self) -> None:
+        count = f"{self.view.lines:,}".replace(",", " ")
+        state = say("follows", "ok") if self.view.following else say("paused: f follows", "warn")
+        pending = say(f"{self.view.pending} new" if self.view.pending else "", "accent")
+        self._title.update(
+            join(
+                say("Log", "strong"),
+                say(self._label),
+                state,
+                pending,
+                say(f"{count} lines", "dim"),
+                say(self.view.note, "dim"),
+            ).content()
+        )
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "close" or self.has_class("-searching")
+
+    def action_search(self) -> None:
+        self.add_class("-searching")
+        self._search.focus()
+        self.refresh_bindings()
+
+    def action_close(self) -> None:
+        self.remove_class("-searching")
+        self.view.focus()
+        self.refresh_bindings()
+
+    @on(Input.Submitted)
+    def _submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.view.search(event.value)
+        self.view.focus()

@@ -1,0 +1,179 @@
+"""`OptionsForm`: the form that a backend's options declare; it knows no backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Checkbox, Input, Select, Static
+
+from console.desk.desk import OptionField, OptionProblem
+from screens.phrase import Phrase, join, lines, say
+from screens.widgets.fields import PathField, TextField
+
+
+class OptionRow(Horizontal):
+    """One option: label, field, unit, and what is wrong with it."""
+
+    DEFAULT_CSS = """
+    OptionRow { height: auto; min-height: 1; padding: 0 1; }
+    OptionRow > .option-label { width: 22; color: $text-dim; }
+    OptionRow > .option-field { width: 20; }
+    OptionRow > .option-note { width: 1fr; padding: 0 0 0 1; color: $text-dim; height: auto; }
+    OptionRow:focus-within > .option-label { color: $accent; }
+    """
+
+    def __init__(self, option: OptionField, value: Any) -> None:
+        super().__init__(id=f"option-{option.name}")
+        self.option = option
+        self._input = _field(option, value)
+        self._input.add_class("option-field")
+        self._note = Static(_note(option).content(), classes="option-note", markup=False)
+
+    def compose(self) -> ComposeResult:
+        yield Static(say(self.option.title).content(), classes="option-label", markup=False)
+        yield self._input
+        yield self._note
+
+    @property
+    def value(self) -> Any:
+        """The field's value: text for everything but choices and flags."""
+        if isinstance(self._input, Select):
+            return "" if self._input.is_blank() else self._input.value
+        return self._input.value  # type: ignore[attr-defined]
+
+    def focus_field(self) -> None:
+        self._input.focus()
+
+    def blame(self, message: str) -> None:
+        """Say what is wrong, or with an empty message that nothing is."""
+        note = say(f"✕ {message}", "bad") if message else _note(self.option)
+        self._note.update(note.content())
+
+
+def _note(option: OptionField) -> Phrase:
+    bounds = ""
+    if option.minimum is not None and option.maximum is not None:
+        bounds = f"{option.minimum:g}…{option.maximum:g}"
+    elif option.minimum is not None:
+        bounds = f"≥ {option.minimum:g}"
+    elif option.maximum is not None:
+        bounds = f"≤ {option.maximum:g}"
+    return join(say(option.unit), say(bounds, "dim"), between=" · ")
+
+
+def _field(option: OptionField, value: Any) -> Widget:
+    if option.kind == "bool":
+        return Checkbox("", value=bool(value), compact=True)
+    if option.kind == "choice":
+        choices = [(choice, choice) for choice in option.choices]
+        chosen = str(value) if str(value) in option.choices else Select.NULL
+        return Select(choices, value=chosen, allow_blank=chosen is Select.NULL, compact=True)
+    if option.kind == "path":
+        return PathField(_as_text(value))
+    return TextField(_as_text(value), placeholder="default" if value is None else "")
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+class OptionsForm(VerticalScroll, can_focus=False):
+    """All options by group. Posts `Changed` with every value when one of them changes."""
+
+    HELP = (
+        "The options of this route. `tab` goes to the next one, `enter` opens a list of choices; "
+        "the script below follows as you type."
+    )
+
+    class Changed(Message):
+        """An option was changed; `values` holds all options that differ from the start."""
+
+        def __init__(self, values: dict[str, Any]) -> None:
+            super().__init__()
+            self.values = values
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, OptionsForm.Changed)
+
+    class Focused(Message):
+        """Another option has the cursor."""
+
+        def __init__(self, option: OptionField) -> None:
+            super().__init__()
+            self.option = option
+
+    def __init__(
+        self,
+        options: Iterable[OptionField],
+        values: Mapping[str, Any],
+        id: str = "options",  # noqa: A002
+    ) -> None:
+        super().__init__(id=id)
+        self._options = tuple(options)
+        self._values = dict(values)
+        self._known: dict[str, Any] = {}
+
+    def compose(self) -> ComposeResult:
+        group = ""
+        for option in self._options:
+            if option.group != group:
+                group = option.group
+                yield Static(say(group, "strong").content(), classes="option-group", markup=False)
+            yield OptionRow(option, self._values.get(option.name, option.default))
+
+    def on_mount(self) -> None:
+        self._known = self._all()
+
+    def _all(self) -> dict[str, Any]:
+        return {row.option.name: row.value for row in self.query(OptionRow)}
+
+    @on(Input.Changed)
+    @on(Select.Changed)
+    @on(Checkbox.Changed)
+    def _edited(self, event: Message) -> None:
+        event.stop()
+        now = self._all()
+        changed = {name: value for name, value in now.items() if value != self._known.get(name)}
+        if changed:
+            self._known = now
+            self.post_message(self.Changed(changed))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        row = next((n for n in event.widget.ancestors if isinstance(n, OptionRow)), None)
+        if row is not None:
+            self.post_message(self.Focused(row.option))
+
+    def blame(self, problems: Iterable[OptionProblem]) -> None:
+        """Show each problem at its option."""
+        wrong = {problem.field: problem.message for problem in problems}
+        for row in self.query(OptionRow):
+            row.blame(wrong.get(row.option.name, ""))
+
+    def focus_option(self, name: str = "") -> None:
+        """Put the cursor on an option, on the first one when there is no such name."""
+        rows = list(self.query(OptionRow))
+        row = next((r for r in rows if r.option.name == name), rows[0] if rows else None)
+        if row is not None:
+            row.focus_field()
+
+
+def explain(option: OptionField) -> Phrase:
+    """Help for one option: what it means, its default and the upstream flag."""
+    default = "none" if option.default is None else _as_text(option.default)
+    facts = join(
+        say(f"default {default}", "dim"),
+        say(f"upstream {option.flag}" if option.flag else "", "dim"),
+        say(f"key options.{option.name}", "dim"),
+        between=" · ",
+    )
+    return lines(say(option.help), facts)

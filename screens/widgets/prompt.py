@@ -1,0 +1,76 @@
+"""`PromptForm`: the fields that a prompt adapter asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widget import Widget
+from textual.widgets import Checkbox, Select, Static
+
+from console.facts import FieldKind, PromptField
+from screens.phrase import join, say
+from screens.widgets.fields import PathField, TextField
+
+_SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
+    FieldKind.SOUND: (".wav", ".flac", ".ogg", ".mp3"),
+    FieldKind.IMAGE: (".png", ".jpg", ".jpeg", ".bmp", ".webp"),
+}
+
+
+class PromptForm(Vertical):
+    """One title, one field and one line of help for each."""
+
+    DEFAULT_CSS = """
+    PromptForm { height: auto; }
+    PromptForm .prompt-help { color: $text-dim; margin: 0 0 1 0; }
+    """
+    HELP = "What this model is asked. `enter` sends it; files can be browsed for with `ctrl+f`."
+
+    def __init__(self, fields: Iterable[PromptField]) -> None:
+        super().__init__()
+        self._fields = tuple(fields)
+        self._inputs = {field.name: _input(field) for field in self._fields}
+
+    def compose(self) -> ComposeResult:
+        for field in self._fields:
+            needed = say("" if field.required else "optional", "dim")
+            title = join(say(field.title, "accent"), needed)
+            yield Static(title.content(), classes="prompt-title", markup=False)
+            yield self._inputs[field.name]
+            yield Static(say(field.help).content(), classes="prompt-help", markup=False)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every field's value as text; a flag is ``true`` or ``false``."""
+        return {name: _value(widget) for name, widget in self._inputs.items()}
+
+    def focus_first(self) -> None:
+        if self._fields:
+            self._inputs[self._fields[0].name].focus()
+
+
+def _input(field: PromptField) -> Widget:
+    match field.kind:
+        case FieldKind.SOUND | FieldKind.IMAGE:
+            return PathField(field.default, suffixes=_SUFFIXES[field.kind])
+        case FieldKind.FLAG:
+            return Checkbox("", value=field.default == "true", compact=True)
+        case FieldKind.CHOICE:
+            choices = [(choice, choice) for choice in field.choices]
+            known = field.default in field.choices
+            chosen = field.default if known else Select.NULL
+            return Select(choices, value=chosen, allow_blank=not known, compact=True)
+        case _:
+            return TextField(field.default)
+
+
+def _value(widget: Widget) -> str:
+    if isinstance(widget, Checkbox):
+        return "true" if widget.value else "false"
+    if isinstance(widget, Select):
+        return "" if widget.is_blank() else str(widget.value)
+    if isinstance(widget, PathField | TextField):
+        return widget.value
+    raise TypeError(f"no value in {type(widget).__name__}")

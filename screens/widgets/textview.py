@@ -1,0 +1,60 @@
+"""`TextView`: shows a text of any length; only visible lines are ever rendered."""
+
+from __future__ import annotations
+
+import re
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from console.text import clean
+from screens.phrase import Role, rich_style
+
+_COMMENT = re.compile(r"^\s*#")
+_HEADING = re.compile(r"^\s*# ?[─=-]{2,}|^\s*# step ", re.IGNORECASE)
+
+
+class TextView(ScrollView, can_focus=True):
+    """Lines of text, scrolled both ways. Comments are dim, their headings in the accent."""
+
+    HELP = "Text that this screen would run or has received. `y` copies all of it."
+
+    def __init__(self, text: str = "", *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._lines: list[str] = []
+        self._text = ""
+        self.show(text)
+
+    @property
+    def text(self) -> str:
+        return self._text
+
+    def show(self, text: str) -> None:
+        """Replace the text; keeps the place where the reader is."""
+        if text == self._text and self._lines:
+            return
+        self._text = text
+        self._lines = clean(text.expandtabs(4), multiline=True).split("\n")
+        longest = max((cell_len(line) for line in self._lines), default=0)
+        self.virtual_size = Size(longest, len(self._lines))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        left, top = self.scroll_offset
+        number = top + y
+        base = self.rich_style
+        if number >= len(self._lines):
+            return Strip.blank(self.size.width, base)
+        line = self._lines[number]
+        style = base + Style.parse(rich_style(self._role(line), self.app.theme_variables))
+        strip = Strip([Segment(line, style)])
+        return strip.crop_extend(left, left + self.size.width, base)
+
+    def _role(self, line: str) -> Role:
+        if _HEADING.match(line):
+            return "accent"
+        return "dim" if _COMMENT.match(line) else ""

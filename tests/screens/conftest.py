@@ -1,0 +1,59 @@
+"""Fixtures of the screen tests: settings of their own, a still clock, waiting for states."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from console import settings as settings_module
+from console.app import TritonDeckApp
+from console.settings import Settings
+from tests.screens.desk_double import NOW, DeskDouble
+
+
+@pytest.fixture(autouse=True)
+def _still_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_ANIMATIONS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_module.load({"TRITONDECK_HOME": str(tmp_path / "home"), "HOME": os.devnull})
+
+
+@pytest.fixture
+def desk(settings: Settings) -> DeskDouble:
+    return DeskDouble(settings)
+
+
+@pytest.fixture
+def app(desk: DeskDouble) -> TritonDeckApp:
+    return make_app(desk)
+
+
+def make_app(desk: DeskDouble, **more: object) -> TritonDeckApp:
+    return TritonDeckApp(
+        desk,
+        clock=lambda: NOW,
+        hostname="gpu-07",
+        start="/opt/checkpoints",
+        **more,  # type: ignore[arg-type]
+    )
+
+
+async def until(pilot: Pilot[None], predicate: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait for a state; the screens answer from threads, so no number of pauses would be right."""
+    end = time.monotonic() + seconds
+    while not predicate():
+        if time.monotonic() > end:
+            raise AssertionError(f"{pilot.app.screen}: the state did not come in {seconds} s")
+        await pilot.pause(0.01)
+    await pilot.pause()
