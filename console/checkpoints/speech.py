@@ -29,7 +29,7 @@ def facts(config: Mapping[str, Any], model_class: str) -> SpeechFacts | None:
     if ".asr." not in target and target.startswith("nemo.collections."):
         return None  # text-to-speech has a preprocessor and an encoder too
     stride = number(preprocessor, "window_stride", 0.01)
-    factor = whole(encoder, "subsampling_factor", 4 if _has_table(encoder) else 1)
+    factor = whole(encoder, "subsampling_factor", 4 if _has_table(encoder) else _strides(encoder))
     rows = whole(encoder, "pos_emb_max_len", 5000) if _has_table(encoder) else 0
     tokenizer = section(config, "tokenizer")
     return SpeechFacts(
@@ -53,6 +53,15 @@ def _has_table(encoder: Mapping[str, Any]) -> bool:
     ):
         return False
     return text(encoder, "self_attention_model") not in {"rel_pos_local_attn", "no_pos"}
+
+
+def _strides(encoder: Mapping[str, Any]) -> int:
+    """A convolutional encoder (QuartzNet, Citrinet) shortens time by the strides of its blocks."""
+    factor = 1
+    for block in items(encoder, "jasper"):
+        stride = items(block, "stride") if isinstance(block, Mapping) else []
+        factor *= stride[0] if stride and stride[0] in (2, 4) else 1
+    return min(factor, 1024)
 
 
 def _decoder(config: Mapping[str, Any], model_class: str) -> str:
@@ -107,8 +116,10 @@ def task(spoken: SpeechFacts) -> str:
 def words(config: Mapping[str, Any], spoken: SpeechFacts) -> str:
     """``Conformer CTC``: encoder and decoder in words."""
     encoder = section(config, "encoder")
-    name = text(encoder, "_target_").rpartition(".")[2].removesuffix("Encoder").removeprefix("Conv")
-    if name == "Conformer" and text(encoder, "subsampling") == "dw_striding":
+    name = text(encoder, "_target_").rpartition(".")[2].removesuffix("Encoder")
+    if name == "ConvASR":
+        name = "convolutional"
+    elif name == "Conformer" and text(encoder, "subsampling") == "dw_striding":
         name = "FastConformer"
     return (
         clean(f"{name} {_DECODER_WORDS.get(spoken.decoder, '')}".strip(), cap=80) or "unknown kind"

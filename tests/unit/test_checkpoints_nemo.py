@@ -45,6 +45,15 @@ def test_longest_audio_is_rows_times_subsampling_times_stride(tmp_path: Path) ->
     assert speech(tmp_path, encoder=encoder).max_seconds == pytest.approx(400.0)
 
 
+def test_a_convolutional_encoder_shortens_time_by_its_strides(tmp_path: Path) -> None:
+    encoder = {
+        "_target_": "x.ConvASREncoder",
+        "jasper": [{"stride": [2]}, {"stride": [1]}, {"stride": [2]}],
+    }
+    spoken = speech(tmp_path, encoder=encoder)
+    assert (spoken.subsampling_factor, spoken.max_seconds) == (4, None)
+
+
 def test_local_attention_has_no_longest_audio(tmp_path: Path) -> None:
     encoder = files.speech_config()["encoder"] | {"self_attention_model": "rel_pos_local_attn"}
     assert speech(tmp_path, encoder=encoder).max_seconds is None
