@@ -7,9 +7,8 @@ import platform
 import re
 from pathlib import Path
 
-import psutil
-
 from console.facts import Host
+from console.telemetry.memory import memory
 from console.telemetry.nvml import Nvml, gate
 from console.text import clean
 
@@ -21,7 +20,7 @@ def host(nvml: Nvml | None = None) -> Host:
     """
     gpus, note = (nvml or gate()).gpus()
     driver, cuda = (nvml or gate()).versions()
-    memory = psutil.virtual_memory()
+    have = memory()
     shm_total, shm_free = _shm()
     return Host(
         hostname=clean(platform.node()),
@@ -30,8 +29,8 @@ def host(nvml: Nvml | None = None) -> Host:
         machine=platform.machine(),
         glibc=_glibc(),
         cpus=len(os.sched_getaffinity(0)),
-        memory_total=memory.total,
-        memory_available=memory.available,
+        memory_total=have.total,
+        memory_available=have.available,
         shm_total=shm_total,
         shm_free=shm_free,
         python=platform.python_version(),

@@ -6,6 +6,7 @@ import time
 
 import psutil
 
+from console.telemetry.memory import memory
 from console.telemetry.nvml import Nvml, gate
 from console.telemetry.sample import Sample
 
@@ -22,12 +23,12 @@ class Sampler:
 
     def sample(self, tree: int | None = None) -> Sample:
         """One look (about a millisecond; with `tree`, a pid, also its and its children's memory)."""
-        memory = psutil.virtual_memory()
+        have = memory()
         gpus, note = self._nvml.sample()
         return Sample(
             time=time.time(),
-            host_used=memory.total - memory.available,
-            host_total=memory.total,
+            host_used=have.total - have.available,
+            host_total=have.total,
             cpu_percent=self._load(),
             gpus=gpus,
             gpu_note=note,

@@ -15,6 +15,7 @@ import pytest
 from console.telemetry import ports
 from console.telemetry.disk import disk_space
 from console.telemetry.host import host
+from console.telemetry.memory import Memory, memory
 from console.telemetry.ports import PortHolder, holder, holders
 from console.telemetry.sampler import Sampler, tree_rss
 
@@ -23,13 +24,35 @@ def test_host_facts_agree_with_the_system() -> None:
     facts = host()
     assert facts.hostname == os.uname().nodename
     assert facts.machine == os.uname().machine
-    assert facts.memory_total == psutil.virtual_memory().total
+    assert facts.memory_total == memory().total
     assert 0 < facts.memory_available <= facts.memory_total
     assert facts.cpus == len(os.sched_getaffinity(0))
     assert facts.python == ".".join(map(str, sys.version_info[:3]))
     assert facts.glibc is None or facts.glibc > (2, 0)
     assert facts.shm_free <= facts.shm_total
     assert bool(facts.gpus) or bool(facts.gpu_note)
+
+
+def control_files(folder: Path, limit: str, used: int, cache: int) -> Path:
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\nactive_file 7\n")
+    return folder
+
+
+def test_a_container_s_limit_counts_and_its_page_cache_does_not(tmp_path: Path) -> None:
+    found = memory(control_files(tmp_path, str(100 << 20), 60 << 20, 20 << 20))
+    assert found == Memory(100 << 20, 60 << 20)
+
+
+@pytest.mark.parametrize("limit", ["max", str(1 << 60)])
+def test_no_limit_is_the_machine_s_memory(tmp_path: Path, limit: str) -> None:
+    found = memory(control_files(tmp_path, limit, 1, 0))
+    assert found.total == psutil.virtual_memory().total
+
+
+def test_without_control_files_it_is_the_machine_s_memory(tmp_path: Path) -> None:
+    assert memory(tmp_path).total == psutil.virtual_memory().total
 
 
 def test_a_sample_counts_load_since_the_one_before() -> None:
