@@ -77,16 +77,12 @@ class OnnxBackend(Backend):
     def checks(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> tuple[Verdict, ...]:
-        """What only this route knows: graph, batch, device, lengths, the checkpoint's risks."""
+        """What only this route knows: serving form, graph, batch, device, lengths."""
         options = self.bind(deployment.options)
         assert isinstance(options, OnnxOptions)
-        accepted = self.accepts(checkpoints)
-        if accepted.level is Level.FAIL:
-            return (accepted,)
-        return (
-            accepted,
-            *onnx_checks.checks(deployment, options, checkpoints["model"], host, tools),
-        )
+        if self.accepts(checkpoints).level is Level.FAIL:
+            return ()  # that verdict says it all
+        return onnx_checks.checks(deployment, options, checkpoints["model"], host, tools)
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends import speech
 from backends.onnx_options import OnnxOptions
-from console.checkpoints.model import Checkpoint, Format, Severity, SpeechFacts
+from console.checkpoints.model import Checkpoint, Format, SpeechFacts
 from console.facts import Host, Level, TensorSpec, ToolFacts, Verdict
 from console.planning.deployment import Deployment
 from console.text import clean
@@ -135,28 +135,17 @@ def checks(
     host: Host,
     tools: ToolFacts,
 ) -> tuple[Verdict, ...]:
-    """Every verdict of this route but the one on the format."""
-    verdicts = [*_risks(checkpoint), _form(deployment, options, tools)]
+    """Every verdict of this route but the one on the format and those on the checkpoint's risks,
+    which hold for any route."""
+    verdicts = [_form(deployment, options, tools)]
     verdicts += _device(options, host, tools)
     if checkpoint.graph is not None:
         verdicts += _graph(options, checkpoint)
     if checkpoint.speech is not None:
         verdicts += _lengths(deployment, options, checkpoint)
+        verdicts += _tokenizer(checkpoint.speech)
     verdicts += _verify_files(deployment)
     return tuple(verdicts)
-
-
-def _risks(checkpoint: Checkpoint) -> Iterator[Verdict]:
-    levels = {Severity.WARN: Level.WARN, Severity.DANGER: Level.FAIL}
-    for risk in checkpoint.risks:
-        if level := levels.get(risk.severity):
-            yield Verdict(
-                f"checkpoint-{risk.code}",
-                level,
-                risk.summary,
-                source=clean(checkpoint.path.name),
-                fix=risk.fix,
-            )
 
 
 def _form(deployment: Deployment, options: OnnxOptions, tools: ToolFacts) -> Verdict:
@@ -280,6 +269,17 @@ def _lengths(
     yield Verdict(
         "onnx-audio-length", Level.PASS, "longest recording", figure=figure, source=source
     )
+
+
+def _tokenizer(spoken: SpeechFacts) -> Iterator[Verdict]:
+    if spoken.tokenizer == "wpe":
+        yield Verdict(
+            "onnx-tokenizer",
+            Level.WARN,
+            "NeMo asks the Hugging Face hub for bert-base-cased when it restores this tokenizer",
+            source="nemo.collections.common.tokenizers.huggingface.auto_tokenizer, 2.7.3",
+            fix="on a box without internet, put that tokenizer into the Hugging Face cache first",
+        )
 
 
 def wav_seconds(path: Path) -> float | None:

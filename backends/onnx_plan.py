@@ -34,7 +34,6 @@ from console.planning.plan import (
     JsonFile,
     LoadStep,
     Plan,
-    ProgressRule,
     ServiceStep,
     Step,
     UrlReady,
@@ -49,7 +48,6 @@ from console.triton.repository import DynamicBatching, Instances, model_config, 
 REPORT = "${work}/export/report.json"
 SAMPLES = "${work}/export/samples"
 SIGNATURE = join(WORKERS, "signature.json")
-PROGRESS = ProgressRule(pattern=r"^\[tritondeck\] progress (?P<fraction>[\d.]+) (?P<message>.*)$")
 SPEECH_SOURCES = ("model", "sound", "features", "decoding")
 SOUNDS = 5
 """How many verify files the export is compared with as well."""
@@ -348,7 +346,6 @@ def _export(work: Work) -> CommandStep:
             JsonFile(path=REPORT, expect=expect),
         ),
         command=Command(argv=tuple(argv), runtime="environment:nemo"),
-        progress=PROGRESS,
     )
 
 
@@ -372,7 +369,6 @@ def _copy(work: Work) -> CommandStep:
         outputs=outputs,
         success=(ExitCode(), *(FileExists(path=item) for item in outputs)),
         command=Command(argv=tuple(argv), runtime="environment:embedded"),
-        progress=PROGRESS,
     )
 
 

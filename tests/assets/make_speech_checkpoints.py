@@ -1,0 +1,274 @@
+"""Write tiny NeMo speech checkpoints with random weights (run inside the `nemo` environment).
+
+``make_speech_checkpoints.py FOLDER [NAME…]`` writes FOLDER/NAME.nemo: ``conformer_bpe``,
+``hybrid_bpe`` (FastConformer, RNNT and CTC heads), ``quartznet_char``, ``conformer_wpe``,
+``transducer_bpe``. The
+weights are seeded, and sharpened so that the best path has words in it.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import sentencepiece
+import torch
+from nemo.collections.asr import models
+from omegaconf import OmegaConf
+
+WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliett",
+    "kilo",
+    "lima",
+    "mike",
+    "november",
+    "oscar",
+    "papa",
+    "quebec",
+    "romeo",
+    "sierra",
+    "tango",
+    "uniform",
+    "victor",
+    "whiskey",
+    "x-ray",
+    "yankee",
+    "zulu,",
+    "stop.",
+    "why?",
+    "it's",
+]
+
+
+def preprocessor():
+    return {
+        "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
+        "sample_rate": 16000,
+        "normalize": "per_feature",
+        "window_size": 0.025,
+        "window_stride": 0.01,
+        "window": "hann",
+        "features": 80,
+        "n_fft": 512,
+        "dither": 0.0,
+        "pad_to": 0,
+    }
+
+
+def conformer(fast):
+    return {
+        "_target_": "nemo.collections.asr.modules.ConformerEncoder",
+        "feat_in": 80,
+        "feat_out": -1,
+        "n_layers": 2,
+        "d_model": 32,
+        "subsampling": "dw_striding" if fast else "striding",
+        "subsampling_factor": 8 if fast else 4,
+        "subsampling_conv_channels": 16,
+        "ff_expansion_factor": 2,
+        "self_attention_model": "rel_pos",
+        "n_heads": 4,
+        "pos_emb_max_len": 400,
+        "conv_kernel_size": 9,
+        "dropout": 0.0,
+        "dropout_pre_encoder": 0.0,
+        "dropout_emb": 0.0,
+        "dropout_att": 0.0,
+    }
+
+
+def block(filters, kernel, stride=1, residual=False):
+    return {
+        "filters": filters,
+        "repeat": 1,
+        "kernel": [kernel],
+        "stride": [stride],
+        "dilation": [1],
+        "dropout": 0.0,
+        "residual": residual,
+        "separable": True,
+        "se": residual,
+        "se_context_size": -1,
+    }
+
+
+def base(encoder):
+    return {
+        "sample_rate": 16000,
+        "log_prediction": False,
+        "validation_ds": {
+            "manifest_filepath": None,
+            "sample_rate": 16000,
+            "batch_size": 1,
+            "shuffle": False,
+            "use_start_end_token": False,
+        },
+        "preprocessor": preprocessor(),
+        "encoder": encoder,
+        "decoding": {"strategy": "greedy_batch", "greedy": {}},
+    }
+
+
+def bpe(folder):
+    """A SentencePiece model with real sub-words, user-defined pieces and punctuation."""
+    corpus = folder / "corpus.txt"
+    corpus.write_text("\n".join(" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=96,
+        model_type="bpe",
+        character_coverage=1.0,
+        byte_fallback=False,
+        bos_id=-1,
+        eos_id=-1,
+        minloglevel=2,
+    )
+    processor = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+    (folder / "vocab.txt").write_text("\n".join(p.lstrip("\u2581") or p for p in pieces))
+    return {"dir": str(folder), "type": "bpe"}
+
+
+def wpe(folder):
+    singles = sorted(set("".join(WORDS)) - set(" "))
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *singles,
+        *(f"##{c}" for c in singles),
+    ]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    local_bert(Path.cwd(), vocabulary)
+    return {"dir": str(folder), "type": "wpe"}
+
+
+def local_bert(folder, vocabulary):
+    """NeMo asks the Hugging Face hub for ``bert-base-cased`` whatever the vocabulary is; a folder of
+    that name in the working folder is taken instead."""
+    bert = folder / "bert-base-cased"
+    bert.mkdir(exist_ok=True)
+    (bert / "config.json").write_text('{"model_type": "bert"}')
+    (bert / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    (bert / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+
+
+def ctc_decoder(width):
+    return {
+        "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+        "feat_in": width,
+        "num_classes": -1,
+        "vocabulary": [],
+    }
+
+
+def transducer():
+    return {
+        "decoder": {
+            "_target_": "nemo.collections.asr.modules.RNNTDecoder",
+            "normalization_mode": None,
+            "random_state_sampling": False,
+            "blank_as_pad": True,
+            "prednet": {"pred_hidden": 32, "pred_rnn_layers": 1, "t_max": None, "dropout": 0.0},
+        },
+        "joint": {
+            "_target_": "nemo.collections.asr.modules.RNNTJoint",
+            "log_softmax": None,
+            "preserve_memory": False,
+            "fuse_loss_wer": False,
+            "jointnet": {"joint_hidden": 32, "activation": "relu", "dropout": 0.0},
+        },
+        "model_defaults": {"enc_hidden": 32, "pred_hidden": 32, "joint_hidden": 32},
+        "loss": {"loss_name": "default", "warprnnt_numba_kwargs": {"fastemit_lambda": 0.0}},
+    }
+
+
+def conformer_bpe(folder):
+    config = base(conformer(fast=False))
+    config.update(tokenizer=bpe(folder), decoder=ctc_decoder(32))
+    return models.EncDecCTCModelBPE(OmegaConf.create(config))
+
+
+def conformer_wpe(folder):
+    config = base(conformer(fast=False))
+    config.update(tokenizer=wpe(folder), decoder=ctc_decoder(32))
+    return models.EncDecCTCModelBPE(OmegaConf.create(config))
+
+
+def quartznet_char(folder):
+    labels = [" ", *sorted("abcdefghijklmnopqrstuvwxyz',.?-")]
+    config = base(
+        {
+            "_target_": "nemo.collections.asr.modules.ConvASREncoder",
+            "feat_in": 80,
+            "activation": "relu",
+            "conv_mask": True,
+            "jasper": [block(48, 11, stride=2), block(48, 13, residual=True), block(64, 1)],
+        }
+    )
+    config["labels"] = labels
+    config["decoder"] = {**ctc_decoder(64), "num_classes": len(labels), "vocabulary": labels}
+    return models.EncDecCTCModel(OmegaConf.create(config))
+
+
+def hybrid_bpe(folder):
+    config = base(conformer(fast=True))
+    config.update(tokenizer=bpe(folder), **transducer())
+    config["aux_ctc"] = {
+        "ctc_loss_weight": 0.3,
+        "use_cer": False,
+        "ctc_reduction": "mean_batch",
+        "decoder": ctc_decoder(32),
+        "decoding": {"strategy": "greedy_batch", "greedy": {}},
+    }
+    return models.EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config))
+
+
+def transducer_bpe(folder):
+    config = base(conformer(fast=False))
+    config.update(tokenizer=bpe(folder), **transducer())
+    return models.EncDecRNNTBPEModel(OmegaConf.create(config))
+
+
+def sharpen(model):
+    """Make an untrained head decide: large weights, and a blank that does not always win."""
+    head = getattr(model, "ctc_decoder", model.decoder)
+    if not hasattr(head, "decoder_layers"):
+        return
+    convolution = head.decoder_layers[0]
+    with torch.no_grad():
+        convolution.weight.mul_(8.0)
+
+
+MAKERS = {
+    maker.__name__: maker
+    for maker in (conformer_bpe, conformer_wpe, quartznet_char, hybrid_bpe, transducer_bpe)
+}
+
+
+def main(argv):
+    target = Path(argv[0])
+    target.mkdir(parents=True, exist_ok=True)
+    for name in argv[1:] or MAKERS:
+        torch.manual_seed(11)
+        with tempfile.TemporaryDirectory() as folder:
+            model = MAKERS[name](Path(folder))
+            sharpen(model)
+            model.eval()
+            model.save_to(str(target / f"{name}.nemo"))
+        print(name, (target / f"{name}.nemo").stat().st_size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,93 @@
+"""Checkpoints of every kind, as facts: what a backend is asked about without anything on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from console.checkpoints.model import Checkpoint, Format, GraphFacts, SpeechFacts
+from console.facts import Gpu, Host, TensorSpec
+
+HOST = Host(
+    hostname="box",
+    system="Debian GNU/Linux 12",
+    kernel="6.1",
+    machine="x86_64",
+    glibc=(2, 36),
+    cpus=2,
+    memory_total=16 << 30,
+    memory_available=8 << 30,
+    shm_total=1 << 30,
+    shm_free=1 << 30,
+    python="3.11.7",
+    gpu_note="no NVIDIA driver on this host",
+)
+GPU_HOST = Host(
+    **{
+        **{name: getattr(HOST, name) for name in HOST.__slots__},
+        "gpus": (Gpu(0, "GPU-1", "H200", 150 << 30, 0),),
+        "gpu_note": "",
+    }
+)
+HOSTILE = 'it\'s a $(touch pwned) `id` ${HOME} "model"'
+
+
+def speech(decoder: str = "ctc", tokenizer: str = "bpe", **changes: object) -> Checkpoint:
+    facts = {
+        "sample_rate": 16000,
+        "decoder": decoder,
+        "features": 80,
+        "vocabulary_size": 128,
+        "tokenizer": tokenizer,
+        "subsampling_factor": 4,
+        "max_seconds": 200.0,
+    }
+    return Checkpoint(
+        path=Path("/models") / f"{HOSTILE}.nemo",
+        format=Format.NEMO,
+        title="NeMo speech model · Conformer CTC",
+        model_class="EncDecCTCModelBPE",
+        task="speech-to-text",
+        size=2_000_000,
+        speech=SpeechFacts(**(facts | changes)),  # type: ignore[arg-type]
+        config={"target": "nemo.collections.asr.models.EncDecCTCModelBPE"},
+    )
+
+
+def graph(*shape: int, dtype: str = "FP32", external: tuple[str, ...] = ()) -> Checkpoint:
+    facts = GraphFacts(
+        inputs=(TensorSpec("x", dtype, shape or (-1, 4)),),
+        outputs=(TensorSpec("y", dtype, shape or (-1, 4)),),
+        opset=17,
+        ir_version=8,
+        external_data=external,
+    )
+    return Checkpoint(
+        path=Path("/models") / f"{HOSTILE}.onnx",
+        format=Format.ONNX,
+        title="ONNX model",
+        size=1000,
+        graph=facts,
+    )
+
+
+def language() -> Checkpoint:
+    return Checkpoint(
+        path=Path("/models/llama"),
+        format=Format.HUGGING_FACE,
+        title="Hugging Face model · Llama",
+        model_class="LlamaForCausalLM",
+        task="text-generation",
+        size=1 << 30,
+    )
+
+
+ALL = {
+    "ctc-bpe": speech(),
+    "ctc-char": speech(tokenizer="char"),
+    "hybrid": speech("hybrid"),
+    "transducer": speech("rnnt"),
+    "graph": graph(),
+    "fixed-graph": graph(1, 3, 8, 8),
+    "split-graph": graph(external=("model.onnx.data",)),
+    "language": language(),
+}
