@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from console.settings import folders
+from tests.processes import until
 
 pytestmark = pytest.mark.integration
 
@@ -255,10 +256,7 @@ def test_a_run_cancelled_in_its_export_ends_with_4_and_leaves_no_process(
 ) -> None:
     operator = Operator(tmp_path)
     deploy = operator.start("deploy", str(ROOT / "examples" / "digits" / "deployment.toml"))
-    assert deploy.stderr is not None
-    for line in deploy.stderr:
-        if "importing NeMo" in line:
-            break
+    until(lambda: any("nemo_to_onnx.py" in " ".join(p.cmdline()) for p in operator.processes()), 60)
     assert operator.json("runs", "cancel", "digits")["run"]["state"] == "cancelled"
     deploy.communicate(timeout=60)
     assert deploy.returncode == 4
