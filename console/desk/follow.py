@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from console.text import clean, redact
 if TYPE_CHECKING:
     from console.runs.model import RunView
     from console.telemetry.sample import Sample
+    from console.telemetry.sampler import Sampler
 
 CHUNK = 1 << 16
 """Bytes read from a log at once."""
@@ -109,7 +111,13 @@ def _shown(line: bytes) -> str:
     return redact(clean(line.decode("utf-8", "replace").rstrip("\r")))
 
 
-def sample() -> Sample:
+@cache
+def _sampler() -> Sampler:
+    """One for the process: processor load is counted from one look to the next."""
     from console.telemetry.sampler import Sampler
 
-    return Sampler().sample()
+    return Sampler()
+
+
+def sample() -> Sample:
+    return _sampler().sample()

@@ -181,10 +181,17 @@ def server_age(deployment: Deployment) -> Iterator[Verdict]:
 
 def model_configurations(ready: Prepared) -> Iterator[Verdict]:
     """Every ``config.pbtxt`` that the plan writes, through the linter."""
-    from console.triton import repository
+    from console.triton.lint import Surroundings, lint
 
+    version = tuple(int(part) for part in ready.tools.triton_version.split(".")[:2])
     for name, message in _configurations(ready):
-        found = repository.lint(message)
+        around = Surroundings(
+            directory=name,
+            gpus=len(ready.host.gpus),
+            backends=ready.tools.triton_backends or None,
+            server_version=(version[0], version[1]) if version else None,
+        )
+        found = lint(message, around)
         yield from found
         if not any(verdict.level is Level.FAIL for verdict in found):
             yield Verdict(

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
@@ -21,6 +22,7 @@ from console.text import clean
 
 JSON_VERSION = 1
 """Of every JSON object that a verb prints: raised when a key goes or changes its meaning."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "bold": 1, "dim": 2}
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.UNKNOWN: "yellow", Level.FAIL: "red"}
 
@@ -97,7 +99,7 @@ def plain(value: Any) -> Any:
 
 def _text(text: str) -> str:
     """A file name that is not UTF-8 holds lone surrogates, which strict JSON readers refuse."""
-    return text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+    return text if text.isascii() else _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def show_error(error: DeckError, *, as_json: bool) -> int:

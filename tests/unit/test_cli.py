@@ -178,7 +178,7 @@ def test_a_file_name_that_is_not_utf8_is_valid_json(tmp_path: Path) -> None:
     done = tritondeck(tmp_path, "inspect", os.fsdecode(b"/no/\xff.nemo"), "--json")
     text = json.loads(done.stdout)["error"]["title"]
     text.encode("utf-8")
-    assert "\N{REPLACEMENT CHARACTER}" in text or "?" in text
+    assert "\N{REPLACEMENT CHARACTER}" in text
 
 
 def test_no_colour_outside_a_terminal(tmp_path: Path) -> None:
