@@ -284,7 +284,7 @@ class StatusFile:
 
 def storage_error(error: OSError, path: Path) -> DeckError:
     """An `OSError` of a file of ours, in words an operator can act on."""
-    folder = path if path.is_dir() else path.parent
+    folder = next(place for place in (path, *path.parents) if place.is_dir())
     shown = clean(str(folder))
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -104,7 +104,7 @@ class Runner:
             raise
         except (DeckError, OSError) as problem:
             error = _in_words(problem, self.run.folder.path)
-            reason = " ".join(part for part in (error.title, error.why) if part)[:1500]
+            reason = _reason(error)
             fix = error.fix or "read the step's log, then retry from this step"
             elapsed = time.monotonic() - begun
             told = {"reason": reason, "fix": fix, "raw": error.raw[:2000], "elapsed": elapsed}
@@ -176,9 +176,12 @@ class Runner:
 
 class _StepFailed(Exception):
     def __init__(self, step: Step, error: DeckError, fix: str) -> None:
-        words = " ".join(part for part in (error.title, error.why) if part)
-        super().__init__(f"{step.title}: {words}")
+        super().__init__(f"{step.title}: {_reason(error)}")
         self.fix = fix
+
+
+def _reason(error: DeckError) -> str:
+    return ": ".join(part for part in (error.title, error.why) if part)[:1500]
 
 
 def _in_words(problem: DeckError | OSError, folder: Path) -> DeckError:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +31,9 @@ from console.services.store import ServiceStore
 from console.text import clean, human_bytes, human_seconds
 
 _SERVER_START = 60.0
+_DYING = 2.0
+_FULL = 1 << 16
+"""Bytes of free room below which a disk counts as full when a command has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +150,28 @@ def _command_failed(
     context: Context, ended: Exit | None, problem: DeckError | None = None
 ) -> DeckError:
     """What went wrong, in the command's own last words where it has any."""
-    secrets = context.secret_values()
-    lines = last_lines(context.log, secrets)
-    last = cause(lines)
-    words = ended.words if ended and (ended.code != 0 or problem is None) else ""
-    why = ": ".join(part for part in (words, last if words else "") if part)
+    lines = last_lines(context.log, context.secret_values())
+    ended_words = ended.words if ended and (ended.code != 0 or problem is None) else ""
+    parts = [problem.title, problem.why] if problem else []
+    parts += [ended_words, cause(lines) if ended_words else ""]
     if ended and ended.signal == 9 and not ended.asked:
-        why += " (the kernel ends processes like this when memory runs out)"
-    title = problem.title if problem else why
-    parts = [problem.why if problem else "", why if problem else ""]
+        parts.append("the kernel ends processes like this when memory runs out")
+    title, *rest = dict.fromkeys(part for part in parts if part)
+    full = _full_disk(context)
     return DeckError(
         title,
-        why="; ".join(part for part in parts if part),
-        fix=(problem.fix if problem else "") or "read the step's log, then retry from this step",
+        why=": ".join([*rest, *([f"{full.title}, {full.why}"] if full else [])]),
+        fix=(full or problem or DeckError("")).fix or "read the step's log, then retry from here",
         raw="\n".join(lines),
     )
+
+
+def _full_disk(context: Context) -> DeckError | None:
+    """That a disk is full, if one is: a command seldom says so, and its log may not hold it."""
+    for folder in (Path(context.run.values["work"]), context.run.folder.path):
+        if shutil.disk_usage(folder).free < _FULL:
+            return keeper.storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder)
+    return None
 
 
 def _judge(context: Context, ended: Exit | None, endpoint: Endpoint | None) -> None:
@@ -179,12 +193,12 @@ def _judge(context: Context, ended: Exit | None, endpoint: Endpoint | None) -> N
 
 def _service(context: Context, step: ServiceStep) -> None:
     services = ServiceStore(context.run.settings)
-    before = {view.id for view in services.views()}
+    running = {view.id for view in services.views() if view.state is ServiceState.RUNNING}
     service_id = services.start(
         step.service, context.run.values, context.run.deployment, context.progress
     )
     context.note_service(step.service.name, service_id, services.values(service_id))
-    adopted = service_id in before
+    adopted = service_id in running
     context.say(f"{'adopted' if adopted else 'started'} service {service_id}")
     try:
         _until_ready(context, services, service_id)
@@ -226,6 +240,17 @@ def _still_there(services: ServiceStore, service_id: str) -> ServiceView:
     return view
 
 
+def _death_says_more(error: DeckError, services: ServiceStore, service_id: str) -> None:
+    """Raise why the server ended, if it did: that says more than a broken connection."""
+    from console.triton.plain_http import NoAnswer
+
+    _still_there(services, service_id)
+    until = time.monotonic() + (_DYING if isinstance(error, NoAnswer) else 0)
+    while time.monotonic() < until:  # its supervisor needs a moment to write it down
+        time.sleep(0.05)
+        _still_there(services, service_id)
+
+
 def _service_of(context: Context, name: str) -> tuple[ServiceStore, ServiceView]:
     services = ServiceStore(context.run.settings)
     service_id = context.run.services.get(name)
@@ -249,7 +274,7 @@ def _load(context: Context, step: LoadStep) -> None:
             context.patiently(call, each=lambda: _still_there(services, view.id))
         except DeckError as error:
             context.say(str(error))
-            _still_there(services, view.id)  # a server that died says more than a broken connection
+            _death_says_more(error, services, view.id)
             raise
         context.say(f"loaded {model}")
     _judge(context, None, view.endpoint)
@@ -259,7 +284,7 @@ def _verify(context: Context, step: VerifyStep) -> None:
     services, view = _service_of(context, step.service)
     try:
         _judge(context, None, view.endpoint)
-    except DeckError:
-        _still_there(services, view.id)
+    except DeckError as error:
+        _death_says_more(error, services, view.id)
         raise
     context.note_answer(context.message)

@@ -112,7 +112,9 @@ class ServiceStore:
             return False
         if record.tools_digest(spec, before.values) != before.tools:
             return False
-        return probe(old.endpoint).live
+        # One that has not answered yet is waited for by whoever asked; one that did and stopped
+        # answering hangs.
+        return old.state is ServiceState.STARTING or probe(old.endpoint).live
 
     def _launch(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
         from console.runtimes.host import launch

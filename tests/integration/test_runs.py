@@ -128,7 +128,7 @@ def test_progress_comes_from_the_general_line_and_from_the_steps_own_rule(store:
 
 
 def test_memory_of_the_steps_tree_is_recorded(store: RunStore) -> None:
-    hold = f"{sys.executable} -c 'import time; x = b'x' * (60 << 20); time.sleep(1.6)'; true"
+    hold = f"{sys.executable} -c 'import time; x = bytearray(b\"x\") * (60 << 20); time.sleep(1.6)'; true"
     view = executed(store, shell("build", hold))
     samples = store.samples(view.id)
     assert max(s.tree_rss or 0 for s in samples) > 60 << 20
