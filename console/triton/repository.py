@@ -106,8 +106,9 @@ def batchable(specs: Iterable[TensorSpec]) -> bool:
 
 
 def _tensor(message: Any, spec: TensorSpec, max_batch_size: int) -> Any:
-    """One input or output. A tensor of rank 0 (after the batch) is `dims: [1]` with an empty reshape:
-    Triton allows no empty dims."""
+    """One input or output. Triton allows no empty dims: a tensor that is nothing but the batch is
+    ``dims: [1]`` with an empty reshape, a scalar of an unbatched model plainly ``dims: [1]`` (there the
+    server refuses an empty reshape)."""
     shape = spec.shape
     if max_batch_size > 0:
         if shape[:1] != (-1,):
@@ -118,7 +119,7 @@ def _tensor(message: Any, spec: TensorSpec, max_batch_size: int) -> Any:
             )
         shape = shape[1:]
     tensor = message(name=spec.name, data_type=data_type(spec.dtype), dims=shape or (1,))
-    if not shape:
+    if not shape and max_batch_size > 0:
         tensor.reshape.SetInParent()
     if spec.optional and "optional" in message.DESCRIPTOR.fields_by_name:
         tensor.optional = True

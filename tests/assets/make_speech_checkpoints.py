@@ -15,37 +15,11 @@ import torch
 from nemo.collections.asr import models
 from omegaconf import OmegaConf
 
-WORDS = [
-    "alpha",
-    "bravo",
-    "charlie",
-    "delta",
-    "echo",
-    "foxtrot",
-    "golf",
-    "hotel",
-    "india",
-    "juliett",
-    "kilo",
-    "lima",
-    "mike",
-    "november",
-    "oscar",
-    "papa",
-    "quebec",
-    "romeo",
-    "sierra",
-    "tango",
-    "uniform",
-    "victor",
-    "whiskey",
-    "x-ray",
-    "yankee",
-    "zulu,",
-    "stop.",
-    "why?",
-    "it's",
-]
+TEXT = (
+    "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike november oscar "
+    "papa quebec romeo sierra tango uniform victor whiskey x-ray yankee zulu, stop. why? it's"
+)
+WORDS = TEXT.split()
 
 
 def preprocessor():

@@ -1,0 +1,120 @@
+"""Other kinds of speech checkpoints through the real exporter: same decisions, same texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from onnx_work import DIGITS, ROOT, build, deployment, plan_of, report, run
+
+from backends.registry import get
+from console.checkpoints.read import read
+from console.facts import Level
+from console.planning.deployment import VerifyCase
+from console.planning.plan import CommandStep
+from console.planning.variables import expand
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+MAKER = ROOT / "tests" / "assets" / "make_speech_checkpoints.py"
+SOUNDS = tuple(VerifyCase(input=str(DIGITS / "wavs" / f"digits_{n}.wav")) for n in (1, 2, 3))
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory, nemo_environment) -> Path:
+    """A folder with one tiny checkpoint of each kind."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    made = subprocess.run(
+        [str(nemo_environment / "bin" / "python"), str(MAKER), str(folder)],
+        cwd=folder,
+        env={"PATH": os.defpath, "HOME": str(folder), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout[-3000:]
+    return folder
+
+
+def values_for(work: Path, nemo: Path) -> dict[str, str]:
+    return {"work": str(work), "repository": str(work / "repository"), "env_nemo": str(nemo)}
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("conformer_bpe", 4), ("conformer_wpe", 4), ("quartznet_char", 2), ("hybrid_bpe", 8)],
+)
+def test_a_checkpoint_reads_as_in_pytorch(checkpoints, tmp_path, nemo_environment, name, factor):
+    checkpoint = read(checkpoints / f"{name}.nemo")
+    values = values_for(tmp_path, nemo_environment)
+    # NeMo asks for this tokenizer by name; a folder of that name keeps the test off the network.
+    shutil.copytree(checkpoints / "bert-base-cased", tmp_path / "bert-base-cased")
+    build(plan_of(checkpoint, deployment(checkpoint, name, verify=SOUNDS)), values)
+    found = report(values)
+    assert found["subsampling_factor"] == factor
+    assert found["max_abs_diff"] <= 1e-4 and found["frontend_max_abs_diff"] <= 1e-3
+    assert found["decisions_equal"] and found["vocabulary_equal"] and found["text_equal"]
+    assert all(found["texts"]), "an empty text compares nothing"
+
+
+def test_a_transducer_without_a_ctc_head_is_refused_with_what_would_do(checkpoints):
+    verdict = get("onnx").accepts({"model": read(checkpoints / "transducer_bpe.nemo")})
+    assert verdict.level is Level.FAIL
+    assert "RNNT" in verdict.summary and "hybrid" in verdict.fix
+
+
+def export_step(checkpoint, tmp_path: Path, nemo: Path, **changes):
+    """The export of a plan whose files are written, ready to run."""
+    plan = plan_of(checkpoint, deployment(checkpoint, "sample", **changes))
+    values = values_for(tmp_path, nemo)
+    for step_id in ("workers", "repository"):
+        for file in plan.step(step_id).files:
+            path = Path(expand(file.path, values))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.text)
+    step = plan.step("export")
+    assert isinstance(step, CommandStep)
+    return step, values
+
+
+def test_a_graph_past_the_tolerance_is_not_published(checkpoints, tmp_path, nemo_environment):
+    step, values = export_step(
+        read(checkpoints / "conformer_bpe.nemo"), tmp_path, nemo_environment, tolerance=1e-12
+    )
+    done = run(step, values)
+    assert done.returncode == 1
+    assert "differs from PyTorch by" in done.stdout.splitlines()[-1]
+    assert report(values)["max_abs_diff"] > 1e-12
+    assert not list(tmp_path.rglob("model.onnx"))
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".export-")]
+
+
+def test_a_graph_that_is_not_the_predicted_one_is_not_published(
+    checkpoints, tmp_path, nemo_environment
+):
+    step, values = export_step(read(checkpoints / "conformer_bpe.nemo"), tmp_path, nemo_environment)
+    predicted = tmp_path / "workers" / "signature.json"
+    changed = json.loads(predicted.read_text())
+    changed["outputs"][0]["shape"] = [-1, -1, 5]
+    predicted.write_text(json.dumps(changed))
+    done = run(step, values)
+    assert done.returncode == 1
+    assert "not the one that the plan predicted" in done.stdout.splitlines()[-1]
+    assert not list(tmp_path.rglob("model.onnx"))
+
+
+def test_a_large_graph_gets_one_sidecar(checkpoints, tmp_path, nemo_environment):
+    step, values = export_step(
+        read(checkpoints / "quartznet_char.nemo"), tmp_path, nemo_environment
+    )
+    argv = (*step.command.argv, "--sidecar-above", "1000")
+    command = step.command.model_copy(update={"argv": argv})
+    done = run(step.model_copy(update={"command": command}), values)
+    assert done.returncode == 0, done.stdout[-2000:]
+    version = tmp_path / "repository" / "sample" / "1"
+    assert (version / "model.onnx.data").stat().st_size > (version / "model.onnx").stat().st_size
