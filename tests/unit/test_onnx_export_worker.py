@@ -1,0 +1,157 @@
+"""The export worker's own guards: archives, versions, verdicts, publishing (no NeMo needed)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import json
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+WORKERS = Path(__file__).parents[2] / "backends" / "workers"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"worker_{name}", WORKERS / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+worker = load("nemo_to_onnx")
+CONFIG = b"target: nemo.collections.asr.models.EncDecCTCModelBPE\n"
+
+
+def archive(path: Path, *members: tuple[str, bytes] | tarfile.TarInfo, mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                tar.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            tar.addfile(info, io.BytesIO(member[1]))
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+GOOD = (("./model_config.yaml", CONFIG), ("./model_weights.ckpt", b"weights"))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_ordinary_archive_gives_its_configuration(tmp_path, mode):
+    found = worker.check_archive(archive(tmp_path / "a.nemo", *GOOD, mode=mode))
+    assert found["target"] == "nemo.collections.asr.models.EncDecCTCModelBPE"
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ((*GOOD, ("model_config.yaml", b"target: os.system\n")), "two members"),
+        ((*GOOD, ("../../escape.txt", b"x")), "unsafe member name"),
+        ((*GOOD, ("/etc/cron.d/x", b"x")), "unsafe member name"),
+        ((*GOOD, special("./link", tarfile.SYMTYPE, "/etc/passwd")), "link or device"),
+        ((*GOOD, special("./hard", tarfile.LNKTYPE, "./model_weights.ckpt")), "link or device"),
+        ((*GOOD, special("./pipe", tarfile.FIFOTYPE)), "link or device"),
+        ((("./model_config.yaml", b"target: os.system\n"), GOOD[1]), "no class of nemo"),
+        ((("./model_config.yaml", b"- a list\n"), GOOD[1]), "no class of nemo"),
+        ((("./model_config.yaml", b"target: x\n" + b"#" * (5 << 20)), GOOD[1]), "bytes"),
+        ((GOOD[0],), "lacks"),
+        ((GOOD[1],), "lacks"),
+    ],
+)
+def test_an_archive_that_could_deceive_the_loader_is_refused(tmp_path, members, words):
+    with pytest.raises(worker.Refused, match=words):
+        worker.check_archive(archive(tmp_path / "a.nemo", *members))
+
+
+def test_a_truncated_download_is_refused_in_words(tmp_path):
+    whole = archive(tmp_path / "a.nemo", GOOD[0], (GOOD[1][0], b"w" * 100_000))
+    whole.write_bytes(whole.read_bytes()[:20_000])
+    with pytest.raises(worker.Refused, match="download it again"):
+        worker.check_archive(whole)
+
+
+def test_a_page_saved_in_place_of_the_file_is_refused(tmp_path):
+    (tmp_path / "a.nemo").write_text("<html>404</html>")
+    with pytest.raises(worker.Refused, match="not a whole"):
+        worker.check_archive(tmp_path / "a.nemo")
+
+
+def test_a_nemo_that_unpickles_weights_is_refused(monkeypatch):
+    versions = {"nemo_toolkit": "2.6.0rc0"}
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: versions.get(name, "1.0"))
+    with pytest.raises(worker.Refused, match=r"2\.6\.2 or newer"):
+        worker.check_versions()
+    versions["nemo_toolkit"] = "2.6.2"
+    assert worker.check_versions()["nemo_toolkit"] == "2.6.2"
+
+
+FIGURES = {
+    "max_abs_diff": 1e-6,
+    "decisions_equal": True,
+    "vocabulary_equal": True,
+    "vocabulary_different": [],
+    "text_equal": True,
+    "texts_different": [],
+}
+
+
+def test_a_graph_within_tolerance_is_accepted():
+    worker.judge(FIGURES, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_abs_diff": 2e-4}, "differs from PyTorch by 0.0002"),
+        ({"max_abs_diff": float("nan")}, "differs from PyTorch by nan"),
+        ({"decisions_equal": False}, "decide differently"),
+        (
+            {"vocabulary_equal": False, "vocabulary_different": [[[1], "a", "b"]]},
+            "'a' with our joiner",
+        ),
+        ({"text_equal": False, "texts_different": [["one", "two"]]}, "reads 'one', NeMo 'two'"),
+    ],
+)
+def test_any_difference_stops_the_export_and_is_named(changes, words):
+    with pytest.raises(worker.Refused, match=words):
+        worker.judge(FIGURES | changes, 1e-4)
+
+
+def test_publishing_replaces_what_was_there_and_removes_a_stale_sidecar(tmp_path):
+    place = tmp_path / "model" / "1"
+    place.mkdir(parents=True)
+    (place / "model.onnx").write_text("old")
+    (place / "model.onnx.data").write_text("stale")
+    (tmp_path / "new").write_text("new")
+    worker.publish([(tmp_path / "new", place / "model.onnx")], [place / "model.onnx.data"])
+    assert {p.name: p.read_text() for p in place.iterdir()} == {"model.onnx": "new"}
+
+
+def test_a_report_is_whole_and_private(tmp_path):
+    path = tmp_path / "export" / "report.json"
+    worker.write_json(path, {"text": "⁇"})
+    assert json.loads(path.read_text()) == {"text": "⁇"}
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize("name", ["nemo_to_onnx", "onnx_to_repository"])
+def test_a_worker_is_imported_without_any_package(name):
+    """Module level imports are the standard library's: a missing package is told in words later."""
+    source = (WORKERS / f"{name}.py").read_text()
+    compile(source, name, "exec")
+    top = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
+    foreign = ("torch", "nemo", "numpy", "onnx", "yaml", "console", "backends")
+    assert not [line for line in top if line.split()[1].split(".")[0] in foreign]

@@ -1,0 +1,351 @@
+"""The ONNX route's decisions: what it takes, which form it serves, what it checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import wave
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from backends.onnx import OnnxBackend
+from backends.onnx_options import OnnxOptions
+from backends.speech import SpeechForm
+from console.facts import (
+    DeckError,
+    Endpoint,
+    EnvironmentFacts,
+    InferenceAnswer,
+    Level,
+    ModelMetadata,
+    TensorAnswer,
+    ToolFacts,
+    UsageError,
+)
+from console.planning.deployment import Deployment, ServerSection, VerifyCase
+from console.planning.plan import CommandStep, Inference, JsonFile, LoadStep, ServiceStep
+from console.triton.repository import from_text
+from tests.contract import samples
+
+BACKEND = OnnxBackend()
+WITH_ORT = ToolFacts(triton_backends=frozenset({"python", "onnxruntime"}))
+
+
+def deployment(checkpoint, verify=(), server=None, **options) -> Deployment:
+    return Deployment(
+        name="sample",
+        backend="onnx",
+        checkpoints={"model": str(checkpoint.path)},
+        options=options,
+        verify=verify,
+        server=server or ServerSection(),
+    )
+
+
+def plan(checkpoint, tools=None, **kwargs):
+    made = deployment(checkpoint, **kwargs)
+    return BACKEND.plan(made, {"model": checkpoint}, samples.HOST, tools or ToolFacts())
+
+
+def checks(checkpoint, host=samples.HOST, tools=None, **kwargs):
+    made = deployment(checkpoint, **kwargs)
+    found = BACKEND.checks(made, {"model": checkpoint}, host, tools or ToolFacts())
+    return {verdict.check: verdict for verdict in found}
+
+
+def configurations(made):
+    return {
+        Path(file.path).parent.name: from_text(file.text)
+        for file in made.step("repository").files
+        if file.path.endswith("config.pbtxt")
+    }
+
+
+# ---------------------------------------------------------------------------- accepts
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "why"),
+    [
+        (samples.speech("rnnt"), "transducer"),
+        (samples.speech("aed"), "Canary"),
+        (samples.speech("classification"), "classifier"),
+        (samples.speech("speaker"), "speaker"),
+        (samples.speech("unknown"), "unknown kind"),
+        (samples.speech(tokenizer="agg"), "per language"),
+        (samples.speech(tokenizer="multilingual"), "per language"),
+        (samples.speech(tokenizer=""), "tokenizer"),
+        (samples.speech(vocabulary_size=0), "vocabulary"),
+        (samples.language(), "not a NeMo speech archive"),
+        (samples.graph(dtype="BF16"), "BF16"),
+        (dataclasses.replace(samples.speech(), speech=None), "only speech recognition"),
+        (
+            dataclasses.replace(
+                samples.speech(), config={"preprocessor": {"_target_": "a.AudioToMFCCPreprocessor"}}
+            ),
+            "MFCC",
+        ),
+    ],
+)
+def test_what_the_route_does_not_take_is_refused_with_the_reason(checkpoint, why):
+    verdict = BACKEND.accepts({"model": checkpoint})
+    assert verdict.level is Level.FAIL and why in verdict.summary and verdict.fix
+    with pytest.raises(UsageError, match="does not take"):
+        plan(checkpoint)
+
+
+def test_a_missing_checkpoint_is_said():
+    assert "no checkpoint" in BACKEND.accepts({}).summary
+
+
+# ---------------------------------------------------------------------------- form
+
+
+def test_without_the_onnxruntime_backend_our_python_model_runs_the_graph():
+    made = plan(samples.speech())
+    assert [c.backend for c in configurations(made).values()] == ["python"]
+    assert "no onnxruntime backend" in made.notes[0]
+
+
+def test_with_the_onnxruntime_backend_the_same_plan_gives_the_graph_to_it():
+    made = plan(samples.speech(), WITH_ORT)
+    configs = configurations(made)
+    acoustic = configs["sample_acoustic"]
+    assert (acoustic.platform, acoustic.backend) == ("onnxruntime_onnx", "onnxruntime")
+    assert configs["sample"].parameters["acoustic_model"].string_value == "sample_acoustic"
+    assert "the server has it" in made.notes[0]
+    load = made.step("load")
+    assert isinstance(load, LoadStep) and load.models == ("sample_acoustic", "sample")
+
+
+def test_both_forms_have_the_same_inputs_and_outputs():
+    python, remote = (
+        configurations(plan(samples.speech(), tools))["sample"] for tools in (None, WITH_ORT)
+    )
+    assert list(python.input) == list(remote.input)
+    assert list(python.output) == list(remote.output)
+
+
+def test_the_form_that_is_asked_for_wins_over_what_the_server_has():
+    made = plan(samples.graph(), WITH_ORT, form="python")
+    assert [c.backend for c in configurations(made).values()] == ["python"]
+    made = plan(samples.graph(), form="onnxruntime")
+    assert [c.platform for c in configurations(made).values()] == ["onnxruntime_onnx"]
+    assert checks(samples.graph(), form="onnxruntime")["onnx-form"].level is Level.FAIL
+
+
+def test_the_predicted_signature_is_what_the_export_is_held_to():
+    made = plan(samples.speech("hybrid"))
+    written = {Path(f.path).name: f.text for f in made.step("workers").files}
+    predicted = json.loads(written["signature.json"])
+    assert predicted["outputs"][0] == {"name": "logprobs", "dtype": "FP32", "shape": [-1, -1, 129]}
+    export = made.step("export")
+    assert isinstance(export, CommandStep)
+    (judged,) = (probe for probe in export.success if isinstance(probe, JsonFile))
+    assert judged.expect["max_abs_diff"] == {"max": 1e-4}
+
+
+# ---------------------------------------------------------------------------- options
+
+
+def test_batching_options_reach_the_configuration():
+    (config,) = configurations(
+        plan(
+            samples.graph(),
+            max_batch_size=16,
+            max_queue_delay_us=500,
+            preferred_batch_sizes=[4, 8],
+            instance_count=3,
+        )
+    ).values()
+    assert config.max_batch_size == 16
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+    assert list(config.dynamic_batching.preferred_batch_size) == [4, 8]
+    assert config.instance_group[0].count == 3
+
+
+def test_a_preferred_batch_past_the_largest_is_an_error():
+    with pytest.raises(ValidationError, match="past max_batch_size"):
+        OnnxOptions(max_batch_size=4, preferred_batch_sizes=(8,))
+
+
+def test_without_a_batch_dimension_speech_takes_bare_tensors():
+    made = plan(samples.speech(), max_batch_size=0)
+    (config,) = configurations(made).values()
+    assert config.max_batch_size == 0 and not config.HasField("dynamic_batching")
+    (probe,) = made.step("verify").success
+    assert isinstance(probe, Inference) and probe.inputs[0].shape == (1,)
+
+
+def test_a_graph_that_cannot_be_batched_is_suggested_without_a_batch():
+    fixed = {"model": samples.graph(1, 3, 8, 8)}
+    assert BACKEND.suggest(fixed, samples.HOST).max_batch_size == 0
+    verdict = checks(samples.graph(1, 3, 8, 8), max_batch_size=8)["onnx-batch"]
+    assert verdict.level is Level.FAIL and "[1, 3, 8, 8]" in verdict.figure
+
+
+def test_control_none_has_no_load_step_and_waits_for_the_loads():
+    made = plan(samples.graph(), server=ServerSection(control="none", load_timeout=300))
+    assert "load" not in {step.id for step in made.steps}
+    service = made.step("service")
+    assert isinstance(service, ServiceStep) and service.success[0].timeout >= 300
+
+
+def test_a_launcher_that_is_not_there_is_said():
+    with pytest.raises(UsageError, match="launcher container"):
+        plan(samples.graph(), server=ServerSection(launcher="container"))
+
+
+def test_memory_grows_with_the_checkpoint_and_its_instances():
+    small, large = samples.speech(), dataclasses.replace(samples.speech(), size=1 << 30)
+    one = BACKEND.memory(deployment(small), {"model": small}, samples.HOST)
+    big = BACKEND.memory(deployment(large), {"model": large}, samples.HOST)
+    two = BACKEND.memory(deployment(large, instance_count=2), {"model": large}, samples.HOST)
+    assert one and big and two
+    assert one.host_build < big.host_build and one.disk < big.disk
+    assert big.host_serve < two.host_serve
+
+
+# ---------------------------------------------------------------------------- checks
+
+
+def test_a_gpu_is_checked_only_when_it_is_asked_for():
+    assert checks(samples.graph())["onnx-device"].level is Level.PASS
+    missing = checks(samples.graph(), device="cuda")["onnx-device"]
+    assert missing.level is Level.FAIL and "no NVIDIA driver" in missing.figure
+    assert (
+        checks(samples.graph(), samples.GPU_HOST, device="cuda")["onnx-device"].level is Level.PASS
+    )
+
+
+def test_a_gpu_without_its_onnx_runtime_is_a_failure():
+    cpu = EnvironmentFacts("embedded", Path("/e/bin/python"), "3.11", {"onnxruntime": "1.31.1"})
+    tools = ToolFacts(environments={"embedded": cpu})
+    verdict = checks(samples.graph(), samples.GPU_HOST, tools, device="cuda")["onnx-device"]
+    assert verdict.level is Level.FAIL and "1.31.1" in verdict.figure
+
+
+def test_a_graph_newer_than_the_runtime_is_a_failure():
+    graph = samples.graph()
+    newer = dataclasses.replace(graph, graph=dataclasses.replace(graph.graph, ir_version=14))
+    assert checks(newer)["onnx-version"].level is Level.FAIL
+
+
+def sound(path: Path, seconds: float) -> VerifyCase:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(1)
+        file.setframerate(1000)
+        file.writeframes(bytes(int(seconds * 1000)))
+    return VerifyCase(input=str(path), expect="one")
+
+
+def test_a_verify_sound_past_the_longest_is_found_before_the_export(tmp_path):
+    case = sound(tmp_path / "long.wav", 250)
+    verdict = checks(samples.speech(), verify=(case,))["onnx-audio-length"]
+    assert verdict.level is Level.FAIL
+    assert verdict.figure == "250.0 s, longest 200 s"
+    chunked = checks(samples.speech(), verify=(case,), long_audio="chunk")["onnx-audio-length"]
+    assert chunked.level is Level.PASS
+
+
+def test_a_chunk_longer_than_the_model_takes_is_a_failure():
+    short = samples.speech(max_seconds=16.0)
+    verdict = checks(short, long_audio="chunk", chunk_seconds=20)["onnx-audio-length"]
+    assert verdict.level is Level.FAIL and "16" in verdict.fix
+    suggested = BACKEND.suggest({"model": short}, samples.HOST).chunk_seconds
+    assert suggested <= 16
+
+
+def test_a_missing_verify_file_is_a_failure(tmp_path):
+    case = VerifyCase(input=str(tmp_path / "none.wav"))
+    assert checks(samples.speech(), verify=(case,))["verify-file"].level is Level.FAIL
+
+
+# ---------------------------------------------------------------------------- requests
+
+
+def test_a_verify_sound_must_give_exactly_its_words(tmp_path):
+    case = sound(tmp_path / "a.wav", 1)
+    (probe,) = plan(samples.speech(), verify=(case,)).step("verify").success
+    assert isinstance(probe, Inference)
+    assert probe.expect[0].equals == ("one",) and probe.inputs[0].file == case.input
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        VerifyCase(text="hello"),
+        VerifyCase(input="/a.wav", fields={"language": "en"}),
+        VerifyCase(input="/a.wav", fields={"word_times": "perhaps"}),
+    ],
+)
+def test_a_verify_case_that_does_not_fit_speech_is_an_error(case):
+    with pytest.raises(UsageError, match=r"verify\[0\]"):
+        plan(samples.speech(), verify=(case,))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        VerifyCase(text="hello"),
+        VerifyCase(input="/does/not/exist.npy"),
+        VerifyCase(fields={"x": "not json"}),
+        VerifyCase(fields={"x": "[[1, 2], [3]]"}),
+        VerifyCase(fields={"nothing": "[1]"}),
+        VerifyCase(fields={"x": "[[1, 2, 3, 4]]"}, expect="one"),
+    ],
+)
+def test_a_verify_case_that_does_not_fit_a_graph_is_an_error(case):
+    with pytest.raises(UsageError, match=r"verify\[0\]"):
+        plan(samples.graph(), verify=(case,))
+
+
+def test_values_in_a_verify_case_become_a_tensor():
+    case = VerifyCase(fields={"x": "[[1, 2, 3, 4]]"}, expect="[1, 2, 3, 4]")
+    (probe,) = plan(samples.graph(), verify=(case,)).step("verify").success
+    assert isinstance(probe, Inference)
+    assert probe.inputs[0].shape == (1, 4) and probe.inputs[0].values == (1, 2, 3, 4)
+    assert probe.expect[0].near == (1.0, 2.0, 3.0, 4.0)
+
+
+def form(**parameters: str) -> SpeechForm:
+    metadata = ModelMetadata(
+        "asr", ("1",), "python", (), (), 8, {"tritondeck_adapter": "speech-ctc", **parameters}
+    )
+    found = BACKEND.prompts(Endpoint("http://127.0.0.1:8000"), metadata)
+    assert isinstance(found, SpeechForm)
+    return found
+
+
+def test_the_form_says_how_long_a_sound_may_be():
+    assert "at most 40 s" in form(max_seconds="40", long_audio="refuse").fields[0].help
+    assert "at most" not in form(max_seconds="40", long_audio="chunk").fields[0].help
+
+
+@pytest.mark.parametrize("values", [{}, {"sound": ""}, {"sound": "/does/not/exist.wav"}])
+def test_a_form_without_a_sound_is_an_error_that_names_the_field(values):
+    with pytest.raises(DeckError, match="sound:"):
+        form().request(values)
+
+
+def test_an_answer_is_shown_without_what_a_terminal_would_act_on():
+    word = {"word": "o\x1b[2Jne", "start": 0.5, "end": 0.75, "confidence": 0.987}
+    outputs = (
+        TensorAnswer("TEXT", "BYTES", (1, 1), ("o\x1b[2Jne",)),
+        TensorAnswer("WORDS", "BYTES", (1, 1), (json.dumps([word]),)),
+    )
+    shown = form().answer(InferenceAnswer("asr", "1", outputs, 0.1))
+    assert shown.splitlines() == ["one", "    0.50 – 0.75 s  one  99%"]
+
+
+@pytest.mark.parametrize("words", ["not json", '[{"word": "x"}]', "[1]", "null"])
+def test_word_times_that_cannot_be_read_do_not_hide_the_text(words):
+    outputs = (
+        TensorAnswer("TEXT", "BYTES", (1,), ("one",)),
+        TensorAnswer("WORDS", "BYTES", (1,), (words,)),
+    )
+    shown = form().answer(InferenceAnswer("asr", "1", outputs, 0.1))
+    assert shown.splitlines()[0] == "one" and "could not be read" in shown
