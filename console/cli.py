@@ -270,12 +270,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return show_error(error, as_json=args.json if args else "--json" in (argv or sys.argv))
     except BrokenPipeError:
-        # Whoever read our output is gone; keep the interpreter's last flush quiet too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # whoever read it is gone
         return EXIT_PIPE
+    except OSError as error:
+        return _show_os_error(error, as_json=args.json if args else False)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _show_os_error(error: OSError, *, as_json: bool) -> int:
+    """An error of the system that no room has put into words: a permission, a full disk."""
+    from console.verbs.output import show_error
+
+    place = f": {error.filename}" if error.filename else ""
+    words = DeckError(f"{error.strerror or error}{place}", why=type(error).__name__)
+    try:
+        show_error(words, as_json=as_json)
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()  # stdout is what failed: a full disk behind a redirection
+    return words.exit_code
+
+
+def _discard_output() -> None:
+    """Keep the interpreter's last flush of stdout quiet too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -284,6 +304,11 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     args, rest = table.parse_known_args(argv)
     if rest and not getattr(args, "option_flags", False):
         table.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        words = list(sys.argv[1:] if argv is None else argv)
+        # argparse took the value of an unknown flag for the deployment.
+        if rest[0] in words and words.index(args.deployment) > words.index(rest[0]):
+            table.error("name the deployment before the options of its backend")
     args.option_words = rest
     return args
 

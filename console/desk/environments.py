@@ -81,11 +81,10 @@ def _tell(line: str, last: list[str], progress: Progress | None) -> None:
 
 
 def remove(settings: Settings, name: str) -> int:
-    """Bytes freed; `Refused` while a run is active or a service lives that may use it."""
-    from console.desk.configure import LIVING
+    """Bytes freed; `Refused` while a run is active that may use it. What runs in it now, a server
+    for one, `Environments.remove` sees itself."""
     from console.runs.store import RunStore
     from console.runtimes.environments import Environments
-    from console.services.store import ServiceStore
 
     readonly.require_writable(settings, "remove an environment")
     run = next((run for run in RunStore(settings).views() if run.active), None)
@@ -94,10 +93,4 @@ def remove(settings: Settings, name: str) -> int:
             f"run {run.id} may be using the environment {clean(name)}",
             fix=f"wait for it, or tritondeck runs cancel {run.id}",
         )
-    for service in ServiceStore(settings).views():
-        if service.state.value in LIVING:
-            raise Refused(
-                f"the service of {service.deployment} may be using the environment {clean(name)}",
-                fix=f"tritondeck stop {service.deployment}",
-            )
     return Environments(settings).remove(name)

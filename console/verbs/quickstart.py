@@ -33,7 +33,7 @@ def quickstart(args: argparse.Namespace) -> int:
         return progress.EXIT_UNFINISHED
     heard: list[tuple[str, str]] = []
     try:
-        if view.state is RunState.SUCCEEDED:
+        if view.state is RunState.SUCCEEDED and _serves(on, chosen.name):
             heard = [(_file(case), _ask(on, chosen, case)) for case in chosen.verify]
     finally:
         if not args.keep and not view.active:
@@ -89,8 +89,13 @@ def _file(case: VerifyCase) -> str:
     return Path(case.input).name
 
 
+def _serves(on: Desk, name: str) -> bool:
+    """Whether its server lives; on the screen the operator may have stopped it."""
+    return any(view.deployment == name and view.pid for view in on.services())
+
+
 def _stop(on: Desk, name: str) -> None:
-    if any(view.deployment == name and view.pid for view in on.services()):
+    if _serves(on, name):
         on.stop(name, progress.noting())
 
 
@@ -98,8 +103,11 @@ def _conclude(
     args: argparse.Namespace, chosen: Deployment, view: RunView, heard: list[tuple[str, str]]
 ) -> int:
     expected = [case.expect for case in chosen.verify]
-    # The adapter may show word times under the words; the words are the first line.
-    right = bool(heard) and [words.split("\n")[0] for _, words in heard] == expected
+    # The run succeeds only with the right words; what the server says now must be them too. The
+    # adapter may show word times under the words, which are the first line.
+    right = view.state is RunState.SUCCEEDED and all(
+        words.split("\n")[0] == want for (_, words), want in zip(heard, expected, strict=False)
+    )
     code = progress.EXIT_CODES.get(view.state, progress.EXIT_UNFINISHED)
     if code == 0 and not right:
         code = 1

@@ -157,6 +157,66 @@ def test_a_reader_that_went_away_is_no_error_message(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (cli.EXIT_PIPE, b"")
 
 
+@pytest.mark.parametrize("words", [["version"], ["runs", "--json"], ["completion", "bash"]])
+def test_a_full_disk_behind_stdout_is_an_error_in_words(words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*TRITONDECK, *words], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_flag_of_an_option_before_the_deployment_is_wrong_usage(tmp_path: Path) -> None:
+    done = tritondeck(tmp_path, "plan", "--max-batch-size", "4", "digits")
+    assert done.returncode == 2
+    assert "name the deployment before" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--max-batch-size", "many"], "max_batch_size: Input should be a valid integer"),
+        (["--no-such-option", "1"], "there is no flag --no-such-option"),
+        (["--max-batch-size"], "--max-batch-size needs a value"),
+        (["--set", "opset"], "--set takes KEY=VALUE"),
+        (["--set", "server.http_port=70000"], "server.http_port"),
+        (["--set", "server.no_such_key=1"], "server.no_such_key"),
+        (["--set", "version.x=1"], "version is not a section"),
+        (["--name", "other"], "--name and --backend are for a checkpoint"),
+    ],
+)
+def test_a_wrong_option_says_what_was_expected(tmp_path: Path, words: list[str], said: str) -> None:
+    done = tritondeck(tmp_path, "plan", "examples/digits/deployment.toml", *words)
+    assert done.returncode == 2, done.stdout
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--opset", "18"],
+        ["--opset=18"],
+        ["--set", "opset=18"],
+        ["--set", "options.opset=18"],
+        ["--verbose", "--opset", "18"],
+        ["--verbose", "false", "--opset", "18"],
+    ],
+)
+def test_an_option_of_the_backend_has_a_flag_of_its_own(tmp_path: Path, words: list[str]) -> None:
+    done = tritondeck(tmp_path, "plan", "examples/digits/deployment.toml", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    steps = {step["id"]: step for step in json.loads(done.stdout)["plan"]["steps"]}
+    argv = steps["export"]["command"]["argv"]
+    assert argv[argv.index("--opset") + 1] == "18"
+
+
+def test_a_dotted_key_changes_the_deployment(tmp_path: Path) -> None:
+    words = ("examples/digits/deployment.toml", "--set", "server.http_port=8123", "--json")
+    plan = json.loads(tritondeck(tmp_path, "plan", *words).stdout)["plan"]
+    assert {v["name"]: v["default"] for v in plan["variables"]}["http_port"] == "8123"
+
+
 def test_an_ascii_locale_shows_foreign_names_escaped(tmp_path: Path) -> None:
     folder = tmp_path / "Modèle"
     folder.mkdir()
