@@ -608,6 +608,8 @@ def run(options, scratch):
 def main(argv=None):
     options = arguments(argv)
     options.graph_folder.mkdir(parents=True, exist_ok=True)
+    for left in options.graph_folder.glob(".export-*"):  # of an export that was killed
+        shutil.rmtree(str(left), ignore_errors=True)
     # On the graph's own file system, so that publishing a large graph is a rename.
     scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=str(options.graph_folder)))
     try:

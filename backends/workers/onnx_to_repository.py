@@ -181,6 +181,8 @@ def run(options, scratch):
 def main(argv=None):
     options = arguments(argv)
     options.into.mkdir(parents=True, exist_ok=True)
+    for left in options.into.glob(".graph-*"):  # of a copy that was killed
+        shutil.rmtree(str(left), ignore_errors=True)
     # On the repository's own file system, so that publishing is a rename.
     scratch = Path(tempfile.mkdtemp(prefix=".graph-", dir=str(options.into)))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import struct
@@ -113,7 +114,7 @@ def test_word_times_lie_in_order_inside_the_recording(served):
     assert [w["word"] for w in words] == CASES[2]["text"].split()
     times = [time for w in words for time in (w["start"], w["end"])]
     assert times == sorted(times)
-    assert 0 <= times[0] and times[-1] <= len(samples) / rate + 0.05
+    assert times[0] >= 0 and times[-1] <= len(samples) / rate + 0.05
     assert all(0 < w["confidence"] <= 1 for w in words)
     assert found["SECONDS"] == pytest.approx(len(samples) / rate, abs=1e-3)
 
@@ -204,6 +205,58 @@ def test_the_prompt_form_asks_and_reads_the_model(served):
     shown = form.answer(inference.infer(served.endpoint, request))
     assert shown.splitlines()[0] == CASES[0]["text"]
     assert len(shown.splitlines()) == 1 + len(CASES[0]["text"].split())
+
+
+@pytest.fixture(scope="module")
+def chunking(served):
+    """The same checkpoint without a batch dimension, cutting long recordings, with word times."""
+    checkpoint = read(DIGITS / "digits.nemo")
+    options = {"long_audio": "chunk", "chunk_seconds": 5.0, "word_times": True}
+    made = deployment(checkpoint, "chunky", max_batch_size=0, verbose=True, **options)
+    for file in plan_of(checkpoint, made).step("repository").files:
+        path = Path(expand(file.path, served.values))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file.text)
+    for name in ("model.onnx", "frontend.npz", "vocabulary.json"):
+        source = served.repository / "digits" / "1" / name
+        (served.repository / "chunky" / "1" / name).write_bytes(source.read_bytes())
+    control.load(served.endpoint, "chunky")
+    return served
+
+
+def unbatched(samples: np.ndarray) -> InferenceRequest:
+    values = tuple(map(float, samples))
+    inputs = (
+        TensorValue("SAMPLES", "FP32", (len(samples),), values=values),
+        TensorValue("RATE", "INT32", (1,), values=(16000,)),
+    )
+    return InferenceRequest("chunky", inputs)
+
+
+def test_a_recording_past_the_longest_is_cut_at_quiet_places_and_joined(chunking):
+    pause, parts, expected = np.zeros(12000, np.float32), [], []
+    while sum(map(len, parts)) < 45 * 16000:
+        case = CASES[len(expected) % len(CASES)]
+        parts += [samples_of(DIGITS / "wavs" / case["audio"])[0], pause]
+        expected.append(case["text"])
+    found = outputs(chunking, unbatched(np.concatenate(parts)))
+    heard, spoken = str(found["TEXT"]).split(), " ".join(expected).split()
+    # Features are normalised over a chunk, not over one recording: single words may differ.
+    assert difflib.SequenceMatcher(None, heard, spoken).ratio() > 0.9, (heard, spoken)
+    times = [w["start"] for w in json.loads(str(found["WORDS"]))]
+    assert times == sorted(times) and times[-1] > 40
+
+
+def test_word_times_come_by_default_when_the_deployment_says_so(chunking):
+    samples, _ = samples_of(DIGITS / "wavs" / CASES[0]["audio"])
+    found = outputs(chunking, unbatched(samples))
+    assert found["TEXT"] == CASES[0]["text"]
+    assert [w["word"] for w in json.loads(str(found["WORDS"]))] == CASES[0]["text"].split()
+
+
+def test_a_verbose_model_logs_each_batch(chunking):
+    outputs(chunking, unbatched(samples_of(DIGITS / "wavs" / CASES[0]["audio"])[0]))
+    assert "1 request(s), 1 recording(s)" in chunking.log.read_text()
 
 
 def test_the_form_for_the_onnxruntime_backend_gives_the_same_answers(
