@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from io import StringIO
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.text import Text
 from textual import events, on
 from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.command import Provider
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.types import CSSPathType
@@ -27,7 +28,8 @@ from console.commands import DeckCommands
 from console.desk.desk import Desk
 from console.driver import ControlFilter, RowDriver
 from console.facts import UsageError
-from screens.base import DeckScreen
+from console.text import clean
+from screens.base import FRAME_BINDINGS, DeckScreen
 from screens.build import BuildScreen
 from screens.check import CheckScreen
 from screens.checkpoint import CheckpointScreen
@@ -58,10 +60,10 @@ class TritonDeckApp(App[None]):
     CSS_PATH: ClassVar[CSSPathType | None] = [
         Path(path) / name for path in themes.__path__ for name in ("frame.tcss", "steps.tcss")
     ]
-    COMMANDS = {DeckCommands}
-    BINDINGS: ClassVar[list[BindingType]] = []
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {DeckCommands}
+    BINDINGS: ClassVar[list[BindingType]] = FRAME_BINDINGS
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - Textual's own type
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
 
     def __init__(
@@ -140,18 +142,23 @@ class TritonDeckApp(App[None]):
         return [*super().get_line_filters(), self._controls]
 
     def panic(self, *renderables: RenderableType) -> None:
-        self._crashed(RuntimeError("the terminal input ended"))
+        # Textual's way to end with a rendered message: a dead terminal, an unreadable style sheet.
+        out = Console(file=StringIO(), width=100)
+        out.print(*renderables)
+        note = clean(cast(StringIO, out.file).getvalue(), multiline=True)
+        self._return_code = 1
+        self._crashed(RuntimeError(note.strip().rpartition("\n")[2]), note)
 
     def _handle_exception(self, error: Exception) -> None:
         # Textual would print a traceback with the values of all local variables: tokens, paths.
         self._return_code = 1
-        if self._exception is None:
+        if not self._exception_event.is_set():
             self._exception = error
             self._exception_event.set()
             self._crashed(error)
 
-    def _crashed(self, error: Exception) -> None:
-        saved = write_crash(self.desk.settings, error)
+    def _crashed(self, error: Exception, note: str = "") -> None:
+        saved = write_crash(self.desk.settings, error, note)
         where = f"; details in {saved}" if saved else ""
         line = Text(f"tritondeck: internal error ({type(error).__name__}){where}. Runs go on.")
         self._exit_renderables.append(line)
@@ -160,6 +167,6 @@ class TritonDeckApp(App[None]):
 
 def run(desk: Desk, *, flow: Flow | None = None, stage: Stage = Stage.HOME) -> int:
     """Run the console in this terminal; returns the exit status."""
-    app = TritonDeckApp(desk, flow=flow, stage=stage, start=os.getcwd())
+    app = TritonDeckApp(desk, flow=flow, stage=stage, start=str(Path.cwd()))
     app.run()
     return app.return_code or 0

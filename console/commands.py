@@ -37,15 +37,20 @@ class DeckCommands(Provider):
                 yield f"theme: {theme.removeprefix('tritondeck-')}", partial(self._theme, theme), ""
 
     def _bound(self, screen: DeckScreen) -> Iterator[tuple[str, Any, str]]:
-        seen: set[str] = set()
+        # Textual's own keys of the app (quit, copy) are not commands of ours.
+        seen = {"command_palette", "quit", "help_quit", "screen.back"}
         for active in screen.active_bindings.values():
             binding = active.binding
-            if active.node is not screen or not active.enabled or binding.action in seen:
+            if (
+                not active.enabled
+                or binding.action in seen
+                or active.node not in (screen, self.app)
+            ):
                 continue
             seen.add(binding.action)
-            if binding.action.startswith("app.command_palette"):
+            if not binding.id:
                 continue
-            area = "go" if (binding.id or "").startswith("go.") else screen.AREA
+            area = "go" if binding.id.startswith("go.") else screen.AREA
             if binding.action.startswith("stage("):
                 if not screen.flow.reaches(_stage(binding.action)):
                     continue

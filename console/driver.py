@@ -82,7 +82,7 @@ class RowDriver(LinuxDriver):
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._rows: dict[int, list[tuple[int, str]]] = {}
         if self._file is not None:
-            self._file = cast(TextIO, _Terminal(self._file))
+            self._file = cast(Any, _Terminal(self._file))
 
     def write(self, data: str) -> None:
         if not _MOVE.match(data) or _FORGET.search(data):

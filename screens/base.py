@@ -28,7 +28,7 @@ from screens.help import HelpScreen
 from screens.viewer import TextScreen
 from screens.widgets.frame import HeaderLine, StepLine
 
-STEP_BINDINGS = [
+STEP_BINDINGS: list[BindingType] = [
     *(
         Binding(
             f"{stage.value}",
@@ -55,24 +55,27 @@ STEP_BINDINGS = [
 ]
 
 
+FRAME_BINDINGS: list[BindingType] = [
+    Binding("escape", "screen.back", "Back", id="go.back", tooltip="One step back"),
+    Binding(
+        "question_mark", "screen.help", "Help", id="help", tooltip="Keys and words of this place"
+    ),
+    Binding(
+        "ctrl+p",
+        "command_palette",
+        "Commands",
+        id="palette",
+        tooltip="Everything that can be done here, by name",
+    ),
+    Binding("q", "screen.leave", "Leave", id="go.leave", tooltip="Leave the console; runs go on"),
+]
+"""Keys of every screen. The app holds them, so that the footer names a screen's own keys first."""
+
+
 class DeckScreen(Screen[None]):
     """Base of every step's screen."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *STEP_BINDINGS,
-        Binding("escape", "back", "Back", id="go.back", tooltip="One step back"),
-        Binding("q", "leave", "Leave", id="go.leave", tooltip="Leave the console; runs go on"),
-        Binding(
-            "question_mark", "help", "Help", id="help", tooltip="Keys and words of what has focus"
-        ),
-        Binding(
-            "ctrl+p",
-            "app.command_palette",
-            "Commands",
-            id="palette",
-            tooltip="Everything that can be done here, by name",
-        ),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = STEP_BINDINGS
     STAGE: ClassVar[Stage] = Stage.HOME
     LIVE: ClassVar[bool] = False
     """Whether the GPU strip is sampled here."""
@@ -94,6 +97,7 @@ class DeckScreen(Screen[None]):
         self.context = context
         self.desk = context.desk
         self.flow = flow
+        self.stage = self.STAGE
         self._header = HeaderLine(context.hostname, context.clock)
         self._steps = StepLine(self.STAGE, flow)
 
@@ -125,7 +129,7 @@ class DeckScreen(Screen[None]):
     def move(self, flow: Flow) -> None:
         """Take over a new flow and show it in the step line."""
         self.flow = flow
-        self._steps.show(self.STAGE, flow)
+        self._steps.show(self.stage, flow)
 
     # -- asking the desk
 
@@ -170,7 +174,7 @@ class DeckScreen(Screen[None]):
 
     def action_stage(self, number: int) -> None:
         stage = Stage(number)
-        if stage is self.STAGE:
+        if stage is self.stage:
             return
         if self.flow.reaches(stage):
             self.go(stage)
@@ -182,7 +186,7 @@ class DeckScreen(Screen[None]):
         self.action_stage(int(message.stage))
 
     def action_back(self) -> None:
-        previous = self.STAGE - 1
+        previous = self.stage - 1
         while previous > 0 and not self.flow.reaches(Stage(previous)):
             previous -= 1
         self.go(Stage(previous))

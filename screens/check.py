@@ -20,7 +20,7 @@ from screens import states
 from screens.base import DeckScreen
 from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
-from screens.phrase import Phrase, join, lines, say
+from screens.phrase import Phrase, Role, join, lines, say
 from screens.widgets.table import Column, Listing, Row
 
 
@@ -201,17 +201,20 @@ class CheckScreen(DeckScreen):
         self.show_copy("The report", ("report", report))
 
 
+_COUNTED: tuple[tuple[Level, Role], ...] = (
+    (Level.PASS, "ok"),
+    (Level.WARN, "warn"),
+    (Level.UNKNOWN, "warn"),
+    (Level.FAIL, "bad"),
+)
+
+
 def _counts(report: CheckReport) -> tuple[Phrase, ...]:
     """``15 pass · 2 warn · 1 fail`` and how long it took."""
-    levels = [v.level if not v.accepted else Level.WARN for v in report.verdicts]
+    levels = [Level.WARN if v.accepted else v.level for v in report.verdicts]
     counts = [
         say(f"{levels.count(level)} {level.value}", role)
-        for level, role in (
-            (Level.PASS, "ok"),
-            (Level.WARN, "warn"),
-            (Level.UNKNOWN, "warn"),
-            (Level.FAIL, "bad"),
-        )
+        for level, role in _COUNTED
         if level in levels
     ]
     took = say(f"{len(levels)} checks in {human_seconds(report.elapsed)}", "dim")
@@ -220,12 +223,12 @@ def _counts(report: CheckReport) -> tuple[Phrase, ...]:
 
 
 def _cells(found: Verdict) -> tuple[Phrase, ...]:
-    quiet = "dim" if found.level is Level.PASS else ""
+    quiet: Role = "dim" if found.level is Level.PASS else ""
     return (
         states.verdict(found),
         say(found.check, "" if quiet else "strong"),
-        say(found.summary, quiet),  # type: ignore[arg-type]
-        say(found.figure, quiet),  # type: ignore[arg-type]
+        say(found.summary, quiet),
+        say(found.figure, quiet),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from console.facts import Level
 from console.text import human_bytes
 from screens.base import DeckScreen
 from screens.flow import Flow, ScreenContext, Stage
-from screens.phrase import Phrase, join, lines, say
+from screens.phrase import Phrase, Role, join, lines, say
 from screens.widgets.fields import PathSuggester, TextField
 from screens.widgets.table import Column, Listing, Row
 
@@ -31,6 +31,11 @@ _FORMATS = {
     Format.HUGGING_FACE: "HF",
     Format.ONNX: "ONNX",
     Format.UNKNOWN: "?",
+}
+_SEVERITIES: Mapping[Severity, tuple[str, Role]] = {
+    Severity.DANGER: ("✕", "bad"),
+    Severity.WARN: ("▲", "warn"),
+    Severity.NOTE: ("·", "dim"),
 }
 _EMPTY = lines(
     say("No checkpoint in this folder.", "strong"),
@@ -258,10 +263,9 @@ def details(checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None) -> Phr
     if routes is None and checkpoint.format is not Format.UNKNOWN:
         body.append(say("routes", "dim").fit(wide) + say("asking …", "dim"))
     for risk in checkpoint.risks:
-        role = {Severity.DANGER: "bad", Severity.WARN: "warn", Severity.NOTE: "dim"}[risk.severity]
-        glyph = {Severity.DANGER: "✕", Severity.WARN: "▲", Severity.NOTE: "·"}[risk.severity]
+        glyph, role = _SEVERITIES[risk.severity]
         body.append(say(""))
-        body.append(say(f"{glyph} {risk.summary}", role))  # type: ignore[arg-type]
+        body.append(say(f"{glyph} {risk.summary}", role))
         if risk.fix:
             body.append(say(f"  {risk.fix}", "dim"))
     return lines(*head, *body)

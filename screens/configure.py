@@ -31,6 +31,7 @@ _EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck do
 class ConfigureScreen(DeckScreen):
     """Routes and options on the left, the live script on the right (below on narrow terminals)."""
 
+    STAGE = Stage.ROUTE
     AREA = "configure"
     HELP = (
         "Choose the route that this checkpoint takes, then set its options. The script shows what "
@@ -94,8 +95,8 @@ class ConfigureScreen(DeckScreen):
             self.path = path
 
     def __init__(self, context: ScreenContext, flow: Flow, stage: Stage = Stage.ROUTE) -> None:
-        self.STAGE = stage  # type: ignore[misc]
         super().__init__(context, flow)
+        self.stage = stage
         self._routes: dict[str, RouteView] = {}
         self._pending: dict[str, Any] = {}
 
@@ -104,13 +105,13 @@ class ConfigureScreen(DeckScreen):
             with Vertical(id="configure-left"):
                 yield Static(say("Route", "strong").content(), classes="title", markup=False)
                 yield Listing(
-                    Column("ROUTE", 18), Column("WHAT IT DOES"), empty=_EMPTY, id="routes"
+                    Column("ROUTE", 21), Column("WHAT IT DOES"), empty=_EMPTY, id="routes"
                 )
                 yield Static(id="route-note", markup=False)
                 yield Vertical(id="form")
                 yield Static(id="option-help", markup=False)
             with Vertical(id="configure-right"):
-                yield Static(id="script-title", markup=False)
+                yield Static(id="script-title", classes="title", markup=False)
                 yield TextView(id="script")
 
     def on_mount(self) -> None:
@@ -179,7 +180,7 @@ class ConfigureScreen(DeckScreen):
         form = self.query_one("#form", Vertical)
         await form.remove_children()
         await form.mount(OptionsForm(message.fields, message.values))
-        if self.STAGE is Stage.OPTIONS:
+        if self.stage is Stage.OPTIONS:
             option = self.flow.option.removeprefix("options.")
             self.query_one(OptionsForm).focus_option(option)
         self._script(message.deployment)
@@ -239,7 +240,10 @@ class ConfigureScreen(DeckScreen):
             form.focus_option()
 
     def action_forward(self) -> None:
-        self.action_check()
+        if self.stage is Stage.ROUTE:
+            self._route_taken()
+        else:
+            self.action_check()
 
     def action_check(self) -> None:
         if self._pending:
@@ -260,11 +264,11 @@ class ConfigureScreen(DeckScreen):
     def on_descendant_focus(self) -> None:
         form = self.query_one_optional(OptionsForm)
         inside = form is not None and form.has_focus_within
-        self.STAGE = Stage.OPTIONS if inside else Stage.ROUTE  # type: ignore[misc]
-        self._steps.show(self.STAGE, self.flow)
+        self.stage = Stage.OPTIONS if inside else Stage.ROUTE
+        self._steps.show(self.stage, self.flow)
 
     def action_back(self) -> None:
-        if self.STAGE is Stage.OPTIONS:
+        if self.stage is Stage.OPTIONS:
             self.query_one(Listing).table.focus()
         else:
             self.go(Stage.CHECKPOINT)

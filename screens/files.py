@@ -24,6 +24,7 @@ class FileScreen(DeckModal[Path | None]):
 
     HELP = "`enter` opens a folder or takes the file, `backspace` goes up, `esc` takes nothing."
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "Take", id="files.take", tooltip="Open the folder, take the file"),
         Binding("backspace", "up", "Up", id="files.up", tooltip="The folder above"),
     ]
 
@@ -82,7 +83,10 @@ class FileScreen(DeckModal[Path | None]):
         self.query_one(DeckTable).show(rows)
 
     @on(DataTable.RowSelected)
-    def _taken(self) -> None:
+    def _clicked(self) -> None:
+        self.action_take()
+
+    def action_take(self) -> None:
         name = self.query_one(DeckTable).chosen
         if name == "../":
             self.action_up()

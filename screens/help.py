@@ -15,7 +15,7 @@ from screens.widgets.table import Column, DeckTable, Row
 class HelpScreen(DeckModal[None]):
     """Help for what had the focus on `below` when it was asked for."""
 
-    def __init__(self, below: Screen[object]) -> None:
+    def __init__(self, below: Screen[None]) -> None:
         super().__init__("Help")
         self._texts = _help_texts(below)
         self._rows = _key_rows(below)
@@ -31,7 +31,7 @@ class HelpScreen(DeckModal[None]):
         table.focus()
 
 
-def _help_texts(below: Screen[object]) -> list[str]:
+def _help_texts(below: Screen[None]) -> list[str]:
     """`HELP` of the focused widget and of its ancestors, nearest first, each once."""
     node: Widget | None = below.focused
     texts: list[str] = []
@@ -44,18 +44,17 @@ def _help_texts(below: Screen[object]) -> list[str]:
     return [text.replace("`", "") for text in texts]
 
 
-def _key_rows(below: Screen[object]) -> list[Row]:
+def _key_rows(below: Screen[None]) -> list[Row]:
     """One row an action: all its keys, and what its tooltip says."""
     keys: dict[str, list[str]] = {}
     words: dict[str, str] = {}
-    for key, active in below.active_bindings.items():
-        if active.binding.action.startswith(("app.focus", "focus_")) or not active.enabled:
+    for active in below.active_bindings.values():
+        if not active.tooltip or not active.enabled:
             continue
         name = f"{id(active.node)}:{active.binding.action}"
         keys.setdefault(name, []).append(below.app.get_key_display(active.binding))
-        words.setdefault(name, active.tooltip or active.binding.description or key)
+        words.setdefault(name, active.tooltip)
     return [
         Row(name, (say(" ".join(dict.fromkeys(found)), "accent"), say(words[name])))
         for name, found in keys.items()
-        if words[name]
     ]

@@ -21,7 +21,7 @@ from console.text import human_seconds
 from screens import states
 from screens.base import DeckScreen
 from screens.confirm import ConfirmScreen
-from screens.flow import Flow, Stage
+from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.table import Column, Listing, Row
 
@@ -73,19 +73,19 @@ class HomeScreen(DeckScreen):
             self.deployment = deployment
             self.view = view
 
-    def __init__(self, context: object, flow: Flow) -> None:
-        super().__init__(context, flow)  # type: ignore[arg-type]
+    def __init__(self, context: ScreenContext, flow: Flow) -> None:
+        super().__init__(context, flow)
         self._views: dict[str, DeploymentView] = {}
 
     def body(self) -> Iterable[Widget]:
         yield Static(say("Deployments", "strong").content(), classes="title", markup=False)
         yield Listing(
-            Column("STATE", 17),
-            Column("NAME", 18),
+            Column("STATE", 15),
+            Column("NAME", 14),
             Column("CHECKPOINT"),
-            Column("ROUTE", 12, least=100),
-            Column("SERVER", 16),
-            Column("SINCE", 9, right=True),
+            Column("ROUTE", 18, least=100),
+            Column("SERVER", 15),
+            Column("SINCE", 8, right=True),
             empty=_EMPTY,
             id="deployments",
         )

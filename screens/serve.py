@@ -239,9 +239,10 @@ def _port(url: str) -> int | None:
     return urlsplit(url if "//" in url else f"//{url}").port
 
 
-def tunnel_line(view: ServiceView, hostname: str) -> str:
-    """The ssh command that brings the server's ports to the operator's own machine."""
-    ports = [port for _, url in _addresses(view) if (port := _port(url))]
+def tunnel_line(view: ServiceView, hostname: str, *, every: bool = True) -> str:
+    """The ssh command that brings the server's ports, or only HTTP's, to the operator's machine."""
+    addresses = _addresses(view) if every else _addresses(view)[:1]
+    ports = [port for _, url in addresses if (port := _port(url))]
     forwards = " ".join(f"-L {port}:127.0.0.1:{port}" for port in ports)
     return f"ssh -N {forwards} {hostname}"
 
@@ -266,8 +267,13 @@ def _title(view: ServiceView, health: ServerHealth | None, busy: str) -> Phrase:
 
 
 def _facts(view: ServiceView, health: ServerHealth | None, hostname: str) -> Phrase:
-    said = [join(*(say(name, "dim") + say(f" {url}") for name, url in _addresses(view)))]
-    said.append(say("from your laptop  ", "dim") + say(tunnel_line(view, hostname), "accent"))
+    host = urlsplit(view.endpoint.url).hostname or ""
+    ports = [(name, f":{port}") for name, url in _addresses(view) if (port := _port(url))]
+    shown = [
+        say(name, "dim") + say(f" {host if name == 'http' else ''}{port}") for name, port in ports
+    ]
+    tunnel = tunnel_line(view, hostname, every=False)
+    said = [join(*shown), say("from your laptop  ", "dim") + say(tunnel, "accent")]
     if view.reason:
         bad = view.state in (ServiceState.FAILED, ServiceState.LOST)
         said.append(say(view.reason, "bad" if bad else "dim"))

@@ -173,7 +173,7 @@ class TryScreen(DeckScreen):
     @on(Answered)
     def _answered(self, message: Answered) -> None:
         self._title(say(self._known.endpoint.url if self._known else "", "dim"))
-        asked = join(*(say(v) for v in self._values().values() if v), between=" · ")
+        asked = self.query_one(PromptForm).asked
         self._answers.insert(0, _answer(message.answer, message.words, asked))
         del self._answers[20:]
         self._show_answers()
@@ -238,6 +238,4 @@ def _signature(model: ModelMetadata) -> Phrase:
 
 def _answer(answer: InferenceAnswer, words: str, asked: Phrase) -> Phrase:
     took = say(f"{human_seconds(answer.latency)} · {answer.model} {answer.version}".rstrip(), "dim")
-    return lines(
-        Phrase(tuple((t, "dim") for t, _ in asked.parts)), paragraph(words, "strong"), took
-    )
+    return lines(asked, paragraph(words, "strong"), took)

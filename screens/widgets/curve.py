@@ -17,7 +17,7 @@ from screens.phrase import Phrase, Role, rich_style, say
 
 _EIGHTHS = "▁▂▃▄▅▆▇█"
 _LABEL = 6
-_FIGURE = 32
+_FIGURE = 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def series(samples: Sequence[Sample]) -> tuple[Series, ...]:
     found = []
     step = tuple((s.time, s.tree_rss) for s in samples if s.tree_rss is not None)
     if step:
-        found.append(Series("step", step, max(value for _, value in step)))
+        found.append(Series("build", step, max(value for _, value in step)))
     found.append(Series("host", tuple((s.time, s.host_used) for s in samples), last.host_total))
     for gpu in last.gpus:
         points = tuple(
@@ -127,34 +127,39 @@ class Curve(Widget):
 
     def _row(self, one: Series, width: int) -> Phrase:
         cells = resample(one.points, *self._span, max(4, width))
-        top = one.peak if one.label == "step" else one.total
+        top = one.peak if one.label == "build" else one.total
         line = "".join(
             " " if v is None else _EIGHTHS[min(7, int(v / max(1, top) * 7.99))] for v in cells
         )
-        role: Role = "warn" if one.label != "step" and one.now > 0.9 * one.total else "accent"
-        total = "" if one.label == "step" else f" of {human_bytes(one.total)}"
-        figure = f"{human_bytes(one.now)}{total}"
+        role: Role = "warn" if one.label != "build" and one.now > 0.9 * one.total else "accent"
+        figure = human_bytes(one.now)
+        if one.label != "build":
+            figure = f"{one.now / 2**30:.1f}/{one.total / 2**30:.0f} GiB"
         return (
             say(one.label, "dim").fit(_LABEL)
             + Phrase(((line, role), ("  ", "")))
-            + say(figure).fit(20)
-            + say(f"peak {human_bytes(one.peak)}", "dim")
+            + say(figure, "").fit(15, right=True)
+            + say(f"  peak {human_bytes(one.peak)}", "dim")
         )
 
     def _steps(self, width: int) -> Phrase:
-        """Step names where they began; a name that has no room is left out, never cut."""
+        """Step names where they began, the longest steps first; what has no room is left out."""
         start, end = self._span
         width = max(4, width)
         line = [" "] * width
-        free = 0
-        for moment, name in self._marks:
+        ends = [moment for moment, _ in self._marks[1:]] + [end]
+        spans = [
+            (until - moment, moment, name)
+            for (moment, name), until in zip(self._marks, ends, strict=True)
+        ]
+        for _, moment, name in sorted(spans, reverse=True):
             cell = min(width - 1, max(0, int((moment - start) / max(end - start, 1e-9) * width)))
-            if cell < free:
-                continue
-            word = f"╵{name}" if cell + len(name) + 1 <= width else "╵"
-            line[cell : cell + len(word)] = word
-            free = cell + len(word) + 1
-        return Phrase(((" " * _LABEL, ""), ("".join(line[:width]), "dim")))
+            for word in (f"╵{name}", "╵"):
+                room = line[cell : cell + len(word) + 1]
+                if cell + len(word) <= width and all(c == " " for c in room):
+                    line[cell : cell + len(word)] = word
+                    break
+        return Phrase(((" " * _LABEL, ""), ("".join(line), "dim")))
 
     def _strip(self, phrase: Phrase, width: int) -> Strip:
         base = self.rich_style

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from console.telemetry.sample import GpuSample, Sample
 from console.text import human_bytes
 from screens.flow import Flow, Stage
-from screens.phrase import Phrase, join, say
+from screens.phrase import Phrase, Role, join, say
 from screens.states import bar
 
 
@@ -53,9 +53,8 @@ class HeaderLine(Widget):
         room = width - left.width - len(self._minute) - 4
         strip = self._strip.fit(room) if self._strip.width > room else self._strip
         gap = width - left.width - strip.width - len(self._minute) - 2
-        space = say("")
-        space = Phrase(((" " * max(1, gap), ""),))
-        return (left + space + strip + Phrase((("  ", ""),)) + say(self._minute, "dim")).content()
+        space = say(" " * max(1, gap))
+        return (left + space + strip + say("  ") + say(self._minute, "dim")).content()
 
 
 def gpu_strip(sample: Sample) -> Phrase:
@@ -70,9 +69,9 @@ def _gpu(gpu: GpuSample) -> Phrase:
     if gpu.memory_used is None or not gpu.memory_total:
         return say(f"{gpu.index} ? {gpu.problem or 'no figure'}", "warn")
     fraction = gpu.memory_used / gpu.memory_total
-    role = "bad" if fraction > 0.95 else "warn" if fraction > 0.8 else "ok"
+    role: Role = "bad" if fraction > 0.95 else "warn" if fraction > 0.8 else "ok"
     figure = f"{gpu.memory_used / 2**30:.0f}/{gpu.memory_total / 2**30:.0f} GiB"
-    return join(say(gpu.index, "dim"), say(bar(fraction, 8), role), say(figure), between=" ")  # type: ignore[arg-type]
+    return join(say(gpu.index, "dim"), say(bar(fraction, 8), role), say(figure), between=" ")
 
 
 class StepLine(Widget):
@@ -117,7 +116,7 @@ class StepLine(Widget):
         name = self._flow.name or (self._flow.deployment.name if self._flow.deployment else "")
         room = self.size.width - line.width - 3
         if name and room >= 8:
-            line = line + say(" " * 0) + say(name, "strong").fit(room + 3, right=True)
+            line = line + say(name, "strong").fit(room + 3, right=True)
         return line.content()
 
     def on_click(self, event: events.Click) -> None:

@@ -12,7 +12,7 @@ from rich.style import Style
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.events import Resize
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -123,6 +123,7 @@ class LogView(ScrollView, can_focus=True):
         self._pattern: re.Pattern[bytes] | None = None
         self._hit = -1
         self._seen = 0
+        self._visible: dict[int, bytes] = {}
         self.following = True
         self.note = ""
         """What the last search or jump came to, in words."""
@@ -186,7 +187,7 @@ class LogView(ScrollView, can_focus=True):
     def _resize(self) -> None:
         if self.following:
             self._seen = self.lines
-        self.virtual_size = Size(self.virtual_size.width or self.size.width, self.lines)
+        self.virtual_size = Size(self.virtual_size.width, self.lines)
         if self.following:
             self.scroll_end(animate=False, immediate=True, x_axis=False)
         self.refresh()
@@ -207,13 +208,11 @@ class LogView(ScrollView, can_focus=True):
 
     # -- drawing
 
-    def render_lines(self, crop) -> list[Strip]:  # type: ignore[no-untyped-def]
+    def render_lines(self, crop: Region) -> list[Strip]:
         top = self.scroll_offset.y
         rows = self._file.read(top, self.size.height) if self._file else []
         self._visible = dict(enumerate(rows, top))
         return super().render_lines(crop)
-
-    _visible: dict[int, bytes] = {}
 
     def render_line(self, y: int) -> Strip:
         left, top = self.scroll_offset

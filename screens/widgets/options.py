@@ -9,12 +9,14 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
-from textual.widget import Widget
-from textual.widgets import Checkbox, Input, Select, Static
+from textual.widgets import Input, Select, Static
 
 from console.desk.desk import OptionField, OptionProblem
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.fields import PathField, TextField
+from screens.widgets.flag import Flag
+
+Field = Flag | PathField | TextField | Select[str]
 
 
 class OptionRow(Horizontal):
@@ -24,14 +26,17 @@ class OptionRow(Horizontal):
     OptionRow { height: auto; min-height: 1; padding: 0 1; }
     OptionRow > .option-label { width: 22; color: $text-dim; }
     OptionRow > .option-field { width: 20; }
-    OptionRow > .option-note { width: 1fr; padding: 0 0 0 1; color: $text-dim; height: auto; }
+    OptionRow > .option-note {
+        width: 1fr; padding: 0 0 0 1; color: $text-dim; height: 1;
+        text-overflow: ellipsis; text-wrap: nowrap;
+    }
     OptionRow:focus-within > .option-label { color: $accent; }
     """
 
     def __init__(self, option: OptionField, value: Any) -> None:
         super().__init__(id=f"option-{option.name}")
         self.option = option
-        self._input = _field(option, value)
+        self._input: Field = _field(option, value)
         self._input.add_class("option-field")
         self._note = Static(_note(option).content(), classes="option-note", markup=False)
 
@@ -45,7 +50,7 @@ class OptionRow(Horizontal):
         """The field's value: text for everything but choices and flags."""
         if isinstance(self._input, Select):
             return "" if self._input.is_blank() else self._input.value
-        return self._input.value  # type: ignore[attr-defined]
+        return self._input.value
 
     def focus_field(self) -> None:
         self._input.focus()
@@ -59,17 +64,22 @@ class OptionRow(Horizontal):
 def _note(option: OptionField) -> Phrase:
     bounds = ""
     if option.minimum is not None and option.maximum is not None:
-        bounds = f"{option.minimum:g}…{option.maximum:g}"
+        bounds = f"{_number(option.minimum)} … {_number(option.maximum)}"
     elif option.minimum is not None:
-        bounds = f"≥ {option.minimum:g}"
+        bounds = f"at least {_number(option.minimum)}"
     elif option.maximum is not None:
-        bounds = f"≤ {option.maximum:g}"
+        bounds = f"at most {_number(option.maximum)}"
     return join(say(option.unit), say(bounds, "dim"), between=" · ")
 
 
-def _field(option: OptionField, value: Any) -> Widget:
+def _number(value: float) -> str:
+    """Whole numbers whole, thousands apart: ``1 000 000``."""
+    return f"{value:,.0f}".replace(",", " ") if value == int(value) else f"{value:g}"
+
+
+def _field(option: OptionField, value: Any) -> Field:
     if option.kind == "bool":
-        return Checkbox("", value=bool(value), compact=True)
+        return Flag(bool(value))
     if option.kind == "choice":
         choices = [(choice, choice) for choice in option.choices]
         chosen = str(value) if str(value) in option.choices else Select.NULL
@@ -139,7 +149,7 @@ class OptionsForm(VerticalScroll, can_focus=False):
 
     @on(Input.Changed)
     @on(Select.Changed)
-    @on(Checkbox.Changed)
+    @on(Flag.Changed)
     def _edited(self, event: Message) -> None:
         event.stop()
         now = self._all()

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Checkbox, Select, Static
+from textual.widgets import Select, Static
 
 from console.facts import FieldKind, PromptField
-from screens.phrase import join, say
+from screens.phrase import Phrase, join, say
 from screens.widgets.fields import PathField, TextField
+from screens.widgets.flag import Flag
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
     FieldKind.SOUND: (".wav", ".flac", ".ogg", ".mp3"),
@@ -46,6 +47,18 @@ class PromptForm(Vertical):
         """Every field's value as text; a flag is ``true`` or ``false``."""
         return {name: _value(widget) for name, widget in self._inputs.items()}
 
+    @property
+    def asked(self) -> Phrase:
+        """What was filled in, in one line."""
+        words = []
+        for field in self._fields:
+            value = _value(self._inputs[field.name])
+            flag = field.kind is FieldKind.FLAG
+            words.append(
+                say(field.title if flag and value == "true" else "" if flag else value, "dim")
+            )
+        return join(*words, between=" · ")
+
     def focus_first(self) -> None:
         if self._fields:
             self._inputs[self._fields[0].name].focus()
@@ -56,7 +69,7 @@ def _input(field: PromptField) -> Widget:
         case FieldKind.SOUND | FieldKind.IMAGE:
             return PathField(field.default, suffixes=_SUFFIXES[field.kind])
         case FieldKind.FLAG:
-            return Checkbox("", value=field.default == "true", compact=True)
+            return Flag(field.default == "true")
         case FieldKind.CHOICE:
             choices = [(choice, choice) for choice in field.choices]
             known = field.default in field.choices
@@ -67,7 +80,7 @@ def _input(field: PromptField) -> Widget:
 
 
 def _value(widget: Widget) -> str:
-    if isinstance(widget, Checkbox):
+    if isinstance(widget, Flag):
         return "true" if widget.value else "false"
     if isinstance(widget, Select):
         return "" if widget.is_blank() else str(widget.value)

@@ -40,14 +40,24 @@ class Row:
     cells: tuple[Phrase, ...]
 
 
-class DeckTable(DataTable[Text]):
+class DeckTable(DataTable[Text], inherit_bindings=False):
     """Rows by key; the cursor stays on its row whatever happens around it."""
 
+    # Textual's own would take `enter` away from the screen, and name no key in the footer.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False, id="list.down", tooltip="Next row"),
-        Binding("k", "cursor_up", "Up", show=False, id="list.up", tooltip="Previous row"),
-        Binding("g", "scroll_top", "Top", show=False, id="list.top", tooltip="First row"),
-        Binding("G", "scroll_bottom", "End", show=False, id="list.bottom", tooltip="Last row"),
+        Binding("down,j", "cursor_down", "Down", show=False, id="list.down", tooltip="Next row"),
+        Binding("up,k", "cursor_up", "Up", show=False, id="list.up", tooltip="Previous row"),
+        Binding(
+            "pagedown",
+            "page_down",
+            "Page down",
+            show=False,
+            id="list.page.down",
+            tooltip="Page down",
+        ),
+        Binding("pageup", "page_up", "Page up", show=False, id="list.page.up", tooltip="Page up"),
+        Binding("home,g", "scroll_top", "First", show=False, id="list.first", tooltip="First row"),
+        Binding("end,G", "scroll_bottom", "Last", show=False, id="list.last", tooltip="Last row"),
     ]
 
     def __init__(self, *columns: Column, id: str | None = None) -> None:  # noqa: A002
