@@ -298,9 +298,9 @@ def storage_error(error: OSError, path: Path) -> DeckError:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DeckError(
-            f"cannot write in {shown}",
+            f"{clean(str(path))} may not be used",
             why=reason,
-            fix="make the folder writable, or set TRITONDECK_HOME to one that is",
+            fix="give this user the right to it; TRITONDECK_HOME moves our own folders",
         )
     if error.errno == errno.ELOOP:
         return DeckError(

@@ -17,6 +17,7 @@ from console import keeper
 
 VERSION = 1
 Event = dict[str, Any]
+_ALWAYS = {"event", "time", "monotonic", "boot"}
 
 
 class Journal:
@@ -59,7 +60,7 @@ def read(path: Path) -> list[Event]:
             event = json.loads(line)
         except ValueError:
             continue  # torn, or empty
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
+        if isinstance(event, dict) and event.keys() >= _ALWAYS:
             events.append(event)
     return events
 

@@ -58,6 +58,8 @@ def follow(context: Context, folder: Path) -> Exit:
             if said.look():
                 context.progress(said.message, said.fraction)
             if kept.exit is not None:
+                if kept.exit.leftover:
+                    context.say(f"{kept.exit.leftover} process(es) left behind by it were ended")
                 return kept.exit
             if not kept.watched:
                 raise _lost(kept)

@@ -76,9 +76,11 @@ def fingerprint(path: Path) -> str:
     """What a file or folder is known by: a digest, or ``missing``."""
     digest = hashlib.sha256()
     try:
-        if not path.is_dir():
+        if path.is_file():
             _sample(path, digest)
             return digest.hexdigest()
+        if not path.is_dir():
+            return "missing"  # or a pipe or device, which has no content to know it by
         for entry in sorted(p for p in path.rglob("*") if p.is_file()):
             info = entry.stat()
             line = f"{entry.relative_to(path)}\0{info.st_size}\0{info.st_mtime_ns}\n"

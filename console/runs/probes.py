@@ -72,7 +72,7 @@ def _json(path: Path, probe: JsonFile) -> str:
     words = []
     for key, wanted in probe.expect.items():
         found = _lookup(value, key)
-        shown = "nothing" if found is _MISSING else clean(json.dumps(found))[:100]
+        shown = _shown(found)
         rule, met = _rule(found, wanted)
         if not met:
             raise DeckError(f"{key} is {shown}", why=f"expected {rule}, in {clean(path.name)}")
@@ -86,6 +86,12 @@ def _lookup(value: Any, dotted: str) -> Any:
             return _MISSING
         value = value[part]
     return value
+
+
+def _shown(found: Any) -> str:
+    if found is _MISSING:
+        return "nothing"
+    return f"{found:.3g}" if isinstance(found, float) else clean(json.dumps(found))[:100]
 
 
 def _rule(found: Any, wanted: Any) -> tuple[str, bool]:

@@ -276,10 +276,11 @@ def _unfinished(events: list[Event]) -> str:
     """Keeper's folder of the last command that nobody has judged."""
     waiting: dict[str, str] = {}
     for event in events:
+        step = event.get("step", "")
         if event["event"] == "kept":
-            waiting[event["step"]] = event["folder"]
-        elif event["event"] == "step" and event["state"] != StepState.RUNNING:
-            waiting.pop(event["step"], None)
+            waiting[step] = event.get("folder", "")
+        elif event["event"] == "step" and event.get("state") != StepState.RUNNING:
+            waiting.pop(step, None)
     return list(waiting.values())[-1] if waiting else ""
 
 

@@ -34,16 +34,18 @@ class RunStore:
 
     def views(self, deployment: str = "") -> tuple[RunView, ...]:
         """Runs (of one deployment), the newest first."""
-        found = [
-            views.view(run)
-            for run in self._folders()
-            if not deployment or run.path.name.rpartition("-")[0] == deployment
-        ]
+        with self._in_words():
+            found = [
+                views.view(run)
+                for run in self._folders()
+                if not deployment or run.path.name.rpartition("-")[0] == deployment
+            ]
         return tuple(sorted(found, key=lambda view: (-view.started, -view.number)))
 
     def view(self, run_id: str) -> RunView:
         """One run as its folder tells it now; `UsageError` when there is none."""
-        return views.view(self._existing(run_id))
+        with self._in_words():
+            return views.view(self._existing(run_id))
 
     def log_file(self, run_id: str, step: str) -> Path:
         """The log of one step (it may not exist yet); a service's step names the server's log."""
@@ -177,8 +179,9 @@ class RunStore:
                     yield RunFolder(path)
 
     def _existing(self, run_id: str) -> RunFolder:
+        deployment, _, number = run_id.rpartition("-")
         try:
-            folder = RunFolder(self.folder / check_name(run_id))
+            folder = RunFolder(self.folder / f"{check_name(deployment)}-{check_name(number)}")
         except ValueError as error:
             raise UsageError(f"{clean(run_id)} is not a run's name", why=str(error)) from None
         if not folder.manifest.is_file():

@@ -75,6 +75,10 @@ class Fold:
         self.runner = Identity.read(event.get("runner"))
 
     @property
+    def moved(self) -> bool:
+        return any(step.state is not StepState.PENDING for step in self.steps.values())
+
+    @property
     def current(self) -> _Step | None:
         return next((s for s in self.steps.values() if s.state is StepState.RUNNING), None)
 
@@ -162,7 +166,7 @@ def _run_state(state: Fold, manifest: Manifest, folder: RunFolder) -> RunState:
         young = abs(time.time() - manifest.created) < _STARTING_FOR
         return RunState.STARTING if young else RunState.INTERRUPTED
     if state.runner.alive:
-        return RunState.RUNNING if any(s.begun for s in state.steps.values()) else RunState.STARTING
+        return RunState.RUNNING if state.moved else RunState.STARTING
     return RunState.ORPHANED if living(folder) else RunState.INTERRUPTED
 
 
@@ -200,7 +204,8 @@ def _interrupt(step: _Step, kept: Kept) -> None:
         return
     step.state = StepState.CANCELLED
     step.reason = "ended with the runner or its keeper (killed, or the machine restarted)"
-    if kept.mark and not kept.foreign and (left := len(keeper.survivors(kept.mark))):
+    here = kept.keeper is not None and kept.keeper.boot == keeper.boot_id()
+    if here and not kept.foreign and (left := len(keeper.survivors(kept.mark))):
         step.reason += f"; {left} process(es) of it still run: retry or cancel ends them"
 
 

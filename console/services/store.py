@@ -38,9 +38,10 @@ class ServiceStore:
 
     def views(self) -> tuple[ServiceView, ...]:
         """Every service of ours, living ones first, then the newest first."""
-        if not self.folder.is_dir():
-            return ()
-        found = [record.view(f) for f in self._folders()]
+        try:
+            found = [record.view(f) for f in self._folders()] if self.folder.is_dir() else []
+        except OSError as error:
+            raise keeper.storage_error(error, Path(error.filename or self.folder)) from error
         return tuple(sorted(found, key=lambda v: (v.state not in _LIVING, -v.started)))
 
     def view(self, name_or_id: str) -> ServiceView:
@@ -97,7 +98,7 @@ class ServiceStore:
 
     def mark_ready(self, service_id: str) -> None:
         """Note that the server answered: `starting` becomes `running`."""
-        (self.folder / check_name(service_id) / "ready").touch(mode=0o600)
+        (self.view(service_id).folder / "ready").touch(mode=0o600)
 
     def _same(self, old: ServiceView, spec: ServiceSpec, values: Mapping[str, str]) -> bool:
         from console.triton.health import probe
@@ -216,7 +217,7 @@ class ServiceStore:
 
     def _record(self, service_id: str) -> Record:
         try:
-            return record.load(self.folder / check_name(service_id))
+            return record.load(self.view(service_id).folder)
         except record.Unreadable as problem:
             raise Refused(f"service {clean(service_id)} cannot be used", why=str(problem)) from None
 
