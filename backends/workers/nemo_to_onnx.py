@@ -36,7 +36,7 @@ OLDEST_NEMO = (2, 6, 2)  # older ones unpickle weights: code execution
 TARGET = re.compile(r"^nemo\.collections\.[\w.]+$")
 CONFIG_CAP = 4 << 20
 MASK_FRAMES = 60000  # 600 s at 10 ms: length table of convolutional encoders
-INPUTS = ("audio_signal", "length")
+COMPARED_SECONDS = 30
 OUTPUTS = ("logprobs", "encoded_lengths")
 
 
@@ -377,10 +377,11 @@ def load_sources(folder):
     return loaded
 
 
-def sounds(paths, sound, rate):
+def sounds(paths, sound, rate, longest):
     """Batches of float32 rows at `rate` Hz: each given WAV alone, then three of unequal length.
 
-    Without a WAV: two seconds of seeded tones and noise.
+    A sound counts with its first COMPARED_SECONDS, and never with more than `longest` seconds, which
+    is all that the graph takes at once. Without a WAV: two seconds of seeded tones and noise.
     """
     import numpy as np
 
@@ -390,7 +391,9 @@ def sounds(paths, sound, rate):
             samples, found = sound.decode_wav(Path(path).read_bytes())
         except (OSError, ValueError) as error:
             raise Refused("cannot use the sound %s: %s" % (path, error)) from error
-        rows.append(sound.resample(samples, found, rate))
+        limit = int(min(COMPARED_SECONDS, longest) * rate)
+        rows.append(sound.resample(samples, found, rate)[:limit])
+    rows = [row for row in rows if len(row) >= rate // 10]
     if not rows:
         rng = np.random.default_rng(20)
         at = np.arange(2 * rate) / rate
@@ -558,7 +561,7 @@ def run(options, scratch):
     progress(0.45, "asking PyTorch")
     words = load_sources(options.sources)
     featurizer = model.preprocessor.featurizer
-    batches = sounds(options.sound, words[0], featurizer.sample_rate)
+    batches = sounds(options.sound, words[0], featurizer.sample_rate, options.max_seconds)
     reference = Reference(model, batches)
     save_frontend(model, scratch / "frontend.npz")
     step = reference.factor * featurizer.hop_length / featurizer.sample_rate

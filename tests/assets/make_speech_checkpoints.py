@@ -1,9 +1,9 @@
 """Write tiny NeMo speech checkpoints with random weights (run inside the `nemo` environment).
 
 ``make_speech_checkpoints.py FOLDER [NAME…]`` writes FOLDER/NAME.nemo: ``conformer_bpe``,
-``hybrid_bpe`` (FastConformer, RNNT and CTC heads), ``quartznet_char``, ``conformer_wpe``,
-``transducer_bpe``. The
-weights are seeded, and sharpened so that the best path has words in it.
+``conformer_wpe``, ``quartznet_char``, ``hybrid_bpe`` (FastConformer, RNNT and CTC heads),
+``streaming_bpe`` (cache-aware) and ``transducer_bpe``. The weights are seeded, and sharpened so that
+the best path has words in it.
 """
 
 import sys
@@ -209,6 +209,21 @@ def hybrid_bpe(folder):
     return models.EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config))
 
 
+def streaming_bpe(folder):
+    """Cache-aware: limited context, causal convolutions; exported for whole recordings."""
+    encoder = conformer(fast=True)
+    encoder.update(
+        att_context_size=[70, 13],
+        att_context_style="chunked_limited",
+        causal_downsampling=True,
+        conv_context_size="causal",
+        conv_norm_type="layer_norm",
+    )
+    config = base(encoder)
+    config.update(tokenizer=bpe(folder), decoder=ctc_decoder(32))
+    return models.EncDecCTCModelBPE(OmegaConf.create(config))
+
+
 def transducer_bpe(folder):
     config = base(conformer(fast=False))
     config.update(tokenizer=bpe(folder), **transducer())
@@ -227,7 +242,14 @@ def sharpen(model):
 
 MAKERS = {
     maker.__name__: maker
-    for maker in (conformer_bpe, conformer_wpe, quartznet_char, hybrid_bpe, transducer_bpe)
+    for maker in (
+        conformer_bpe,
+        conformer_wpe,
+        quartznet_char,
+        hybrid_bpe,
+        streaming_bpe,
+        transducer_bpe,
+    )
 }
 
 

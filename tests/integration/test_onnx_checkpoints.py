@@ -47,7 +47,13 @@ def values_for(work: Path, nemo: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("name", "factor"),
-    [("conformer_bpe", 4), ("conformer_wpe", 4), ("quartznet_char", 2), ("hybrid_bpe", 8)],
+    [
+        ("conformer_bpe", 4),
+        ("conformer_wpe", 4),
+        ("quartznet_char", 2),
+        ("hybrid_bpe", 8),
+        ("streaming_bpe", 8),
+    ],
 )
 def test_a_checkpoint_reads_as_in_pytorch(checkpoints, tmp_path, nemo_environment, name, factor):
     checkpoint = read(checkpoints / f"{name}.nemo")
@@ -117,4 +123,6 @@ def test_a_large_graph_gets_one_sidecar(checkpoints, tmp_path, nemo_environment)
     done = run(step.model_copy(update={"command": command}), values)
     assert done.returncode == 0, done.stdout[-2000:]
     version = tmp_path / "repository" / "sample" / "1"
-    assert (version / "model.onnx.data").stat().st_size > (version / "model.onnx").stat().st_size
+    weights = {p.name for p in version.iterdir() if p.name.startswith("model.onnx")}
+    assert weights == {"model.onnx", "model.onnx.data"}
+    assert (version / "model.onnx.data").stat().st_size > 50_000

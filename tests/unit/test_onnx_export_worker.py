@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 WORKERS = Path(__file__).parents[2] / "backends" / "workers"
@@ -24,6 +25,7 @@ def load(name: str) -> ModuleType:
 
 
 worker = load("nemo_to_onnx")
+sound = worker.load_sources(WORKERS.parent / "models" / "speech_ctc")[0]
 CONFIG = b"target: nemo.collections.asr.models.EncDecCTCModelBPE\n"
 
 
@@ -145,6 +147,30 @@ def test_a_report_is_whole_and_private(tmp_path):
     assert json.loads(path.read_text()) == {"text": "⁇"}
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def sound_file(path: Path, seconds: float) -> str:
+    samples = np.random.default_rng(3).uniform(-1, 1, int(seconds * 8000))
+    worker.write_wav(path, samples, 8000)
+    return str(path)
+
+
+def test_a_long_sound_is_compared_only_as_far_as_the_graph_takes(tmp_path):
+    *alone, trio = worker.sounds([sound_file(tmp_path / "a.wav", 20)], sound, 16000, 12.5)
+    assert [[len(row) for row in batch] for batch in alone] == [[200_000]]
+    assert [len(row) for row in trio] == [200_000, 140_000, 80_000]
+
+
+def test_without_a_sound_the_comparison_makes_its_own():
+    first, trio = worker.sounds([], sound, 16000, 40)
+    assert len(first[0]) == 32_000 and len(trio) == 3
+    assert worker.sounds([], sound, 16000, 40)[0][0].tolist() == first[0].tolist()
+
+
+def test_a_sound_that_cannot_be_read_is_refused_by_name(tmp_path):
+    (tmp_path / "a.wav").write_text("no sound")
+    with pytest.raises(worker.Refused, match=r"a\.wav: WAV holds no RIFF"):
+        worker.sounds([str(tmp_path / "a.wav")], sound, 16000, 40)
 
 
 @pytest.mark.parametrize("name", ["nemo_to_onnx", "onnx_to_repository"])
