@@ -86,15 +86,21 @@ def file_of(settings: Settings, name: str) -> Path:
     return settings.folders.deployments / f"{name}.toml"
 
 
-def is_file(name_or_file: str) -> bool:
-    """Whether the operator means a path: it has a slash or ends in ``.toml``."""
-    return "/" in name_or_file or name_or_file.endswith(".toml")
+def is_file(settings: Settings, name_or_file: str) -> bool:
+    """Whether the operator means a path: it has a slash, or ends in ``.toml`` and no saved
+    deployment is called that."""
+    if "/" in name_or_file:
+        return True
+    saved = settings.folders.deployments / f"{name_or_file}.toml"
+    return name_or_file.endswith(".toml") and not saved.exists()
 
 
 def open_deployment(settings: Settings, name_or_file: str) -> Deployment:
     """Load and validate, options too; every error names file, key, line and what was expected."""
-    if is_file(name_or_file):
-        path = Path(name_or_file).expanduser().absolute()
+    if "\0" in name_or_file:
+        raise UsageError(f"{clean(name_or_file)!r} is neither a name nor a path")
+    if is_file(settings, name_or_file):
+        path = files.at_home(Path(name_or_file)).absolute()
     else:
         path = file_of(settings, name_or_file)
         if not path.exists():
@@ -105,8 +111,19 @@ def open_deployment(settings: Settings, name_or_file: str) -> Deployment:
                 fix="name one of them, or give the path of a deployment file",
             )
     loaded = files.load(path)
+    if not is_file(settings, name_or_file) and loaded.name != name_or_file:
+        raise _misnamed(loaded, path)
     _validate_options(loaded, path)
     return loaded
+
+
+def _misnamed(loaded: Deployment, path: Path) -> UsageError:
+    line = files.line_of(path.read_text(encoding="utf-8"), ("name",))
+    return UsageError(
+        f"{clean(str(path))}: line {line}, name: expected {path.stem}, as the file is called",
+        why=f"it says {loaded.name}",
+        fix="rename the file, or correct the name in it",
+    )
 
 
 def _validate_options(loaded: Deployment, path: Path) -> None:
@@ -135,7 +152,7 @@ def save(settings: Settings, deployment: Deployment, file: Path | None = None) -
         private_folder(settings.folders.state)
         private_folder(settings.folders.deployments)
         file = file_of(settings, deployment.name)
-    tomlfile.write(deployment, file.expanduser())
+    tomlfile.write(deployment, files.at_home(file))
     return file
 
 
@@ -182,6 +199,8 @@ def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]
     run, service = runs.get(name), services.get(name)
     try:
         loaded = files.load(path)
+        if loaded.name != name:
+            raise _misnamed(loaded, path)
     except DeckError as error:
         return DeploymentView(clean(name), path, "", "", run, service, problem=str(error))
     checkpoint = loaded.checkpoints.get("model") or next(iter(loaded.checkpoints.values()), "")

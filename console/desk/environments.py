@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from console.text import clean, redact
 
 if TYPE_CHECKING:
     from console.planning.plan import EnvironmentSpec
+    from console.runtimes.host import Launch
 
 NAMES = ("embedded", "nemo")
 """Environments that the built-in backends use."""
@@ -44,31 +46,41 @@ def create(settings: Settings, name: str, progress: Progress | None = None) -> E
     environments = Environments(settings)
     if not environments.ready(wanted):
         private_folder(settings.folders.cache)
-        file = private_folder(settings.folders.cache / "creating") / f"{wanted.name}.json"
+        folder = private_folder(settings.folders.cache / "creating")
+        # Its own file: two consoles may want the same environment; the second waits for the first.
+        file = folder / f"{wanted.name}-{os.getpid()}.json"
         launch = environments.creation(wanted, file)
         last: list[str] = []
-        with subprocess.Popen(
-            launch.argv,
-            env=dict(launch.env),
-            cwd=launch.cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                _tell(line, last, progress)
-        file.unlink()
-        if process.returncode or not environments.ready(wanted):
+        try:
+            status = _run(launch, last, progress)
+        finally:
+            file.unlink(missing_ok=True)
+        if status or not environments.ready(wanted):
             raise DeckError(
-                f"the environment {name} was not created (exit {process.returncode})",
+                f"the environment {name} was not created (exit {status})",
                 why=environments.why_not(wanted),
                 fix=f"tritondeck env create {name} continues; see the text below for the cause",
                 raw="\n".join(last),
             )
     return environments.facts(wanted)
+
+
+def _run(launch: Launch, last: list[str], progress: Progress | None) -> int:
+    """Run to the end, telling progress and keeping the last lines; the exit status."""
+    with subprocess.Popen(
+        launch.argv,
+        env=dict(launch.env),
+        cwd=launch.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            _tell(line, last, progress)
+    return process.returncode
 
 
 def _tell(line: str, last: list[str], progress: Progress | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from console.desk.views import BackendView, RouteView
 from console.facts import CancelCheck, Level, Verdict
+from console.planning.deployment import at_home
 from console.text import clean
 
 if TYPE_CHECKING:
@@ -20,13 +21,13 @@ def inspect(path: Path) -> Checkpoint:
     """Facts of the checkpoint at `path`, made absolute."""
     from console.checkpoints.read import read
 
-    return read(path.expanduser().absolute())
+    return read(at_home(path).absolute())
 
 
 def browse(folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
     from console.checkpoints.browse import browse as look
 
-    return tuple(look(folder.expanduser().absolute(), cancelled))
+    return tuple(look(at_home(folder).absolute(), cancelled))
 
 
 def backends() -> tuple[BackendView, ...]:

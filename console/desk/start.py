@@ -39,8 +39,12 @@ def deploy(
             why="; ".join(
                 f"{v.check}: {v.summary}" + (f" ({v.figure})" if v.figure else "") for v in blocking
             ),
-            fix="; ".join(dict.fromkeys(v.fix for v in blocking if v.fix))
-            or "accept a check by its name with --accept, if you know better",
+            fix="; ".join(
+                (
+                    *dict.fromkeys(v.fix for v in blocking if v.fix),
+                    f"or accept by name: {', '.join(dict.fromkeys(v.check for v in blocking))}",
+                )
+            ),
         )
     plan = prepared.plan
     if from_step and from_step not in {step.id for step in plan.steps}:

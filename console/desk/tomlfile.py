@@ -13,6 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, InlineTable, Table
 
 from console.facts import DeckError, UsageError
+from console.planning.deployment import at_home
 from console.text import clean
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _same(present: Any, value: Any, folder: Path | None) -> bool:
         and isinstance(plain, str)
         and isinstance(value, str)
         and value.startswith("/")
-        and str((folder / Path(plain).expanduser()).absolute()) == value
+        and str((folder / at_home(Path(plain))).absolute()) == value
     )
 
 

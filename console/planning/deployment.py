@@ -144,13 +144,21 @@ def loads(text: str, path: Path) -> Deployment:
     return resolve(deployment, path.parent)
 
 
+def at_home(path: Path) -> Path:
+    """`path` with ``~`` and ``~user`` filled in; as it is where there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def resolve(deployment: Deployment, folder: Path) -> Deployment:
     """Make checkpoint and verify paths absolute, relative to `folder`."""
 
     def absolute(value: str) -> str:
         if not value or value.startswith("hub:"):
             return value
-        return str((folder / Path(value).expanduser()).absolute())
+        return str((folder / at_home(Path(value))).absolute())
 
     return deployment.model_copy(
         update={

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from console import settings
 from console.desk.desk import Desk
 from console.facts import DeckError, UsageError
+from console.planning.deployment import at_home
 from console.text import clean
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def desk(args: argparse.Namespace) -> Desk:
 def deployment(args: argparse.Namespace, on: Desk) -> Deployment:
     """The deployment of a file, of a name, or drafted for a checkpoint; with the flags applied."""
     words: str = args.deployment
-    if words.endswith(".toml") or not Path(words).expanduser().exists():
+    if words.endswith(".toml") or not at_home(Path(words)).exists():
         if args.name or args.backend:
             raise UsageError(
                 "--name and --backend are for a checkpoint",

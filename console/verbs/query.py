@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.facts import Endpoint, FieldKind, PromptAdapter, UsageError
+from console.facts import DeckError, Endpoint, FieldKind, PromptAdapter, UsageError
 from console.text import clean
 from console.verbs import common, output
 
@@ -43,6 +43,12 @@ def _target(on: Desk, name: str, model: str) -> tuple[Endpoint, str]:
         endpoint = Endpoint(url=name.rstrip("/"))
     else:
         service = on.service(name)
+        if not service.pid:
+            raise DeckError(
+                f"{clean(service.deployment)} is not being served",
+                why=service.reason,
+                fix=f"tritondeck deploy {clean(service.deployment)}",
+            )
         endpoint, models = service.endpoint, service.models
     if model:
         return endpoint, model

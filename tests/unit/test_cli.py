@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -65,6 +66,17 @@ HEAVY = {
 @pytest.mark.parametrize("words", [["--help"], ["deploy", "--help"], ["--version"], ["version"]])
 def test_help_and_version_import_nothing_heavy(words: list[str]) -> None:
     assert not imported_by(*words) & (HEAVY | {"numpy", "shtab", "screens", "backends"})
+
+
+def test_help_takes_a_quarter_of_a_second_of_processor_time_at_most(tmp_path: Path) -> None:
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert tritondeck(tmp_path, "--help").returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # The least of a few: what others run on this machine is not ours to measure.
+    assert min(once() for _ in range(5)) <= 0.25
 
 
 def test_inspect_imports_neither_textual_nor_tritonclient() -> None:

@@ -35,7 +35,7 @@ SHAPES: dict[type, str] = {
     RouteView: "name title verdict origin",
     BackendView: "name origin",
     Checkpoint: "path format title model_class task size parameters dtype nemo_version speech graph "
-    "config risks details modified",
+    "language engine adapter hub config risks details modified",
     Risk: "code severity summary fix",
     TensorAnswer: "name dtype shape values",
 }

@@ -114,7 +114,7 @@ def test_an_unknown_name_lists_the_saved_ones(desk: Desk, graph: Path) -> None:
         desk.open("scorr")
 
 
-@given(words=st.text(min_size=1, max_size=40))
+@given(words=st.text(min_size=1, max_size=40) | st.text("./~\0ab", min_size=1, max_size=9))
 def test_no_word_opens_anything_outside_the_saved_ones(
     tmp_path_factory: pytest.TempPathFactory, words: str
 ) -> None:
@@ -157,6 +157,24 @@ def test_forget_moves_to_the_trash_and_the_name_is_free_again(desk: Desk, graph:
     assert (trash / "scorer.toml").read_text() == text
     with pytest.raises(UsageError):
         desk.forget("scorer")
+
+
+def test_a_saved_file_that_names_another_deployment_is_a_problem_in_words(
+    desk: Desk, graph: Path
+) -> None:
+    file = desk.save(desk.draft(graph, name="scorer"))
+    file.write_text(file.read_text().replace("scorer", "other"))
+    with pytest.raises(UsageError, match="line 2, name: expected scorer"):
+        desk.open("scorer")
+    (view,) = desk.deployments()
+    assert (view.name, bool(view.problem)) == ("scorer", True)
+    assert desk.open(str(file)).name == "other"
+
+
+def test_a_deployment_may_be_called_like_a_file(desk: Desk, graph: Path) -> None:
+    draft = desk.draft(graph, name="scorer.toml")
+    desk.save(draft)
+    assert desk.open("scorer.toml") == draft
 
 
 def test_state_folders_are_private(desk: Desk, graph: Path) -> None:

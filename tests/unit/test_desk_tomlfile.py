@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from console.desk import tomlfile
@@ -76,11 +76,16 @@ def deployments(draw: st.DrawFn) -> Deployment:
     )
 
 
+FEW = settings(max_examples=30)
+
+
+@FEW
 @given(deployments())
 def test_what_is_saved_loads_as_the_same_deployment(wanted: Deployment) -> None:
     assert files.loads(tomlfile.render(wanted), Path("/x/d.toml")) == wanted
 
 
+@FEW
 @given(deployments(), deployments())
 def test_saving_over_another_deployment_leaves_nothing_of_it(
     before: Deployment, after: Deployment
@@ -89,12 +94,14 @@ def test_saving_over_another_deployment_leaves_nothing_of_it(
     assert files.loads(text, Path("/x/d.toml")) == after
 
 
+@FEW
 @given(deployments())
 def test_saving_the_same_again_changes_no_byte(wanted: Deployment) -> None:
     once = tomlfile.render(wanted)
     assert tomlfile.render(wanted, once, Path("/x")) == once
 
 
+@FEW
 @given(
     deployments(),
     st.text(
@@ -112,6 +119,17 @@ def test_a_comment_survives_any_change(wanted: Deployment, words: str) -> None:
     text = tomlfile.render(changed, commented, Path("/x"))
     assert text.startswith(f"# {words}\n")
     assert f"# the end: {words}\n" in text
+
+
+@pytest.mark.fuzz
+@settings(max_examples=3000)
+@given(deployments(), deployments())
+def test_any_deployment_survives_being_saved_over_any_other(
+    before: Deployment, after: Deployment
+) -> None:
+    text = tomlfile.render(after, tomlfile.render(before), Path("/x"))
+    assert files.loads(text, Path("/x/d.toml")) == after
+    assert tomlfile.render(after, text, Path("/x")) == text
 
 
 OPERATORS = """\
