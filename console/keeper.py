@@ -161,16 +161,37 @@ def descendants(root: int) -> list[int]:
 
 def survivors(mark: str) -> list[int]:
     """Processes of ours that carry `mark`: what a killed keeper left behind, however it forked."""
-    needle = f"{MARK}={mark}".encode()
-    found = []
-    for pid in _pids():
+    return [pid for pid in _pids() if _carries(pid, mark)]
+
+
+def _carries(pid: int, mark: str) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False  # gone, or another user's
+    if f"{MARK}={mark}".encode() not in environment.split(b"\0"):
+        return False
+    now = _stat(pid)
+    return now is not None and now[0] not in "ZX"
+
+
+def _signal_survivors(mark: str, number: int) -> int:
+    """Send a signal to every process that carries `mark`; how many there were."""
+    count = 0
+    for pid in survivors(mark):
         try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue  # gone, or another user's
-        if needle in environment.split(b"\0") and (now := _stat(pid)) and now[0] not in "ZX":
-            found.append(pid)
-    return found
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if _carries(pid, mark):  # the descriptor pins it: a reused pid is not hit
+                signal.pidfd_send_signal(handle, number)
+                count += 1
+        except ProcessLookupError:
+            continue
+        finally:
+            os.close(handle)
+    return count
 
 
 def _pids() -> Iterator[int]:
@@ -777,15 +798,12 @@ def end_survivors(kept: Kept, grace: float = 2.0, progress: Progress | None = No
     """End what a dead keeper left behind; how many processes that were."""
     if not kept.mark or kept.foreign:
         return 0
-    left = survivors(kept.mark)
-    for pid in left:
-        _send(pid, signal.SIGTERM)
-    message = f"ending {len(left)} process(es) whose keeper is gone"
-    if left and not _wait(lambda: not survivors(kept.mark), grace, message, progress):
-        for pid in survivors(kept.mark):
-            _send(pid, signal.SIGKILL)
+    count = _signal_survivors(kept.mark, signal.SIGTERM)
+    message = f"ending {count} process(es) whose keeper is gone"
+    if count and not _wait(lambda: not survivors(kept.mark), grace, message, progress):
+        _signal_survivors(kept.mark, signal.SIGKILL)
         _wait(lambda: not survivors(kept.mark), 5, message, progress)
-    return len(left)
+    return count
 
 
 def _wait(

@@ -149,6 +149,7 @@ class Context:
         self._last_write = now
         value: dict[str, Any] = {
             "step": self.step.id,
+            "attempt": self.run.attempt,
             "fraction": fraction,
             "message": clean(message)[:300],
         }

@@ -85,6 +85,11 @@ class RunFolder:
         return self.path / "telemetry.jsonl"
 
     @property
+    def starter(self) -> Path:
+        """Who is starting a runner, while they do."""
+        return self.path / "starter.json"
+
+    @property
     def cancel(self) -> Path:
         """Exists when somebody asked the runner to cancel."""
         return self.path / "cancel"

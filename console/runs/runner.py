@@ -99,14 +99,14 @@ class Runner:
                 )
                 steps.perform(context, decision.key, None)
         except Cancelled:
-            elapsed = time.monotonic() - begun
+            elapsed = time.monotonic() - begun + context.before
             self._told(step, StepState.CANCELLED, reason="cancelled", elapsed=elapsed)
             raise
         except (DeckError, OSError) as problem:
             error = _in_words(problem, self.run.folder.path)
             reason = _reason(error)
             fix = error.fix or "read the step's log, then retry from this step"
-            elapsed = time.monotonic() - begun
+            elapsed = time.monotonic() - begun + context.before
             told = {"reason": reason, "fix": fix, "raw": error.raw[:2000], "elapsed": elapsed}
             self._told(step, StepState.FAILED, **told)
             raise _StepFailed(step, error, fix) from problem

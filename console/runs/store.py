@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from console import keeper
@@ -127,7 +128,11 @@ class RunStore:
         with self._in_words():
             private_folder(self.settings.folders.state)
             folder.cancel.unlink(missing_ok=True)
-            self._start_runner(folder, from_step, force)
+            keeper.write_json(folder.starter, asdict(Identity.of(os.getpid())))
+            try:
+                self._start_runner(folder, from_step, force)
+            finally:
+                folder.starter.unlink(missing_ok=True)
 
     def _start_runner(self, folder: RunFolder, from_step: str = "", force: bool = False) -> None:
         asked = runner.request(folder.path, self.settings, from_step, force)

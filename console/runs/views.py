@@ -6,7 +6,6 @@ identities of runner and keeper say what is still alive.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,6 @@ from console.runs.folder import Manifest, Outline, RunFolder, Unreadable, load
 from console.runs.journal import Event
 from console.runs.model import RunState, RunView, StepState, StepView
 from console.text import clean
-
-_STARTING_FOR = 60.0
-"""Seconds that a run without a runner counts as starting."""
 
 
 @dataclass
@@ -130,7 +126,7 @@ def view(folder: RunFolder) -> RunView:
     run_state = _run_state(state, manifest, folder)
     error, fix = _error(run_state, state, folder)
     if run_state is RunState.RUNNING and current:
-        _add_progress(folder, current)
+        _add_progress(folder, current, state.attempt)
     elif run_state is RunState.INTERRUPTED and current:
         _interrupt(current, kept)
     alive = run_state in (RunState.RUNNING, RunState.STARTING)
@@ -163,8 +159,8 @@ def _run_state(state: Fold, manifest: Manifest, folder: RunFolder) -> RunState:
     if manifest.host != keeper.hostname() or (state.runner and state.runner.foreign):
         return RunState.FOREIGN
     if state.runner is None:
-        young = abs(time.time() - manifest.created) < _STARTING_FOR
-        return RunState.STARTING if young else RunState.INTERRUPTED
+        starter = Identity.read(keeper.read_json(folder.starter))
+        return RunState.STARTING if starter and starter.alive else RunState.INTERRUPTED
     if state.runner.alive:
         return RunState.RUNNING if state.moved else RunState.STARTING
     return RunState.ORPHANED if living(folder) else RunState.INTERRUPTED
@@ -209,9 +205,9 @@ def _interrupt(step: _Step, kept: Kept) -> None:
         step.reason += f"; {left} process(es) of it still run: retry or cancel ends them"
 
 
-def _add_progress(folder: RunFolder, step: _Step) -> None:
-    said = keeper.read_json(folder.progress)
-    if said and said.get("step") == step.outline.id:
+def _add_progress(folder: RunFolder, step: _Step, attempt: int) -> None:
+    said = keeper.read_json(folder.progress) or {}
+    if (said.get("step"), said.get("attempt")) == (step.outline.id, attempt):
         step.fraction, step.message = said.get("fraction"), said.get("message", "")
 
 

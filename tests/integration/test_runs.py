@@ -179,13 +179,13 @@ def test_exit_code_zero_without_the_promised_file_is_a_failure(store: RunStore) 
 
 
 def test_a_figure_past_its_bound_and_nan_stop_the_plan(store: RunStore) -> None:
-    for value in ("0.02", "NaN"):
+    for value, shown in (("0.02", "0.02"), ("NaN", "nan")):
         probe = JsonFile(path="${work}/f.json", expect={"diff": {"max": 1e-4}})
         view = executed(
             store, shell("compare", f"echo '{{\"diff\": {value}}}' > f.json", success=(probe,))
         )
         assert view.state is RunState.FAILED
-        assert f"diff is {value}" in view.error and "≤ 0.0001" in view.error
+        assert f"diff is {shown}" in view.error and "≤ 0.0001" in view.error
 
 
 def test_log_markers_are_judged_both_ways(store: RunStore) -> None:
@@ -422,6 +422,32 @@ def test_cancel_of_a_run_without_runner_ends_its_step(store: RunStore) -> None:
     assert running_with(word) == []
 
 
+def test_retry_from_another_step_ends_the_living_one_first(store: RunStore, work: Path) -> None:
+    word = uuid4().hex
+    steps = (shell("first", "true"), shell("build", f"test -e first-again || sleep 60; : {word}"))
+    run_id = started(store, *steps)
+    until_running(store, run_id, "build")
+    kill_runner(store, run_id)
+    (work / "first-again").touch()
+    store.retry(run_id, "first")
+    assert ended(store, run_id).state is RunState.SUCCEEDED
+    assert running_with(word) == []
+
+
+def test_progress_of_an_earlier_attempt_is_not_shown(store: RunStore) -> None:
+    once = (
+        "test -e tried && sleep 60; touch tried; echo '[tritondeck] progress 0.9 nearly'; sleep 0.4"
+    )
+    run_id = started(store, shell("build", once + "; exit 1"))
+    ended(store, run_id)
+    store.retry(run_id)
+    until_running(store, run_id, "build")
+    step = state_of(store, run_id, RunState.RUNNING).steps[0]
+    assert (step.fraction, step.message) == (None, "")
+    store.cancel(run_id)
+    ended(store, run_id)
+
+
 def test_kill_9_of_the_keeper_fails_the_step_in_words_and_leaves_no_orphan(store: RunStore) -> None:
     word = uuid4().hex
     run_id = started(store, shell("build", f"setsid sh -c 'sleep 60; : {word}' & sleep 60"))
@@ -541,6 +567,19 @@ def test_two_runs_of_one_deployment_do_not_run_at_once(store: RunStore) -> None:
     ended(store, first)
     store.start(second)
     assert ended(store, second).state is RunState.SUCCEEDED
+
+
+def test_a_run_that_could_not_start_is_told_and_does_not_block_the_next(store: RunStore) -> None:
+    first = started(store, shell("build", "sleep 60"))
+    second = store.create(plan(shell("build", "exit 0")), "")
+    with pytest.raises(Refused):
+        store.start(second)
+    view = store.view(second)
+    assert view.state is RunState.INTERRUPTED and view.error == "the run was never started"
+    store.cancel(first)
+    ended(store, first)
+    assert executed(store, shell("build", "exit 0")).state is RunState.SUCCEEDED
+    store.delete(second)
 
 
 def test_delete_removes_an_ended_run_and_refuses_a_living_one(store: RunStore) -> None:
