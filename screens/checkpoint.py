@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Input, Static
+from textual.widgets import DataTable, Input
 from textual.worker import get_current_worker
 
 from console.checkpoints.model import Checkpoint, Format, Severity
@@ -23,13 +23,20 @@ from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, Role, join, lines, say
 from screens.widgets.fields import PathSuggester, TextField
 from screens.widgets.table import Column, Listing, Row
+from screens.widgets.words import Words
 
 _FORMATS = {
     Format.NEMO: "NeMo",
     Format.NEMO2: "NeMo 2",
     Format.QNEMO: "qnemo",
     Format.HUGGING_FACE: "HF",
+    Format.ADAPTER: "adapter",
+    Format.TRTLLM_CHECKPOINT: "TRT-LLM",
+    Format.TRTLLM_ENGINE: "engine",
+    Format.TENSORRT: "TRT",
+    Format.MEGATRON: "Mcore",
     Format.ONNX: "ONNX",
+    Format.HUB: "hub",
     Format.UNKNOWN: "?",
 }
 _SEVERITIES: Mapping[Severity, tuple[str, Role]] = {
@@ -112,7 +119,7 @@ class CheckpointScreen(DeckScreen):
                 id="checkpoints",
             )
             with VerticalScroll(id="checkpoint-detail", can_focus=False):
-                yield Static(id="detail", markup=False)
+                yield Words(id="detail")
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
@@ -195,7 +202,7 @@ class CheckpointScreen(DeckScreen):
             shown = details(chosen, self._routes.get(chosen.path))
             if not _is_folder(chosen) and chosen.path not in self._routes:
                 self._ask_routes(chosen)
-        self.query_one("#detail", Static).update(shown.content())
+        self.query_one("#detail", Words).show(shown)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="routes")
     def _ask_routes(self, checkpoint: Checkpoint) -> None:

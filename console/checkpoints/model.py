@@ -18,7 +18,14 @@ class Format(StrEnum):
     NEMO2 = "nemo2"
     QNEMO = "qnemo"
     HUGGING_FACE = "hugging-face"
+    ADAPTER = "adapter"
+    TRTLLM_CHECKPOINT = "trtllm-checkpoint"
+    TRTLLM_ENGINE = "trtllm-engine"
+    TENSORRT = "tensorrt"
+    MEGATRON = "megatron"
     ONNX = "onnx"
+    HUB = "hub"
+    """Named by a hub id and not fetched yet: nothing but its name is known."""
     UNKNOWN = "unknown"
 
 
@@ -59,6 +66,104 @@ class SpeechFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LanguageFacts:
+    """A transformer's geometry and how it was saved; 0 and empty where the configuration is silent.
+
+    What memory estimates need: weights = parameters × bytes of the quantised dtype, key/value cache
+    = `cache_elements` × bytes of the cache's dtype, a token.
+    """
+
+    family: str = ""
+    """``llama``, ``gpt``, ``mixtral`` …: Hugging Face's ``model_type``, or the exporter's name for it."""
+    layers: int = 0
+    hidden_size: int = 0
+    intermediate_size: int = 0
+    heads: int = 0
+    kv_heads: int = 0
+    """Key/value heads: `heads` without grouping, 1 with multi-query attention."""
+    head_dim: int = 0
+    vocabulary_size: int = 0
+    max_positions: int = 0
+    """Tokens of the longest sequence that the positions allow."""
+    experts: int = 0
+    """Experts of a mixture, 0 for a dense model."""
+    experts_per_token: int = 0
+    rope_theta: float = 0.0
+    rope_scaling: str = ""
+    """``linear``, ``dynamic``, ``yarn``, ``llama3`` … or empty"""
+    sliding_window: int = 0
+    tied_embeddings: bool = False
+    tensor_parallel: int = 1
+    """Ranks that each layer was saved in."""
+    pipeline_parallel: int = 1
+    virtual_pipeline: int = 1
+    expert_parallel: int = 1
+    context_parallel: int = 1
+    parallel_fixed: bool = False
+    """The saved sizes must be used as they are (a TensorRT-LLM checkpoint or engine, a ``.qnemo``)."""
+    dtype: str = ""
+    """Dtype of what is not quantised: ``bf16``, ``fp16``, ``fp32``"""
+    quantisation: str = ""
+    """``fp8``, ``int4_awq``, ``w8a16``, ``gptq`` … or empty for plain weights"""
+    kv_quantisation: str = ""
+    """``fp8`` or ``int8`` when the checkpoint carries scales for the key/value cache"""
+    tokenizer: str = ""
+    """``hugging-face``, ``sentencepiece``, ``tiktoken``, ``megatron`` … or empty when none is there"""
+    chat_template: bool = False
+    multimodal: str = ""
+    """``neva``, ``llava``, ``mllama`` … or empty for text alone"""
+
+    @property
+    def cache_elements(self) -> int:
+        """Elements of the key/value cache for one token over all layers; 0 when unknown."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+    @property
+    def world_size(self) -> int:
+        return self.tensor_parallel * self.pipeline_parallel * self.context_parallel
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """A built engine or plan; it loads only with this version, on the GPU kind it was built for."""
+
+    version: str
+    """Of TensorRT-LLM for an engine folder, of TensorRT for a plan file."""
+    tensorrt: str = ""
+    """TensorRT's version (``10.3.0.26``) from a plan's header, empty where there is none."""
+    ranks: int = 1
+    max_batch_size: int = 0
+    max_input_len: int = 0
+    max_seq_len: int = 0
+    max_num_tokens: int = 0
+    max_beam_width: int = 0
+    paged_kv_cache: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """Weights that change a base model and serve nothing alone."""
+
+    kind: str
+    """``lora``, ``ia3``, ``ptuning`` …"""
+    base: str = ""
+    """The base model as the adapter names it: a path or hub id."""
+    rank: int = 0
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HubRef:
+    """A model by its id on a hub: ``hub:owner/name@revision`` or ``ngc:org/team/model:version``."""
+
+    hub: str
+    """``hugging-face`` or ``ngc``"""
+    name: str
+    revision: str = ""
+    """Branch, tag or commit; an NGC version. Empty is the hub's default."""
+
+
+@dataclass(frozen=True, slots=True)
 class GraphFacts:
     """An ONNX graph's signature."""
 
@@ -90,6 +195,11 @@ class Checkpoint:
     nemo_version: str = ""
     speech: SpeechFacts | None = None
     graph: GraphFacts | None = None
+    language: LanguageFacts | None = None
+    engine: EngineFacts | None = None
+    adapter: AdapterFacts | None = None
+    hub: HubRef | None = None
+    """The id that it was named by, whether or not its files are here already."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """The parsed configuration, as data (YAML by safe_load, JSON)."""
     risks: tuple[Risk, ...] = ()

@@ -1,4 +1,4 @@
-"""`.nemo` archives: speech models, and NeMo 1 language models recognised as such."""
+"""`.nemo` archives: speech models, and Megatron language and multimodal models of NeMo 1."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from console.checkpoints import archive as archives
-from console.checkpoints import data, speech
+from console.checkpoints import data, language, megatron, pickles, speech
 from console.checkpoints.archive import Archive
-from console.checkpoints.model import Checkpoint, Format, Risk, Severity, SpeechFacts
+from console.checkpoints.model import (
+    Checkpoint,
+    Format,
+    LanguageFacts,
+    Risk,
+    Severity,
+    SpeechFacts,
+)
 from console.checkpoints.source import FileSource
 from console.facts import UsageError
 from console.text import clean, human_bytes, human_seconds
@@ -27,6 +34,8 @@ _INNER_TARGETS = (
     "pytorch_lightning.",
 )
 _WEIGHTS = re.compile(r"(^|/)(model_weights\.ckpt|model_weights/.+|.+\.distcp)$")
+_PICKLED = (".ckpt", ".pt", ".metadata", ".pkl")
+MAX_PICKLES = 64
 _LINE = {
     "target": re.compile(rb"^target:[ \t]*([^\s#]+)[ \t]*$", re.MULTILINE),
     "nemo_version": re.compile(rb"^nemo_version:[ \t]*([^\s#]+)[ \t]*$", re.MULTILINE),
@@ -41,8 +50,12 @@ def read(path: Path, file: FileSource, info: os.stat_result, compressed: bool) -
     model_class = clean(target.rpartition(".")[2], cap=120)
     weights = _weights(archive)
     spoken = speech.facts(config, model_class)
-    dtype = "fp32" if spoken else _precision(config)
-    parameters = weights // 4 if spoken and weights else None
+    written = language.from_nemo1(config, target) if _is_language(target) else None
+    ranks = megatron.ranks_of(m.name for m in archive.members)
+    scanned = _pickles(archive, file)
+    dtype = "fp32" if spoken else (written.dtype if written else "") or scanned.dtype
+    each = 4 if spoken else language.BYTES.get(scanned.dtype or dtype, 0)
+    parameters = weights // each if each and weights else None
     return Checkpoint(
         path=path,
         format=Format.NEMO,
@@ -54,13 +67,19 @@ def read(path: Path, file: FileSource, info: os.stat_result, compressed: bool) -
         dtype=dtype,
         nemo_version=clean(str(config.get("nemo_version") or ""), cap=40),
         speech=spoken,
+        language=written,
         config=config,
         risks=(
             *_target_risks(target, config),
             *archives.risks(archive),
+            *pickles.risks(scanned),
+            *(megatron.rank_risks(written, ranks) if written and not archive.compressed else ()),
             *_file_risks(archive, info),
         ),
-        details=tuple(_details(archive, config, spoken, parameters, info)),
+        details=(
+            *_details(archive, config, spoken, written, info),
+            *_weights_details(archive, file, parameters, each),
+        ),
         modified=info.st_mtime,
     )
 
@@ -114,14 +133,28 @@ def _weights(archive: Archive) -> int:
     return sum(m.size for m in archive.members if _WEIGHTS.search(m.name))
 
 
-def _precision(config: Mapping[str, Any]) -> str:
-    known = {"bf16": "bf16", "bf16-mixed": "bf16", "16": "fp16", "16-mixed": "fp16", "32": "fp32"}
-    return known.get(str(config.get("precision", "")), "")
+def _pickles(archive: Archive, file: FileSource) -> pickles.Scan:
+    """What the pickles of a plain archive name; those of a gzip one would have to be unpacked."""
+    if archive.compressed:
+        return pickles.Scan()
+    until = pickles.deadline()
+    found = [m for m in archive.members if m.size and m.name.endswith(_PICKLED)]
+    looked = [pickles.scan(file, m.offset, m.size, until) for m in found[:MAX_PICKLES]]
+    if len(found) > MAX_PICKLES:
+        looked.append(pickles.Scan(whole=False))
+    return pickles.merged(looked)
+
+
+def _is_language(target: str) -> bool:
+    parts = target.split(".")
+    return "language_modeling" in parts or "multimodal" in parts or "multimodal_llm" in parts
 
 
 def _task(target: str) -> str:
     if ".asr." in target:
         return "speech-to-text"
+    if ".multimodal" in target:
+        return "image-text" if "multimodal_llm" in target or "neva" in target.lower() else ""
     return "text-generation" if "language_modeling" in target else ""
 
 
@@ -215,39 +248,37 @@ def _details(
     archive: Archive,
     config: Mapping[str, Any],
     spoken: SpeechFacts | None,
-    parameters: int | None,
+    written: LanguageFacts | None,
     info: os.stat_result,
 ) -> Iterator[tuple[str, str]]:
     yield "class", clean(data.text(config, "target"), cap=160)
     yield "size", human_bytes(info.st_size) + (" (gzip)" if archive.compressed else "")
-    if parameters:
-        yield "parameters", f"≈ {human_count(parameters)} (size of the weights ÷ 4 bytes)"
     if version := config.get("nemo_version"):
         yield "made with", f"NeMo {clean(str(version), cap=40)}"
     if spoken:
         yield from speech.details(spoken)
-    else:
-        yield from _parallel(config)
+    if written:
+        yield from language.details(written)
+        if scheme := data.text(data.section(config, "peft"), "peft_scheme"):
+            yield "adapter", clean(scheme, cap=40)
     if spoken and spoken.max_seconds:
         yield (
             "longest audio",
             f"{human_seconds(spoken.max_seconds)} (the positional table's length)",
         )
-    if not archive.compressed:
-        yield "members", str(len(archive.members))
 
 
-def _parallel(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, label in (
-        ("num_layers", "layers"),
-        ("hidden_size", "hidden size"),
-        ("num_attention_heads", "attention heads"),
-        ("encoder_seq_length", "sequence length"),
-        ("tensor_model_parallel_size", "saved tensor parallel"),
-        ("pipeline_model_parallel_size", "saved pipeline parallel"),
-    ):
-        if value := data.whole(config, key):
-            yield label, str(value)
+def _weights_details(
+    archive: Archive, file: FileSource, parameters: int | None, each: int
+) -> Iterator[tuple[str, str]]:
+    if parameters:
+        yield "parameters", f"≈ {human_count(parameters)} (size of the weights ÷ {each} bytes)"
+    if archive.compressed:
+        yield "members", "unknown until the build unpacks it"
+        return
+    if form := megatron.sharded_form(archive, file):
+        yield "weights", form
+    yield "members", str(len(archive.members))
 
 
 def human_count(count: int) -> str:
