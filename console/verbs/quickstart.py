@@ -53,12 +53,22 @@ def _example() -> Path:
     return file
 
 
+def _begin(on: Desk, chosen: Deployment) -> str:
+    """Start a run, or come back to the one that was left; its id."""
+    for run in on.runs(chosen.name):
+        if run.state is RunState.ORPHANED:
+            return on.retry(run.id)
+        if run.active:
+            return run.id
+    return on.deploy(chosen)
+
+
 def _on_screen(on: Desk, chosen: Deployment) -> RunView | None:
     """Start it and watch it in the console; None when the operator left before it ended."""
     from console.app import TritonDeckApp
     from screens.flow import Flow, Stage
 
-    run_id = on.deploy(chosen)
+    run_id = _begin(on, chosen)
     flow = Flow(deployment=chosen, name=chosen.name, run=run_id)
     TritonDeckApp(on, flow=flow, stage=Stage.BUILD).run()
     view = on.run(run_id)
@@ -66,7 +76,7 @@ def _on_screen(on: Desk, chosen: Deployment) -> RunView | None:
 
 
 def _in_lines(on: Desk, chosen: Deployment) -> RunView | None:
-    run_id = on.deploy(chosen)
+    run_id = _begin(on, chosen)
     try:
         return progress.told(on, run_id)
     except KeyboardInterrupt:

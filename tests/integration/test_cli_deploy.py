@@ -264,6 +264,22 @@ def test_a_run_cancelled_in_its_export_ends_with_4_and_leaves_no_process(
 
 
 @pytest.mark.slow
+def test_a_quickstart_that_was_left_is_come_back_to(tmp_path: Path) -> None:
+    operator = Operator(tmp_path)
+    process = operator.start("quickstart")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("run digits-1")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "come back" in err
+    document = operator.json("quickstart")
+    assert document["right"] is True
+    assert document["run"]["id"] == "digits-1"
+    assert operator.processes() == []
+
+
+@pytest.mark.slow
 def test_the_quickstart_says_the_right_words_and_leaves_nothing_running(tmp_path: Path) -> None:
     operator = Operator(tmp_path)
     document = operator.json("quickstart")
