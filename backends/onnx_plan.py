@@ -363,9 +363,17 @@ def _copy(work: Work) -> CommandStep:
     argv += ["--signature", SIGNATURE, "--report", REPORT]
     for name in sidecars:
         argv += ["--sidecar", name]
+    made: list[str] = []
     if not work.deployment.verify:
         argv += ["--samples", SAMPLES]
-    outputs = (join(folder, "model.onnx"), *(join(folder, name) for name in sidecars), REPORT)
+        (case,) = _verification(work)
+        made = [tensor.file for tensor in case.inputs if tensor.file]
+    outputs = (
+        join(folder, "model.onnx"),
+        *(join(folder, name) for name in sidecars),
+        *made,
+        REPORT,
+    )
     beside = path if path.suffix != ".onnx" else path.parent
     return CommandStep(
         id="graph",

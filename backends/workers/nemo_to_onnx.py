@@ -29,6 +29,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import traceback
 import warnings
 from pathlib import Path
 
@@ -116,7 +117,18 @@ def restore(path, device):
     if device == "cuda" and not torch.cuda.is_available():
         raise Refused("device is cuda, but PyTorch sees no GPU here: set device to cpu")
     progress(0.30, "restoring the checkpoint")
-    model = ASRModel.restore_from(str(path), map_location=torch.device(device))
+    # TF32 convolutions differ from ONNX Runtime by more than any tolerance worth having.
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        model = ASRModel.restore_from(str(path), map_location=torch.device(device))
+    # NeMo ends with a misleading error of some class ("Can't instantiate abstract class ModelPT") when
+    # the real one was logged before; both are in the log, the sentence says where to look.
+    except Exception as error:
+        traceback.print_exc()
+        raise Refused(
+            'NeMo does not restore the checkpoint (%s: %s); where the log says "Model instantiation '
+            'failed", that block has the cause' % (type(error).__name__, str(error).split("\n")[0])
+        ) from error
     model.eval()
     if hasattr(model, "ctc_decoder"):
         model.set_export_config({"decoder_type": "ctc"})
@@ -618,7 +630,7 @@ def main(argv=None):
     try:
         run(options, scratch)
     except Refused as error:
-        print("[tritondeck] error %s" % error, file=sys.stderr, flush=True)
+        print("[tritondeck] error: %s" % error, file=sys.stderr, flush=True)
         return 1
     finally:
         shutil.rmtree(str(scratch), ignore_errors=True)

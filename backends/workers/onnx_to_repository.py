@@ -188,7 +188,7 @@ def main(argv=None):
     try:
         run(options, scratch)
     except Refused as error:
-        print("[tritondeck] error %s" % error, file=sys.stderr, flush=True)
+        print("[tritondeck] error: %s" % error, file=sys.stderr, flush=True)
         return 1
     finally:
         shutil.rmtree(str(scratch), ignore_errors=True)

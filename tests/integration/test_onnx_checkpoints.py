@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,23 @@ def test_a_large_graph_gets_one_sidecar(checkpoints, tmp_path, nemo_environment)
     weights = {p.name for p in version.iterdir() if p.name.startswith("model.onnx")}
     assert weights == {"model.onnx", "model.onnx.data"}
     assert (version / "model.onnx.data").stat().st_size > 50_000
+
+
+def test_a_checkpoint_that_nemo_cannot_restore_says_where_the_cause_is(
+    checkpoints, tmp_path, nemo_environment
+):
+    """As a fork's checkpoint does: its configuration names what this NeMo does not know."""
+    broken = tmp_path / "broken.nemo"
+    with tarfile.open(checkpoints / "quartznet_char.nemo") as old, tarfile.open(broken, "w") as new:
+        for member in old.getmembers():
+            data = old.extractfile(member).read() if member.isfile() else b""
+            if member.name.endswith("model_config.yaml"):
+                data = data.replace(b"conv_mask: true", b"conv_mask: true\n  multisoftmax: true")
+                assert b"multisoftmax" in data
+                member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    step, values = export_step(read(broken), tmp_path, nemo_environment)
+    done = run(step, values)
+    assert done.returncode == 1
+    assert "NeMo does not restore the checkpoint" in done.stdout.splitlines()[-1]
+    assert "multisoftmax" in done.stdout
