@@ -542,6 +542,8 @@ def start(module: str, request: Mapping[str, Any], env: Mapping[str, str] | None
     if env is None:
         kept = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TZ")
         env = {name: os.environ[name] for name in kept if name in os.environ}
+    # What is detached belongs to no keeper above us any more.
+    env = {name: value for name, value in env.items() if name != MARK}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", module],
         stdin=subprocess.PIPE,

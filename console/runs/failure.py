@@ -16,6 +16,8 @@ _PLAIN_ERROR = re.compile(
     r"|no such|not found|no space left|killed|out of memory)",
     re.IGNORECASE,
 )
+_OURS = re.compile(r"^\[tritondeck\] error:? +(?P<words>.+)")
+"""How our workers say why they failed."""
 LINES = 6
 
 
@@ -34,6 +36,10 @@ def last_lines(log: Path, secrets: Iterable[str] = ()) -> tuple[str, ...]:
 
 def cause(lines: Iterable[str]) -> str:
     """The one line that says why, out of the last lines: the last that reads like an error."""
+    lines = tuple(lines)
+    for line in reversed(lines):
+        if match := _OURS.match(line):
+            return match["words"][:300]
     candidates = [line for line in lines if not _FRAME.match(line)]
     for line in reversed(candidates):
         if _PLAIN_ERROR.search(line):

@@ -122,7 +122,8 @@ def _environment(context: Context, step: EnvironmentStep, adopted: Path | None) 
         kept.start(context, environments.creation(spec, folder / "environment.json"), folder)
     ended = kept.follow(context, folder)
     if why := environments.why_not(spec):
-        raise _command_failed(context, ended, DeckError(f"the environment is not usable: {why}"))
+        title = "the environment could not be made" if ended.code else f"not usable: {why}"
+        raise _command_failed(context, ended, DeckError(title))
     _judge(context, ended, None)
 
 

@@ -125,6 +125,7 @@ def test_no_log_breaks_the_progress_reader(
         ),
         ("error: no CUDA\ncleaning up\n-----\n\n", "error: no CUDA"),
         ("one\ntwo\n", "two"),
+        ("ValueError: x\n[tritondeck] error: too long a sound\nerror: bye\n", "too long a sound"),
         ("[tritondeck] progress 0.5 x\n", ""),
         ("", ""),
     ],
