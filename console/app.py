@@ -83,6 +83,7 @@ class TritonDeckApp(App[None]):
         self._flow = flow or Flow()
         self._stage = stage
         self._controls = ControlFilter()
+        self._ending = False
         for theme in THEMES:
             self.register_theme(theme)
 
@@ -152,10 +153,12 @@ class TritonDeckApp(App[None]):
     def _handle_exception(self, error: Exception) -> None:
         # Textual would print a traceback with the values of all local variables: tokens, paths.
         self._return_code = 1
-        if not self._exception_event.is_set():
-            self._exception = error
-            self._exception_event.set()
-            self._crashed(error)
+        if self._ending:
+            return
+        self._ending = True
+        self._exception = error
+        self._crashed(error)
+        self._exception_event.set()
 
     def _crashed(self, error: Exception, note: str = "") -> None:
         saved = write_crash(self.desk.settings, error, note)
@@ -163,10 +166,3 @@ class TritonDeckApp(App[None]):
         line = Text(f"tritondeck: internal error ({type(error).__name__}){where}. Runs go on.")
         self._exit_renderables.append(line)
         self._close_messages_no_wait()
-
-
-def run(desk: Desk, *, flow: Flow | None = None, stage: Stage = Stage.HOME) -> int:
-    """Run the console in this terminal; returns the exit status."""
-    app = TritonDeckApp(desk, flow=flow, stage=stage, start=str(Path.cwd()))
-    app.run()
-    return app.return_code or 0

@@ -7,7 +7,7 @@ screen; anything else is our own fault and becomes a crash file and the same scr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual import on, work
@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Footer
 from textual.worker import Worker, WorkerState, get_current_worker
@@ -98,6 +99,8 @@ class DeckScreen(Screen[None]):
         self.desk = context.desk
         self.flow = flow
         self.stage = self.STAGE
+        self._keys: list[tuple[str, bool]] = []
+        self._timers_of_ours: list[tuple[Timer, Callable[[], object]]] = []
         self._header = HeaderLine(context.hostname, context.clock)
         self._steps = StepLine(self.STAGE, flow)
 
@@ -115,8 +118,21 @@ class DeckScreen(Screen[None]):
 
     def on_mount(self) -> None:
         if self.LIVE:
-            self.sample()
-            self.set_interval(self.desk.settings.screen.interval, self.sample)
+            self.every(self.desk.settings.screen.interval, self.sample)
+
+    def every(self, seconds: float, ask: Callable[[], object]) -> None:
+        """Ask now and again every `seconds`, while this screen is the one that is seen."""
+        ask()
+        self._timers_of_ours.append((self.set_interval(seconds, ask), ask))
+
+    def on_screen_suspend(self) -> None:
+        for timer, _ in self._timers_of_ours:
+            timer.pause()
+
+    def on_screen_resume(self) -> None:
+        for timer, ask in self._timers_of_ours:
+            ask()
+            timer.resume()
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="sample")
     def sample(self) -> None:
@@ -130,6 +146,13 @@ class DeckScreen(Screen[None]):
         """Take over a new flow and show it in the step line."""
         self.flow = flow
         self._steps.show(self.stage, flow)
+
+    def refresh_keys(self) -> None:
+        """Draw the footer again, but only when other keys apply than those it names."""
+        keys = [(key, active.enabled) for key, active in self.active_bindings.items()]
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh_bindings()
 
     # -- asking the desk
 

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from console.runs.model import RunState, RunView, StepState, StepView
 from console.telemetry.sample import Sample
@@ -24,6 +24,7 @@ from screens.phrase import Phrase, join, lines, say
 from screens.widgets.curve import Curve
 from screens.widgets.logpane import LogPane
 from screens.widgets.table import Column, Listing, Row
+from screens.widgets.words import Words
 
 _RETRY = (RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.ORPHANED)
 
@@ -81,7 +82,7 @@ class BuildScreen(DeckScreen):
         self._current = ""
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="build-title", classes="title", markup=False)
+        yield Words(id="build-title", classes="title")
         with Horizontal(id="build-top"):
             yield Listing(
                 Column("STEP"),
@@ -92,15 +93,13 @@ class BuildScreen(DeckScreen):
             )
             with Vertical(id="build-right"):
                 yield Curve(id="curve")
-                yield Static(id="step-detail", markup=False)
+                yield Words(id="step-detail")
         yield LogPane(id="log")
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
-        self.follow()
-        self.record()
-        self.set_interval(0.5, self.follow)
-        self.set_interval(2.0, self.record)
+        self.every(0.5, self.follow)
+        self.every(2.0, self.record)
 
     # -- following the run
 
@@ -130,13 +129,13 @@ class BuildScreen(DeckScreen):
         self.move(
             replace(self.flow, name=view.deployment, service=view.service or self.flow.service)
         )
-        self.query_one("#build-title", Static).update(_title(view).content())
+        self.query_one("#build-title", Words).show(_title(view))
         listing = self.query_one(Listing)
         listing.show([Row(step.id, _cells(step)) for step in view.steps])
         self._follow_step(view)
         self._draw_curve()
         self._show_step()
-        self.refresh_bindings()
+        self.refresh_keys()
 
     def _follow_step(self, view: RunView) -> None:
         """Move the cursor with the run, unless the reader has moved it off the running step."""
@@ -160,7 +159,7 @@ class BuildScreen(DeckScreen):
         step = self._step
         if step is None or self._view is None:
             return
-        self.query_one("#step-detail", Static).update(_step_detail(step, self._view).content())
+        self.query_one("#step-detail", Words).show(_step_detail(step, self._view))
         self.query_one(LogPane).open(step.id, step.log)
 
     # -- acting on it

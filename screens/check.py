@@ -10,7 +10,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from console.desk.desk import CheckReport
 from console.facts import Level, Verdict
@@ -22,6 +22,7 @@ from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, Role, join, lines, say
 from screens.widgets.table import Column, Listing, Row
+from screens.widgets.words import Words
 
 
 class CheckScreen(DeckScreen):
@@ -71,7 +72,7 @@ class CheckScreen(DeckScreen):
         self._report: CheckReport | None = None
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="check-title", classes="title", markup=False)
+        yield Words(id="check-title", classes="title")
         yield Listing(
             Column("STATE", 10),
             Column("CHECK", 18),
@@ -80,7 +81,7 @@ class CheckScreen(DeckScreen):
             empty=say("Checking …", "dim"),
             id="verdicts",
         )
-        yield Static(id="check-detail", markup=False)
+        yield Words(id="check-detail")
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
@@ -115,12 +116,12 @@ class CheckScreen(DeckScreen):
         )
         self._title(*_counts(message.report))
         self._show_detail()
-        self.refresh_bindings()
+        self.refresh_keys()
 
     def _title(self, *words: Phrase) -> None:
         name = self.flow.deployment.name if self.flow.deployment else "this machine"
         title = join(say("Check", "strong"), say(name), *words)
-        self.query_one("#check-title", Static).update(title.content())
+        self.query_one("#check-title", Words).show(title)
 
     @property
     def _chosen(self) -> Verdict | None:
@@ -130,8 +131,8 @@ class CheckScreen(DeckScreen):
     def _show_detail(self) -> None:
         found = self._chosen
         shown = _detail(found) if found else Phrase()
-        self.query_one("#check-detail", Static).update(shown.content())
-        self.refresh_bindings()
+        self.query_one("#check-detail", Words).show(shown)
+        self.refresh_keys()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "build":

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from console.checkpoints.model import Checkpoint
 from console.desk.desk import OptionField, OptionProblem, RouteView
@@ -24,6 +24,7 @@ from screens.phrase import Phrase, join, lines, say
 from screens.widgets.options import OptionsForm, explain
 from screens.widgets.table import Column, Listing, Row
 from screens.widgets.textview import TextView
+from screens.widgets.words import Words
 
 _EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck doctor says why."))
 
@@ -99,19 +100,20 @@ class ConfigureScreen(DeckScreen):
         self.stage = stage
         self._routes: dict[str, RouteView] = {}
         self._pending: dict[str, Any] = {}
+        self._enter_form = stage is Stage.OPTIONS
 
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="configure"):
             with Vertical(id="configure-left"):
-                yield Static(say("Route", "strong").content(), classes="title", markup=False)
+                yield Words(say("Route", "strong"), classes="title")
                 yield Listing(
                     Column("ROUTE", 21), Column("WHAT IT DOES"), empty=_EMPTY, id="routes"
                 )
-                yield Static(id="route-note", markup=False)
+                yield Words(id="route-note")
                 yield Vertical(id="form")
-                yield Static(id="option-help", markup=False)
+                yield Words(id="option-help")
             with Vertical(id="configure-right"):
-                yield Static(id="script-title", classes="title", markup=False)
+                yield Words(id="script-title", classes="title")
                 yield TextView(id="script")
 
     def on_mount(self) -> None:
@@ -122,7 +124,7 @@ class ConfigureScreen(DeckScreen):
             self._read(self.flow.deployment)
 
     def _title(self, *words: Phrase) -> None:
-        self.query_one("#script-title", Static).update(join(*words).content())
+        self.query_one("#script-title", Words).show(join(*words))
 
     # -- routes
 
@@ -156,7 +158,7 @@ class ConfigureScreen(DeckScreen):
             drafted = self.flow.deployment
             if _takes(route) and (drafted is None or drafted.backend != route.name):
                 self._draft(route.name)
-        self.query_one("#route-note", Static).update(note.content())
+        self.query_one("#route-note", Words).show(note)
 
     # -- the draft and its form
 
@@ -180,7 +182,8 @@ class ConfigureScreen(DeckScreen):
         form = self.query_one("#form", Vertical)
         await form.remove_children()
         await form.mount(OptionsForm(message.fields, message.values))
-        if self.stage is Stage.OPTIONS:
+        if self._enter_form or self.stage is Stage.OPTIONS:
+            self._enter_form = False
             option = self.flow.option.removeprefix("options.")
             self.query_one(OptionsForm).focus_option(option)
         self._script(message.deployment)
@@ -227,7 +230,7 @@ class ConfigureScreen(DeckScreen):
 
     @on(OptionsForm.Focused)
     def _explain(self, message: OptionsForm.Focused) -> None:
-        self.query_one("#option-help", Static).update(explain(message.option).content())
+        self.query_one("#option-help", Words).show(explain(message.option))
 
     # -- onward
 

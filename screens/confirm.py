@@ -8,11 +8,12 @@ from typing import ClassVar
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from screens.modal import DeckModal, part
 from screens.phrase import Phrase, join, say
 from screens.widgets.fields import TextField
+from screens.widgets.words import Words
 
 
 class ConfirmScreen(DeckModal[bool]):
@@ -35,7 +36,7 @@ class ConfirmScreen(DeckModal[bool]):
             ask = join(say("Type"), say(self._word, "strong"), say("to go on"), between=" ")
             yield part(ask, "value")
             yield TextField(id="typed")
-        yield Static(id="confirm-note", markup=False)
+        yield Words(id="confirm-note")
 
     def on_mount(self) -> None:
         if self._word:
@@ -48,7 +49,7 @@ class ConfirmScreen(DeckModal[bool]):
     def action_confirm(self) -> None:
         if self._word and self.query_one(TextField).value != self._word:
             note = say("the names differ: nothing was done", "bad")
-            self.query_one("#confirm-note", Static).update(note.content())
+            self.query_one("#confirm-note", Words).show(note)
             return
         self.dismiss(True)
 

@@ -10,13 +10,14 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 from textual.worker import get_current_worker
 
 from screens.modal import DeckModal
 from screens.phrase import say
 from screens.widgets.fields import entry_names
 from screens.widgets.table import Column, DeckTable, Row
+from screens.widgets.words import Words
 
 
 class FileScreen(DeckModal[Path | None]):
@@ -44,7 +45,7 @@ class FileScreen(DeckModal[Path | None]):
         self._suffixes = suffixes
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="files-folder", markup=False)
+        yield Words(id="files-folder")
         yield DeckTable(Column("NAME"), id="files")
 
     def on_mount(self) -> None:
@@ -74,7 +75,7 @@ class FileScreen(DeckModal[Path | None]):
             if not message.problem
             else say(f"{message.folder}: {message.problem}", "bad")
         )
-        self.query_one("#files-folder", Static).update(note.content())
+        self.query_one("#files-folder", Words).show(note)
         rows = [Row("../", (say("../", "dim"),))]
         rows += [
             Row(name, (say(name, "accent" if name.endswith("/") else ""),))

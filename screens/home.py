@@ -11,7 +11,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from console.desk.desk import DeploymentView
 from console.planning.deployment import Deployment
@@ -24,6 +24,7 @@ from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.table import Column, Listing, Row
+from screens.widgets.words import Words
 
 _EMPTY = lines(
     say("Nothing has been deployed from here yet.", "strong"),
@@ -78,7 +79,7 @@ class HomeScreen(DeckScreen):
         self._views: dict[str, DeploymentView] = {}
 
     def body(self) -> Iterable[Widget]:
-        yield Static(say("Deployments", "strong").content(), classes="title", markup=False)
+        yield Words(say("Deployments", "strong"), classes="title")
         yield Listing(
             Column("STATE", 15),
             Column("NAME", 14),
@@ -89,12 +90,11 @@ class HomeScreen(DeckScreen):
             empty=_EMPTY,
             id="deployments",
         )
-        yield Static(id="home-detail", markup=False)
+        yield Words(id="home-detail")
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
-        self.load()
-        self.set_interval(2.0, self.load)
+        self.every(2.0, self.load)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="deployments")
     def load(self) -> None:
@@ -106,13 +106,13 @@ class HomeScreen(DeckScreen):
         now = self.context.clock()
         self.query_one(Listing).show([Row(v.name, _cells(v, now)) for v in message.views])
         self._detail()
-        self.refresh_bindings()
+        self.refresh_keys()
 
     @on(DataTable.RowHighlighted)
     def _detail(self) -> None:
         view = self._chosen
         shown = _detail(view, self.size.width - 4) if view else Phrase()
-        self.query_one("#home-detail", Static).update(shown.content())
+        self.query_one("#home-detail", Words).show(shown)
 
     @property
     def _chosen(self) -> DeploymentView | None:

@@ -10,9 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Footer
 
 from screens.phrase import Phrase, Role, say
+from screens.widgets.words import Words
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class DeckModal(ModalScreen[T]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="modal"):
-            yield Static(self._heading.content(), classes="modal-title", markup=False)
+            yield Words(self._heading, classes="modal-title")
             yield from self.body()
         yield Footer(compact=True, show_command_palette=False)
 
@@ -41,6 +42,6 @@ class DeckModal(ModalScreen[T]):
         self.dismiss(None)
 
 
-def part(phrase: Phrase, classes: str = "") -> Static:
+def part(phrase: Phrase, classes: str = "") -> Words:
     """A piece of text in a modal or a pane."""
-    return Static(phrase.content(), classes=classes, markup=False)
+    return Words(phrase, classes=classes)

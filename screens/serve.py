@@ -11,7 +11,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from console.services.model import ServiceState, ServiceView
 from console.text import human_seconds
@@ -23,6 +23,7 @@ from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.logpane import LogPane
 from screens.widgets.table import Column, Listing, Row
+from screens.widgets.words import Words
 
 _LIVING = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
 _EMPTY = lines(
@@ -82,8 +83,8 @@ class ServeScreen(DeckScreen):
         self._busy = ""
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="serve-title", classes="title", markup=False)
-        yield Static(id="serve-facts", markup=False)
+        yield Words(id="serve-title", classes="title")
+        yield Words(id="serve-facts")
         yield Listing(
             Column("MODEL", 28),
             Column("STATE", 15),
@@ -96,8 +97,7 @@ class ServeScreen(DeckScreen):
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
-        self.look()
-        self.set_interval(1.0, self.look)
+        self.every(1.0, self.look)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="look")
     def look(self) -> None:
@@ -112,15 +112,15 @@ class ServeScreen(DeckScreen):
         self.move(replace(self.flow, name=message.view.deployment))
         self._draw()
         self.query_one(LogPane).open(message.view.launcher, message.view.log)
-        self.refresh_bindings()
+        self.refresh_keys()
 
     def _draw(self) -> None:
         if self._view is None:
             return
         title = _title(self._view, self._health, self._busy)
-        self.query_one("#serve-title", Static).update(title.content())
+        self.query_one("#serve-title", Words).show(title)
         facts = _facts(self._view, self._health, self.context.hostname)
-        self.query_one("#serve-facts", Static).update(facts.content())
+        self.query_one("#serve-facts", Words).show(facts)
         models = self._health.models if self._health else ()
         self.query_one(Listing).show(
             [

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from console.facts import (
     Endpoint,
@@ -25,6 +25,7 @@ from screens.base import DeckScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, paragraph, say
 from screens.widgets.prompt import PromptForm
+from screens.widgets.words import Words
 
 
 class TryScreen(DeckScreen):
@@ -92,13 +93,13 @@ class TryScreen(DeckScreen):
         self._answers: list[Phrase] = []
 
     def body(self) -> Iterable[Widget]:
-        yield Static(id="try-title", classes="title", markup=False)
+        yield Words(id="try-title", classes="title")
         with Horizontal(id="try"):
             with VerticalScroll(id="try-left", can_focus=False):
                 yield Vertical(id="prompt")
-                yield Static(id="signature", markup=False)
+                yield Words(id="signature")
             with VerticalScroll(id="try-right"):
-                yield Static(id="answers", markup=False)
+                yield Words(id="answers")
 
     def on_mount(self) -> None:
         self._title(say("asking the server for its signature …", "dim"))
@@ -106,7 +107,7 @@ class TryScreen(DeckScreen):
 
     def _title(self, *words: Phrase) -> None:
         title = join(say("Try", "strong"), say(self._model), *words)
-        self.query_one("#try-title", Static).update(title.content())
+        self.query_one("#try-title", Words).show(title)
 
     # -- the model and its form
 
@@ -134,10 +135,10 @@ class TryScreen(DeckScreen):
         form = PromptForm(message.adapter.fields)
         await holder.mount(form)
         form.focus_first()
-        self.query_one("#signature", Static).update(_signature(message.metadata).content())
+        self.query_one("#signature", Words).show(_signature(message.metadata))
         if not self._answers:
             self._show_answers()
-        self.refresh_bindings()
+        self.refresh_keys()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "model":
@@ -196,7 +197,7 @@ class TryScreen(DeckScreen):
         for number, phrase in enumerate(said):
             shown += [say("")] if number else []
             shown.append(phrase)
-        self.query_one("#answers", Static).update(lines(*shown).content())
+        self.query_one("#answers", Words).show(lines(*shown))
 
     # -- the request in other forms
 

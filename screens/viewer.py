@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
-from textual.widgets import Static
 
 from screens.modal import DeckModal
-from screens.phrase import join, say
+from screens.phrase import Phrase, join, say
 from screens.widgets.textview import TextView
+from screens.widgets.words import Words
 
 
 class TextScreen(DeckModal[None]):
@@ -33,9 +33,9 @@ class TextScreen(DeckModal[None]):
         self._current = 0
 
     def body(self) -> Iterable[Widget]:
-        yield Static(classes="text-forms", markup=False)
+        yield Words(classes="text-forms")
         yield TextView(id="text")
-        yield Static(classes="text-note", markup=False)
+        yield Words(classes="text-note")
 
     def on_mount(self) -> None:
         self._show()
@@ -52,13 +52,13 @@ class TextScreen(DeckModal[None]):
         name, text = self._versions[self._current]
         self.app.copy_to_clipboard(text)
         note = say(f"sent to the clipboard of your terminal: {name}, {len(text)} characters", "ok")
-        self.query_one(".text-note", Static).update(note.content())
+        self.query_one(".text-note", Words).show(note)
 
     def _show(self) -> None:
         names = (
             say(name, "accent" if number == self._current else "dim")
             for number, (name, _) in enumerate(self._versions)
         )
-        self.query_one(".text-forms", Static).update(join(*names, between=" · ").content())
+        self.query_one(".text-forms", Words).show(join(*names, between=" · "))
         self.query_one(TextView).show(self._versions[self._current][1])
-        self.query_one(".text-note", Static).update("")
+        self.query_one(".text-note", Words).show(Phrase())

@@ -9,11 +9,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from screens.phrase import join, say
 from screens.widgets.fields import TextField
 from screens.widgets.logview import LogView
+from screens.widgets.words import Words
 
 
 class LogPane(Vertical):
@@ -42,7 +43,7 @@ class LogPane(Vertical):
         super().__init__(id=id)
         self._label = ""
         self.view = LogView()
-        self._title = Static(classes="log-title", markup=False)
+        self._title = Words(classes="log-title")
         self._search = TextField(placeholder="search")
 
     def compose(self) -> ComposeResult:
@@ -62,7 +63,7 @@ class LogPane(Vertical):
         count = f"{self.view.lines:,}".replace(",", " ")
         state = say("follows", "ok") if self.view.following else say("paused: f follows", "warn")
         pending = say(f"{self.view.pending} new" if self.view.pending else "", "accent")
-        self._title.update(
+        self._title.show(
             join(
                 say("Log", "strong"),
                 say(self._label),
@@ -70,7 +71,7 @@ class LogPane(Vertical):
                 pending,
                 say(f"{count} lines", "dim"),
                 say(self.view.note, "dim"),
-            ).content()
+            )
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

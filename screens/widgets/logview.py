@@ -23,11 +23,11 @@ from screens.phrase import Role, rich_style
 from screens.widgets.logfile import LogFile
 
 _BAD = re.compile(
-    rb"\b(?:error|failed|failure|fatal|traceback|exception|killed|oom)\b|^E\d{4} |\[E\]"
+    rb"\b(?:error|failed|failure|fatal|traceback|exception|killed|oom)\b|^E\d{4} |\[E\]|\[NeMo E "
     rb"|\b[A-Z]\w+Error:|out of memory",
     re.IGNORECASE,
 )
-_WARN = re.compile(rb"\bwarn(?:ing)?s?\b|^W\d{4} |\[W\]|\bdeprecat", re.IGNORECASE)
+_WARN = re.compile(rb"\bwarn(?:ing)?s?\b|^W\d{4} |\[W\]|\[NeMo W |\bdeprecat", re.IGNORECASE)
 _EITHER = re.compile(_BAD.pattern + b"|" + _WARN.pattern, re.IGNORECASE)
 
 
@@ -286,6 +286,10 @@ class LogView(ScrollView, can_focus=True):
     ) -> None:
         cancelled = self._cancelled()
         line = file.find(pattern, max(0, start), backwards=backwards, cancelled=cancelled)
+        if line is None and not cancelled():
+            # Past the end a search goes on from the other end, as in a pager.
+            other = file.lines - 1 if backwards else 0
+            line = file.find(pattern, other, backwards=backwards, cancelled=cancelled)
         if not cancelled():
             self.post_message(self.Found(file, line, what))
 
@@ -294,7 +298,7 @@ class LogView(ScrollView, can_focus=True):
         if message.file is not self._file:
             return
         if message.line is None:
-            self.note = clean(f"no further {message.what}")
+            self.note = clean(f"no {message.what}")
         else:
             self.following, self._seen = False, self.lines
             self._hit = message.line

@@ -9,12 +9,13 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
-from textual.widgets import Input, Select, Static
+from textual.widgets import Input, Select
 
 from console.desk.desk import OptionField, OptionProblem
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.fields import PathField, TextField
 from screens.widgets.flag import Flag
+from screens.widgets.words import Words
 
 Field = Flag | PathField | TextField | Select[str]
 
@@ -38,10 +39,10 @@ class OptionRow(Horizontal):
         self.option = option
         self._input: Field = _field(option, value)
         self._input.add_class("option-field")
-        self._note = Static(_note(option).content(), classes="option-note", markup=False)
+        self._note = Words(_note(option), classes="option-note")
 
     def compose(self) -> ComposeResult:
-        yield Static(say(self.option.title).content(), classes="option-label", markup=False)
+        yield Words(say(self.option.title), classes="option-label")
         yield self._input
         yield self._note
 
@@ -58,7 +59,7 @@ class OptionRow(Horizontal):
     def blame(self, message: str) -> None:
         """Say what is wrong, or with an empty message that nothing is."""
         note = say(f"✕ {message}", "bad") if message else _note(self.option)
-        self._note.update(note.content())
+        self._note.show(note)
 
 
 def _note(option: OptionField) -> Phrase:
@@ -138,7 +139,7 @@ class OptionsForm(VerticalScroll, can_focus=False):
         for option in self._options:
             if option.group != group:
                 group = option.group
-                yield Static(say(group, "strong").content(), classes="option-group", markup=False)
+                yield Words(say(group, "strong"), classes="option-group")
             yield OptionRow(option, self._values.get(option.name, option.default))
 
     def on_mount(self) -> None:

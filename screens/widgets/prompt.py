@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Select, Static
+from textual.widgets import Select
 
 from console.facts import FieldKind, PromptField
 from screens.phrase import Phrase, join, say
 from screens.widgets.fields import PathField, TextField
 from screens.widgets.flag import Flag
+from screens.widgets.words import Words
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
     FieldKind.SOUND: (".wav", ".flac", ".ogg", ".mp3"),
@@ -38,9 +39,9 @@ class PromptForm(Vertical):
         for field in self._fields:
             needed = say("" if field.required else "optional", "dim")
             title = join(say(field.title, "accent"), needed)
-            yield Static(title.content(), classes="prompt-title", markup=False)
+            yield Words(title, classes="prompt-title")
             yield self._inputs[field.name]
-            yield Static(say(field.help).content(), classes="prompt-help", markup=False)
+            yield Words(say(field.help), classes="prompt-help")
 
     @property
     def values(self) -> dict[str, str]:

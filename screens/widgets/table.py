@@ -17,9 +17,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable
 
 from screens.phrase import Phrase, say
+from screens.widgets.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class Listing(Vertical):
     def __init__(self, *columns: Column, empty: Phrase, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
         self.table = DeckTable(*columns, id=f"{id}-table")
-        self._empty = Static(empty.content(), classes="empty", markup=False)
+        self._empty = Words(empty, classes="empty")
 
     def compose(self) -> ComposeResult:
         yield self.table
@@ -180,6 +181,6 @@ class Listing(Vertical):
     def show(self, rows: Sequence[Row], empty: Phrase | None = None) -> None:
         """Show the rows; `empty` replaces the words for when there are none."""
         if empty is not None:
-            self._empty.update(empty.content())
+            self._empty.show(empty)
         self.set_class(not rows, "-empty")
         self.table.show(rows)

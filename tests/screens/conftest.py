@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 
 from console import settings as settings_module
 from console.app import TritonDeckApp
+from console.desk.desk import Desk
 from console.settings import Settings
 from tests.screens.desk_double import NOW, DeskDouble
 
@@ -39,12 +40,12 @@ def app(desk: DeskDouble) -> TritonDeckApp:
     return make_app(desk)
 
 
-def make_app(desk: DeskDouble, **more: object) -> TritonDeckApp:
+def make_app(desk: Desk, start: str = "/opt/checkpoints", **more: object) -> TritonDeckApp:
     return TritonDeckApp(
         desk,
         clock=lambda: NOW,
         hostname="gpu-07",
-        start="/opt/checkpoints",
+        start=start,
         **more,  # type: ignore[arg-type]
     )
 

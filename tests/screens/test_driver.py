@@ -100,5 +100,7 @@ def test_the_terminal_shows_the_same_as_without_dropping(frames: list[list[Any]]
 @given(st.text())
 def test_no_control_passes_the_filter(text: str) -> None:
     (segment,) = ControlFilter().apply([Segment(text)], Color(0, 0, 0))
-    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0x202A <= ord(c) <= 0x202E for c in segment.text)
+    assert not any(
+        ord(c) < 32 or 127 <= ord(c) < 160 or 0x202A <= ord(c) <= 0x202E for c in segment.text
+    )
     assert len(segment.text) == len(text)

@@ -99,7 +99,8 @@ def test_the_index_of_a_large_log_is_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "backwards", "expected"), [(0, False, 700), (701, False, 1400), (1399, True, 700), (699, True, None)]
+    ("start", "backwards", "expected"),
+    [(0, False, 700), (701, False, 1400), (1399, True, 700), (699, True, None)],
 )
 def test_search_finds_the_next_hit_in_its_direction(
     tmp_path: Path, start: int, backwards: bool, expected: int | None
