@@ -27,7 +27,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True)
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 PATHS = st.text(
     st.characters(codec="utf-8", exclude_characters="\x00/"), min_size=1, max_size=20
-).map(lambda name: str(Path("/models") / name)  # as loading makes them)
+).map(lambda name: str(Path("/models") / name))  # as loading makes them
 VALUES = st.one_of(
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
