@@ -86,6 +86,9 @@ def _path(verb: argparse.ArgumentParser, name: str, text: str, **more: Any) -> N
 
 def _inspect(verb: argparse.ArgumentParser) -> None:
     _path(verb, "path", "a checkpoint: .nemo, .onnx, a Hugging Face folder", metavar="PATH")
+    verb.add_argument(
+        "--scan", action="store_true", help="PATH is a folder: list every checkpoint below it"
+    )
 
 
 def _deployment(verb: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from threading import Lock
 
@@ -12,9 +13,16 @@ from console.checkpoints.source import unreadable
 from console.facts import CancelCheck, UsageError
 from console.text import clean
 
-SUFFIXES = (".nemo", ".qnemo", ".onnx")
+SUFFIXES = (".nemo", ".qnemo", ".onnx", ".plan", ".engine", ".trt")
 CACHE_ENTRIES = 4096
 FOLDER = "folder"
+_CONFIGURATIONS = (
+    "config.json",
+    "context/model.yaml",
+    "adapter_config.json",
+    "run_config.yaml",
+    "latest_checkpointed_iteration.txt",
+)
 
 _Key = tuple[str, int, int, int]
 _cache: dict[_Key, Checkpoint] = {}
@@ -44,11 +52,12 @@ def browse(folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoi
             if entry.is_dir():
                 found.append(_folder(entry))
             elif entry.name.lower().endswith(SUFFIXES):
-                found.append(_file(entry))
+                found.append(cached(Path(entry.path), entry.stat()))
         except FileNotFoundError:
             continue  # it went while we looked
         except OSError as error:
-            found.append(_broken(entry, UsageError(clean(entry.name), why=error.strerror or "")))
+            path = Path(entry.path)
+            found.append(broken(path, UsageError(clean(entry.name), why=error.strerror or "")))
     return tuple(found)
 
 
@@ -57,14 +66,13 @@ def _folder(entry: os.DirEntry[str]) -> Checkpoint:
     info = entry.stat()
     if folder_reader(path) is None:
         return Checkpoint(path, Format.UNKNOWN, "folder", task=FOLDER, modified=info.st_mtime)
-    # Writing into a file of a folder leaves the folder's own time as it was.
-    return _cached(entry, info, _times(path))
+    return cached(path, info)
 
 
 def _times(path: Path) -> int:
     """Changes when the configuration in a checkpoint folder does."""
     total = 0
-    for name in ("config.json", "context/model.yaml"):
+    for name in _CONFIGURATIONS:
         try:
             total += (path / name).stat().st_mtime_ns
         except OSError:
@@ -72,23 +80,23 @@ def _times(path: Path) -> int:
     return total
 
 
-def _file(entry: os.DirEntry[str]) -> Checkpoint:
-    return _cached(entry, entry.stat())
-
-
-def _cached(entry: os.DirEntry[str], info: os.stat_result, inner: int = 0) -> Checkpoint:
-    key = (entry.path, info.st_ino, info.st_mtime_ns + inner, info.st_size)
+def cached(path: Path, info: os.stat_result) -> Checkpoint:
+    """The facts of one checkpoint for a line of a list, from memory while it is unchanged. What
+    cannot be read is a `Format.UNKNOWN` entry with the risk ``unreadable``."""
+    folder = stat.S_ISDIR(info.st_mode)
+    # Writing into a file of a folder leaves the folder's own time as it was.
+    inner = _times(path) if folder else 0
+    key = (str(path), info.st_ino, info.st_mtime_ns + inner, info.st_size)
     with _lock:
         if key in _cache:
             return _cache[key]
-    path = Path(entry.path)
     try:
-        reader = folder_reader(path) if entry.is_dir() else glance
+        reader = folder_reader(path) if folder else glance
         checkpoint = (reader or glance)(path)
     except UsageError as error:
-        checkpoint = _broken(entry, error)
+        checkpoint = broken(path, error)
     except OSError as error:
-        checkpoint = _broken(entry, unreadable(path, error))
+        checkpoint = broken(path, unreadable(path, error))
     with _lock:
         while len(_cache) >= CACHE_ENTRIES:
             _cache.pop(next(iter(_cache)))
@@ -96,12 +104,13 @@ def _cached(entry: os.DirEntry[str], info: os.stat_result, inner: int = 0) -> Ch
     return checkpoint
 
 
-def _broken(entry: os.DirEntry[str], error: UsageError) -> Checkpoint:
-    name = clean(entry.name)
+def broken(path: Path, error: UsageError) -> Checkpoint:
+    """An entry for what cannot be read."""
+    name = clean(path.name)
     # The sentence names the whole path, which a line of a list does not need.
-    title = error.title.removeprefix(clean(entry.path)).strip() or f"{name} cannot be read"
+    title = error.title.removeprefix(clean(str(path))).strip() or f"{name} cannot be read"
     return Checkpoint(
-        Path(entry.path),
+        path,
         Format.UNKNOWN,
         title,
         risks=(Risk("unreadable", Severity.DANGER, str(error), error.fix),),

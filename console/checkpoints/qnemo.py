@@ -1,71 +1,49 @@
-"""`.qnemo`: a TensorRT-LLM checkpoint (`config.json` and `rank0.safetensors`), folder or tar."""
+"""`.qnemo` archives: a TensorRT-LLM checkpoint in a tar (the folder form is `trtllm`'s)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from console.checkpoints import archive as archives
-from console.checkpoints import data
-from console.checkpoints.folder import modified, tree_size
-from console.checkpoints.model import Checkpoint, Format, Risk
-from console.checkpoints.source import FileSource, read_whole
+from console.checkpoints import data, trtllm
+from console.checkpoints.archive import plain
+from console.checkpoints.model import Checkpoint, Risk, Severity
+from console.checkpoints.nemo import private_file
+from console.checkpoints.source import FileSource
 from console.facts import UsageError
 from console.text import clean, human_bytes
 
-MARKERS = ("config.json", "rank0.safetensors")
-
-
-def read_folder(path: Path) -> Checkpoint:
-    text = read_whole(path / "config.json", data.YAML_CAP, "the configuration")
-    return _checkpoint(path, text, tree_size(path), modified(path), ())
-
 
 def read_file(path: Path, file: FileSource, info: os.stat_result, compressed: bool) -> Checkpoint:
+    """Facts from the `config.json` inside. Raises `UsageError`."""
     archive = archives.look(path, file, compressed, ("config.json",), data.YAML_CAP, whole=True)
     if archive.config is None:
         raise UsageError(f"{clean(str(path))} is an archive without a config.json, so not a .qnemo")
-    return _checkpoint(path, archive.config, info.st_size, info.st_mtime, archives.risks(archive))
-
-
-def _checkpoint(
-    path: Path, text: bytes, size: int, changed: float, risks: tuple[Risk, ...]
-) -> Checkpoint:
-    try:
-        config = data.load_json(text)
-    except data.BadData as error:
-        raise UsageError(
-            f"the config.json of {clean(str(path))} cannot be read", why=clean(str(error))
-        ) from error
-    model_class = clean(data.text(config, "architecture"), cap=120)
-    quantised = data.text(data.section(config, "quantization"), "quant_algo")
-    dtype = clean(quantised or data.text(config, "dtype"), cap=40)
-    return Checkpoint(
-        path=path,
-        format=Format.QNEMO,
-        title="TensorRT-LLM checkpoint (.qnemo)" + (f" · {model_class}" if model_class else ""),
-        model_class=model_class,
-        task="text-generation",
-        size=size,
-        dtype=dtype,
-        config=config,
-        risks=risks,
-        details=tuple(_details(config, size)),
-        modified=changed,
+    names = [plain(m.name) for m in archive.members]
+    found = trtllm.checkpoint(path, trtllm.parsed(path, archive.config), names, nemo=True)
+    facts = found.language
+    assert facts is not None, "every TensorRT-LLM checkpoint has a geometry"
+    # The members after the configuration of a gzip archive are not known to be missing.
+    own = () if compressed else found.risks
+    unseen = Risk(
+        "members-unknown",
+        Severity.NOTE,
+        "a gzip archive: its member list is unknown until the build unpacks it",
     )
-
-
-def _details(config: Mapping[str, Any], size: int) -> Iterator[tuple[str, str]]:
-    yield "size", human_bytes(size)
-    mapping = data.section(config, "mapping")
-    for place, key, label in (
-        (config, "num_hidden_layers", "layers"),
-        (config, "hidden_size", "hidden size"),
-        (config, "vocab_size", "vocabulary"),
-        (mapping, "tp_size", "fixed tensor parallel"),
-        (mapping, "pp_size", "fixed pipeline parallel"),
-    ):
-        if value := data.whole(place, key):
-            yield label, str(value)
+    return replace(
+        found,
+        size=info.st_size,
+        modified=info.st_mtime,
+        language=replace(
+            facts, tokenizer="sentencepiece" if "tokenizer.model" in names else facts.tokenizer
+        ),
+        risks=(
+            *archives.risks(archive),
+            *own,
+            *((unseen,) if compressed else ()),
+            *private_file(info),
+        ),
+        details=(("size", human_bytes(info.st_size)), *found.details),
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from console.checkpoints import huggingface, nemo, nemo2, onnxfile, qnemo
-from console.checkpoints.model import Checkpoint
-from console.checkpoints.sniff import HEAD, PROBLEMS, Kind, sniff
+from console.checkpoints import hub, huggingface, megatron, nemo, nemo2, onnxfile, qnemo, trtllm
+from console.checkpoints.model import Checkpoint, HubRef
+from console.checkpoints.sniff import HEAD, PROBLEMS, TRAINING, Kind, sniff
 from console.checkpoints.source import opened, unreadable
 from console.facts import UsageError
 from console.text import clean
@@ -17,8 +18,11 @@ def read(path: Path) -> Checkpoint:
     """Facts of the checkpoint at `path`; blocks for some milliseconds.
 
     Nothing is executed, unpacked or written. Raises `UsageError` with one sentence for whatever is
-    missing, broken, truncated, hostile or no checkpoint.
+    missing, broken, truncated, hostile or no checkpoint. A hub id (`hub.parse`) stands for what the
+    hub's cache on this machine holds of it.
     """
+    if ref := hub.parse(str(path)):
+        return _hub(ref)
     try:
         if path.is_dir():
             return _folder(path)
@@ -40,10 +44,27 @@ def _file(path: Path, *, glance: bool = False) -> Checkpoint:
             return reader(path, file, info, compressed)
         if kind is Kind.ONNX:
             return onnxfile.read(path, file, info)
+        if kind is Kind.PLAN:
+            return trtllm.read_plan(path, file, info)
     if kind is Kind.SAFETENSORS or path.name == "config.json":
         return _folder(path.parent)  # one file of a folder was picked
-    what, fix = PROBLEMS[kind]
+    what, fix = TRAINING if path.suffix.lower() == ".ckpt" and kind is Kind.ZIP else PROBLEMS[kind]
     raise UsageError(f"{clean(str(path))} {what}", fix=fix)
+
+
+def _hub(ref: HubRef) -> Checkpoint:
+    """What was fetched of a hub id, or its name alone."""
+    folder = hub.cached(ref)
+    if folder is not None:
+        inside = [*folder.glob("*.nemo"), *folder.glob("*.qnemo")]
+        lone = inside[0] if len(inside) == 1 and folder_reader(folder) is None else folder
+        try:
+            found = read(lone)
+        except UsageError:
+            return hub.unfetched(ref)  # an interrupted download; the fetch step completes it
+        if not any(r.code == "no-weights" for r in found.risks):
+            return replace(found, hub=ref)
+    return hub.unfetched(ref)
 
 
 def _folder(path: Path) -> Checkpoint:
@@ -64,21 +85,66 @@ def _folder(path: Path) -> Checkpoint:
         )
     raise UsageError(
         f"{shown} is a folder, but not a checkpoint",
-        fix="known are NeMo 2.0 (weights/ and context/), .qnemo and Hugging Face (config.json) folders",
+        fix="known are NeMo 2.0 (weights/ and context/), Megatron (iter_*), TensorRT-LLM and "
+        "Hugging Face (config.json) folders",
     )
 
 
-def folder_reader(path: Path) -> Callable[[Path], Checkpoint] | None:
+Reader = Callable[[Path], Checkpoint]
+
+
+def folder_reader(path: Path) -> Reader | None:
     """The format that reads this folder, by the names in it; None when it is an ordinary one."""
+    try:
+        names = frozenset(p.name for p in path.iterdir())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return reader_of(path, names)
+
+
+def reader_of(path: Path, names: frozenset[str]) -> Reader | None:
+    """Like `folder_reader`, of a folder whose names are known already."""
     for markers, reader in _FOLDERS:
-        if all((path / marker).exists() for marker in markers):
-            return reader
+        if names.issuperset(markers):
+            return _configured(path) if reader is huggingface.read else reader
+    if megatron.is_run(names):
+        return megatron.read_run
+    if megatron.is_iteration(path.name, names):
+        return megatron.read
     return None
 
 
-_FOLDERS: tuple[tuple[tuple[str, ...], Callable[[Path], Checkpoint]], ...] = (
+def looks_like_checkpoint(path: Path, names: frozenset[str], weights: bool) -> bool:
+    """Whether a folder counts in a scan of many, by the names in it alone. Any tool may write a
+    `config.json`, so weights must lie beside it (`weights`)."""
+    special = [markers for markers, reader in _FOLDERS if reader is not huggingface.read]
+    return (
+        any(names.issuperset(markers) for markers in special)
+        or (weights and names.issuperset(huggingface.MARKERS))
+        or megatron.is_run(names)
+        or megatron.is_iteration(path.name, names)
+    )
+
+
+def _configured(path: Path) -> Reader:
+    """Whose `config.json` it is, where no file beside it tells: an engine or checkpoint without its
+    first rank is an incomplete one, not one of Hugging Face."""
+    try:
+        config = trtllm.config_of(path)
+    except UsageError:
+        return huggingface.read  # which says what is wrong with it
+    if "pretrained_config" in config or "builder_config" in config:
+        return trtllm.read_engine
+    if isinstance(config.get("architecture"), str) and "mapping" in config:
+        return trtllm.read_folder
+    return huggingface.read
+
+
+_FOLDERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
     (nemo2.MARKERS, nemo2.read),
-    (qnemo.MARKERS, qnemo.read_folder),
+    (trtllm.ENGINE_MARKERS, trtllm.read_engine),
+    (trtllm.CHECKPOINT_MARKERS, trtllm.read_folder),
+    (huggingface.ADAPTER_MARKERS, huggingface.read_adapter),
     (huggingface.MARKERS, huggingface.read),
 )
 

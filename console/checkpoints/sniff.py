@@ -19,6 +19,8 @@ class Kind(StrEnum):
     LFS = "git-lfs"
     SAFETENSORS = "safetensors"
     ONNX = "onnx"
+    PLAN = "plan"
+    GGUF = "gguf"
     UNKNOWN = "unknown"
 
 
@@ -33,6 +35,10 @@ def sniff(head: bytes, suffix: str = "") -> Kind:
         return Kind.TAR
     if head.startswith(b"PK\x03\x04"):
         return Kind.ZIP
+    if head.startswith(b"ftrt"):
+        return Kind.PLAN
+    if head.startswith(b"GGUF"):
+        return Kind.GGUF
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         return Kind.LFS
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 2**32:
@@ -70,9 +76,18 @@ PROBLEMS = {
         "is a Python pickle, which is never loaded here",
         "convert it to safetensors, .nemo or ONNX first",
     ),
+    Kind.GGUF: (
+        "is a GGUF file of llama.cpp, which no Triton backend loads",
+        "take the Hugging Face form of the same model",
+    ),
     Kind.UNKNOWN: (
         "is not a checkpoint that is known here",
-        "known are .nemo, NeMo 2.0 folders, .qnemo, Hugging Face folders and .onnx",
+        "known are .nemo, NeMo 2.0 folders, .qnemo, Hugging Face folders, .onnx and TensorRT plans",
     ),
 }
 """Kind to what it is in words, and what to do."""
+TRAINING = (
+    "is a training checkpoint (Lightning .ckpt): optimizer state and pickled objects, not a model",
+    "write a .nemo from it with the model's load_from_checkpoint and save_to, in the code that trained it",
+)
+"""What is said of a `.ckpt`."""

@@ -8,7 +8,7 @@ would change something is `Refused`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,16 @@ class Desk:
         """The checkpoints directly in `folder`, sub-folders as `Format.UNKNOWN` entries with task
         ``folder``; sorted by name."""
         return inspect.browse(folder, cancelled)
+
+    def scan(
+        self,
+        folder: Path,
+        progress: Callable[[int], None] | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> Iterator[Checkpoint]:
+        """Every checkpoint in the tree below `folder`, as they are found; `progress` is called with
+        the number of entries seen. What cannot be read comes as in `browse`."""
+        return inspect.scan(folder, progress, cancelled)
 
     def backends(self) -> tuple[BackendView, ...]:
         """Every export backend by name, without importing it."""

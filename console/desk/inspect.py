@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,14 @@ def browse(folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoi
     from console.checkpoints.browse import browse as look
 
     return tuple(look(at_home(folder).absolute(), cancelled))
+
+
+def scan(
+    folder: Path, progress: Callable[[int], None] | None, cancelled: CancelCheck | None
+) -> Iterator[Checkpoint]:
+    from console.checkpoints.scan import scan as walk
+
+    return walk(folder.expanduser().absolute(), progress, cancelled)
 
 
 def backends() -> tuple[BackendView, ...]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
+from console.desk.desk import Desk
 from console.text import clean, human_bytes
 from console.verbs import common, output
 
 
 def inspect(args: argparse.Namespace) -> int:
     on = common.desk(args)
+    if args.scan:
+        return _scan(on, args)
     found = on.inspect(Path(args.path))
     routes = on.routes({"model": found})
     if args.json:
@@ -31,6 +35,26 @@ def inspect(args: argparse.Namespace) -> int:
         print(f"  {output.level_word(verdict.level)} {clean(route.name)}: {clean(verdict.summary)}")
         if verdict.fix:
             output.say(f"           fix: {verdict.fix}")
+    return 0
+
+
+def _scan(on: Desk, args: argparse.Namespace) -> int:
+    """One line a checkpoint, or one JSON object a line, as they are found; the count on stderr."""
+    live = sys.stderr.isatty()
+
+    def progress(count: int) -> None:
+        if live:
+            print(f"\r{count} entries", end="\r", file=sys.stderr, flush=True)
+
+    number = 0
+    for found in on.scan(Path(args.path), progress):
+        number += 1
+        if args.json:
+            output.emit_line({"checkpoint": found})
+        else:
+            shown = clean(str(found.path))
+            output.say(f"{shown}  {found.title}, {human_bytes(found.size)}")
+    print(f"{number} checkpoint{'' if number == 1 else 's'}", file=sys.stderr)
     return 0
 
 
