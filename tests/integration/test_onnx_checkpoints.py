@@ -20,7 +20,7 @@ from console.planning.deployment import VerifyCase
 from console.planning.plan import CommandStep
 from console.planning.variables import expand
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 MAKER = ROOT / "tests" / "assets" / "make_speech_checkpoints.py"
 SOUNDS = tuple(VerifyCase(input=str(DIGITS / "wavs" / f"digits_{n}.wav")) for n in (1, 2, 3))
@@ -50,11 +50,11 @@ def values_for(work: Path, nemo: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "factor"),
     [
-        ("conformer_bpe", 4),
-        ("conformer_wpe", 4),
-        ("quartznet_char", 2),
         ("hybrid_bpe", 8),
-        ("streaming_bpe", 8),
+        ("quartznet_char", 2),
+        pytest.param("conformer_bpe", 4, marks=pytest.mark.slow),
+        pytest.param("conformer_wpe", 4, marks=pytest.mark.slow),
+        pytest.param("streaming_bpe", 8, marks=pytest.mark.slow),
     ],
 )
 def test_a_checkpoint_reads_as_in_pytorch(checkpoints, tmp_path, nemo_environment, name, factor):
@@ -116,6 +116,7 @@ def test_a_graph_that_is_not_the_predicted_one_is_not_published(
     assert not list(tmp_path.rglob("model.onnx"))
 
 
+@pytest.mark.slow
 def test_a_large_graph_gets_one_sidecar(checkpoints, tmp_path, nemo_environment):
     step, values = export_step(
         read(checkpoints / "quartznet_char.nemo"), tmp_path, nemo_environment
@@ -130,6 +131,7 @@ def test_a_large_graph_gets_one_sidecar(checkpoints, tmp_path, nemo_environment)
     assert (version / "model.onnx.data").stat().st_size > 50_000
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_nemo_cannot_restore_says_where_the_cause_is(
     checkpoints, tmp_path, nemo_environment
 ):
