@@ -29,7 +29,7 @@ from console.desk.desk import Desk
 from console.driver import ControlFilter, RowDriver
 from console.facts import UsageError
 from console.text import clean
-from screens.base import FRAME_BINDINGS, DeckScreen
+from screens.base import FRAME_BINDINGS, LEFT, DeckScreen
 from screens.build import BuildScreen
 from screens.check import CheckScreen
 from screens.checkpoint import CheckpointScreen
@@ -50,7 +50,6 @@ _SCREENS: dict[Stage, Callable[[ScreenContext, Flow], DeckScreen]] = {
     Stage.SERVE: ServeScreen,
     Stage.TRY: TryScreen,
 }
-_LEFT = "left tritondeck; runs and servers go on. See them: tritondeck runs"
 
 
 class TritonDeckApp(App[None]):
@@ -109,7 +108,7 @@ class TritonDeckApp(App[None]):
             self._open(self._stage, self._flow)
 
     def _signalled(self, number: signal.Signals) -> None:
-        self.exit(return_code=128 + number, message=Text(f"{number.name}: {_LEFT}"))
+        self.exit(return_code=128 + number, message=Text(f"{number.name}: {LEFT}"))
 
     # -- moving about
 

@@ -56,6 +56,8 @@ STEP_BINDINGS: list[BindingType] = [
 ]
 
 
+LEFT = "left tritondeck; runs and servers go on. See them: tritondeck runs"
+
 FRAME_BINDINGS: list[BindingType] = [
     Binding("escape", "screen.back", "Back", id="go.back", tooltip="One step back"),
     Binding(
@@ -215,7 +217,7 @@ class DeckScreen(Screen[None]):
         self.go(Stage(previous))
 
     def action_leave(self) -> None:
-        self.app.exit()
+        self.app.exit(message=LEFT)
 
     def action_help(self) -> None:
         self.app.push_screen(HelpScreen(self))

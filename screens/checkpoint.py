@@ -16,7 +16,7 @@ from textual.worker import get_current_worker
 
 from console.checkpoints.model import Checkpoint, Format, Severity
 from console.desk.desk import RouteView
-from console.facts import Level
+from console.facts import DeckError, Level
 from console.text import human_bytes
 from screens.base import DeckScreen
 from screens.flow import Flow, ScreenContext, Stage
@@ -83,13 +83,16 @@ class CheckpointScreen(DeckScreen):
             self.folder = folder
             self.found = found
 
-    class Routed(Message):
-        """Which routes take a checkpoint."""
+    class Read(Message):
+        """A checkpoint read in full, with the routes that take it, or why it cannot be read."""
 
-        def __init__(self, path: Path, routes: tuple[RouteView, ...]) -> None:
+        def __init__(
+            self, checkpoint: Checkpoint, routes: tuple[RouteView, ...], problem: str = ""
+        ) -> None:
             super().__init__()
-            self.path = path
+            self.checkpoint = checkpoint
             self.routes = routes
+            self.problem = problem
 
     class Inspected(Message):
         """A path that was typed turned out to be a checkpoint."""
@@ -102,7 +105,7 @@ class CheckpointScreen(DeckScreen):
         super().__init__(context, flow)
         self._folder = Path(flow.folder or context.start or Path.cwd())
         self._found: dict[str, Checkpoint] = {}
-        self._routes: dict[Path, tuple[RouteView, ...]] = {}
+        self._read: dict[Path, CheckpointScreen.Read] = {}
         self._wanted = flow.checkpoint.path if flow.checkpoint else None
 
     def body(self) -> Iterable[Widget]:
@@ -199,18 +202,27 @@ class CheckpointScreen(DeckScreen):
         chosen = self._chosen
         shown = Phrase()
         if chosen is not None:
-            shown = details(chosen, self._routes.get(chosen.path))
-            if not _is_folder(chosen) and chosen.path not in self._routes:
-                self._ask_routes(chosen)
+            read = self._read.get(chosen.path)
+            if read is None and chosen.format is not Format.UNKNOWN:
+                self._read_whole(chosen)
+            shown = details(read.checkpoint, read.routes) if read else details(chosen, None)
+            if read and read.problem:
+                shown = lines(shown, say(read.problem, "bad"))
         self.query_one("#detail", Words).show(shown)
 
-    @work(thread=True, exclusive=True, exit_on_error=False, group="routes")
-    def _ask_routes(self, checkpoint: Checkpoint) -> None:
-        self.tell(self.Routed(checkpoint.path, self.desk.routes({"model": checkpoint})))
+    @work(thread=True, exclusive=True, exit_on_error=False, group="read")
+    def _read_whole(self, listed: Checkpoint) -> None:
+        # The list holds what the first bytes say; routes need all that the headers say.
+        try:
+            whole = self.desk.inspect(listed.path)
+            self.tell(self.Read(whole, self.desk.routes({"model": whole})))
+        except DeckError as error:
+            # In the pane: the cursor only passes by, a modal would stop it at every broken file.
+            self.tell(self.Read(listed, (), str(error)))
 
-    @on(Routed)
-    def _routed(self, message: Routed) -> None:
-        self._routes[message.path] = message.routes
+    @on(Read)
+    def _was_read(self, message: Read) -> None:
+        self._read[message.checkpoint.path] = message
         self._show_detail()
 
     @on(DataTable.RowSelected)
@@ -223,8 +235,10 @@ class CheckpointScreen(DeckScreen):
             return
         if _is_folder(chosen):
             self.open_folder(chosen.path)
+        elif read := self._read.get(chosen.path):
+            self._take(read.checkpoint)
         else:
-            self._take(chosen)
+            self._inspect(chosen.path)
 
     def _take(self, checkpoint: Checkpoint) -> None:
         self.go(Stage.ROUTE, Flow(folder=str(self._folder), checkpoint=checkpoint))
@@ -268,7 +282,7 @@ def details(checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None) -> Phr
     body.append(say(""))
     body += [_route(route, wide) for route in routes or ()]
     if routes is None and checkpoint.format is not Format.UNKNOWN:
-        body.append(say("routes", "dim").fit(wide) + say("asking …", "dim"))
+        body.append(say("reading …", "dim"))
     for risk in checkpoint.risks:
         glyph, role = _SEVERITIES[risk.severity]
         body.append(say(""))

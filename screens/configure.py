@@ -23,7 +23,7 @@ from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.options import OptionsForm, explain
 from screens.widgets.table import Column, Listing, Row
-from screens.widgets.textview import TextView
+from screens.widgets.textview import TextView, fold
 from screens.widgets.words import Words
 
 _EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck doctor says why."))
@@ -100,6 +100,7 @@ class ConfigureScreen(DeckScreen):
         self.stage = stage
         self._routes: dict[str, RouteView] = {}
         self._pending: dict[str, Any] = {}
+        self._text = ""
         self._enter_form = stage is Stage.OPTIONS
 
     def body(self) -> Iterable[Widget]:
@@ -224,9 +225,10 @@ class ConfigureScreen(DeckScreen):
             return
         self._title(
             say("Script", "strong"),
-            say(f"{message.script.count(chr(10))} lines, works without tritondeck", "dim"),
+            say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
         )
-        self.query_one(TextView).show(message.script)
+        self._text = message.script
+        self.query_one(TextView).show(fold(message.script))
 
     @on(OptionsForm.Focused)
     def _explain(self, message: OptionsForm.Focused) -> None:
@@ -277,9 +279,7 @@ class ConfigureScreen(DeckScreen):
             self.go(Stage.CHECKPOINT)
 
     def action_copy(self) -> None:
-        self.show_copy(
-            "The deployment as a shell script", ("script", self.query_one(TextView).text)
-        )
+        self.show_copy("The deployment as a shell script", ("script", self._text))
 
     def action_save(self) -> None:
         if self.flow.deployment is not None and not self._pending:

@@ -15,7 +15,8 @@ from console.text import clean
 from screens.phrase import Role, rich_style
 
 _COMMENT = re.compile(r"^\s*#")
-_HEADING = re.compile(r"^\s*# ?[─=-]{2,}|^\s*# step ", re.IGNORECASE)
+_HEADING = re.compile(r"^# ?[─=-]{2,} \d")
+_HERE = re.compile(r"<<-?'?([A-Za-z_]+)'?\s*$")
 
 
 class TextView(ScrollView, can_focus=True):
@@ -58,3 +59,21 @@ class TextView(ScrollView, can_focus=True):
         if _HEADING.match(line):
             return "accent"
         return "dim" if _COMMENT.match(line) else ""
+
+
+def fold(script: str) -> str:
+    """A shell script with each here-document as one line: what runs, without the files it carries."""
+    shown: list[str] = []
+    end, hidden = "", 0
+    for line in script.split("\n"):
+        if end and line != end:
+            hidden += 1
+            continue
+        if end:
+            shown[-1] += f"  … {hidden} lines"
+            end, hidden = "", 0
+            continue
+        shown.append(line)
+        if match := _HERE.search(line):
+            end = match[1]
+    return "\n".join(shown)

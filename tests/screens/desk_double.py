@@ -165,6 +165,7 @@ class DeskDouble(Desk):
         self.run_state = RunState.RUNNING
         self.blocks = False
         self.calls: list[str] = []
+        self._folder = Path("/opt/checkpoints")
         self.log = settings.folders.state / "export.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text(_LOG + poison + "\n")
@@ -175,10 +176,11 @@ class DeskDouble(Desk):
     # -- inspect
 
     def inspect(self, path: Path) -> Checkpoint:
-        return next(c for c in self.browse(path.parent) if c.path == path)
+        return next(c for c in self.browse(self._folder) if c.path == path)
 
     def browse(self, folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
         p = self._p
+        self._folder = folder
         speech = Checkpoint(
             folder / p("spoken_digits.nemo"),
             Format.NEMO,
@@ -652,7 +654,8 @@ class DeskDouble(Desk):
 
     def as_curl(self, endpoint: Endpoint, request: InferenceRequest) -> str:
         return self._p(
-            "curl -sS http://127.0.0.1:8000/v2/models/digits/infer \\\n  -H 'Content-Type: application/json' -d @request.json"
+            "curl -sS http://127.0.0.1:8000/v2/models/digits/infer \\\n"
+            "  -H 'Content-Type: application/json' -d @request.json"
         )
 
     def as_python(self, endpoint: Endpoint, request: InferenceRequest) -> str:

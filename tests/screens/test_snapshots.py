@@ -1,0 +1,116 @@
+"""What each screen looks like, small and large, in every theme."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from console.runs.model import RunState
+from console.settings import Settings
+from screens.confirm import ConfirmScreen
+from screens.help import HelpScreen
+from screens.viewer import TextScreen
+from tests.screens import test_tour as tour
+from tests.screens.conftest import make_app, until
+from tests.screens.desk_double import DeskDouble
+
+Arrive = Callable[[Pilot[None], DeskDouble], Awaitable[None]]
+
+
+async def home(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.listed(pilot)
+    await until(pilot, lambda: pilot.app.screen._header._strip)  # type: ignore[attr-defined]
+
+
+async def checkpoint(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.to_checkpoint(pilot)
+    await until(pilot, lambda: "✓ onnx" in tour.shown(pilot.app, "#detail"))  # type: ignore[arg-type]
+
+
+async def options(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.to_options(pilot)
+    await pilot.press("tab")
+    await until(pilot, lambda: "Operator set" in tour.shown(pilot.app, "#option-help"))  # type: ignore[arg-type]
+
+
+async def check(pilot: Pilot[None], desk: DeskDouble) -> None:
+    desk.blocks = True
+    await tour.to_check(pilot)
+
+
+async def build(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.to_build(pilot)
+    await until(pilot, lambda: pilot.app.screen._samples)  # type: ignore[attr-defined]
+    await until(pilot, lambda: pilot.app.screen.query_one(tour.LogView).lines > 30)
+
+
+async def failed(pilot: Pilot[None], desk: DeskDouble) -> None:
+    desk.run_state = RunState.FAILED
+    await build(pilot, desk)
+
+
+async def serve(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.to_serve(pilot, desk)
+    await until(pilot, lambda: pilot.app.screen.query_one(tour.LogView).lines > 30)
+
+
+async def try_(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.to_try(pilot, desk)
+    await pilot.press("enter")
+    await until(pilot, lambda: "seven three one" in tour.shown(pilot.app, "#answers"))  # type: ignore[arg-type]
+
+
+async def copying(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.to_try(pilot, desk)
+    await pilot.press("ctrl+y")
+    await tour.on(pilot, TextScreen)
+
+
+async def confirm(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.listed(pilot)
+    await pilot.press("x")
+    await tour.on(pilot, ConfirmScreen)
+
+
+async def help_(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await tour.listed(pilot)
+    await pilot.press("question_mark")
+    await tour.on(pilot, HelpScreen)
+
+
+SCREENS: dict[str, Arrive] = {
+    "home": home, "checkpoint": checkpoint, "options": options, "check": check, "build": build,
+    "failed": failed, "serve": serve, "try": try_, "copy": copying, "confirm": confirm, "help": help_,
+}  # fmt: skip
+
+
+def compare(snap_compare: Any, settings: Settings, name: str, size: tuple[int, int]) -> bool:
+    desk = DeskDouble(settings)
+
+    async def arrive(pilot: Pilot[None]) -> None:
+        await SCREENS[name](pilot, desk)
+        await until(pilot, lambda: not pilot.app.workers)
+        await pilot.pause(0.2)
+
+    return bool(snap_compare(make_app(desk), run_before=arrive, terminal_size=size))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=["80x24", "160x48"])
+@pytest.mark.parametrize("name", SCREENS)
+def test_a_screen_looks_as_it_did(
+    snap_compare: Any, settings: Settings, name: str, size: tuple[int, int]
+) -> None:
+    assert compare(snap_compare, settings, name, size)
+
+
+@pytest.mark.parametrize("theme", ["tritondeck-light", "tritondeck-mono"])
+@pytest.mark.parametrize("name", ["home", "build"])
+def test_a_theme_looks_as_it_did(
+    snap_compare: Any, settings: Settings, name: str, theme: str
+) -> None:
+    themed = settings.screen.model_copy(update={"theme": theme})
+    changed = settings.model_copy(update={"screen": themed})
+    assert compare(snap_compare, changed, name, (120, 36))
