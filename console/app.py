@@ -26,6 +26,7 @@ from textual.widgets import Input, TextArea
 import themes
 from console.commands import DeckCommands
 from console.desk.desk import Desk
+from console.diagnosis.crash import one_line, write_crash
 from console.driver import ControlFilter, RowDriver
 from console.facts import UsageError
 from console.text import clean
@@ -34,7 +35,6 @@ from screens.build import BuildScreen
 from screens.check import CheckScreen
 from screens.checkpoint import CheckpointScreen
 from screens.configure import ConfigureScreen
-from screens.crash import write_crash
 from screens.flow import Flow, GoTo, ScreenContext, Stage
 from screens.home import HomeScreen
 from screens.serve import ServeScreen
@@ -160,8 +160,6 @@ class TritonDeckApp(App[None]):
         self._exception_event.set()
 
     def _crashed(self, error: Exception, note: str = "") -> None:
-        saved = write_crash(self.desk.settings, error, note)
-        where = f"; details in {saved}" if saved else ""
-        line = Text(f"tritondeck: internal error ({type(error).__name__}){where}. Runs go on.")
-        self._exit_renderables.append(line)
+        saved = write_crash(self.desk.settings.folders, error, note)
+        self._exit_renderables.append(Text(one_line(error, saved)))
         self._close_messages_no_wait()

@@ -271,15 +271,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeckError as error:
         from console.verbs.output import show_error
 
-        return show_error(error, as_json=args.json if args else "--json" in (argv or sys.argv))
+        return show_error(error, as_json=_as_json(args, argv))
     except BrokenPipeError:
         _discard_output()  # whoever read it is gone
         return EXIT_PIPE
     except OSError as error:
-        return _show_os_error(error, as_json=args.json if args else False)
+        return _show_os_error(error, as_json=_as_json(args, argv))
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a defect of ours: said, kept in a file, never shown
+        return _show_defect(error, as_json=_as_json(args, argv))
+
+
+def _as_json(args: argparse.Namespace | None, argv: Sequence[str] | None) -> bool:
+    if args is not None:
+        return bool(args.json)
+    return "--json" in (sys.argv[1:] if argv is None else argv)
+
+
+def _show_defect(error: Exception, *, as_json: bool) -> int:
+    """One line for a person, an object for a script; the traceback goes to a private file."""
+    from console.diagnosis import crash
+    from console.settings import folders
+    from console.verbs.output import show_error
+
+    saved = crash.write_crash(folders(), error, f"tritondeck {version()}")
+    if as_json:
+        return show_error(crash.in_words(error, saved), as_json=True)
+    print(crash.one_line(error, saved), file=sys.stderr)
+    return DeckError.exit_code
 
 
 def _show_os_error(error: OSError, *, as_json: bool) -> int:

@@ -20,9 +20,9 @@ from textual.widget import Widget
 from textual.widgets import Footer
 from textual.worker import Worker, WorkerState, get_current_worker
 
+from console.diagnosis.crash import in_words, write_crash
 from console.facts import DeckError
 from console.telemetry.sample import Sample
-from screens.crash import describe, write_crash
 from screens.error import ErrorScreen
 from screens.flow import Flow, GoTo, ScreenContext, Stage
 from screens.help import HelpScreen
@@ -175,15 +175,9 @@ class DeckScreen(Screen[None]):
         if isinstance(error, DeckError):
             self.show_error(error)
             return
-        saved = write_crash(self.desk.settings, error, f"screen {self.AREA}, worker {group}")
-        self.show_error(
-            DeckError(
-                f"tritondeck made a mistake here ({type(error).__name__})",
-                why="this is a defect of the console, not of your files; runs are not touched",
-                fix=f"report it with {saved}" if saved else "report it with the text below",
-                raw=describe(error),
-            )
-        )
+        folders = self.desk.settings.folders
+        saved = write_crash(folders, error, f"screen {self.AREA}, worker {group}")
+        self.show_error(in_words(error, saved))
 
     def show_error(self, error: DeckError) -> None:
         """The error screen; a second error while it is open replaces nothing and adds nothing."""
