@@ -19,319 +19,34 @@ Nothing is lost on a full disk: the room of ``exit.json`` is taken before the ch
 from __future__ import annotations
 
 import ctypes
-import errno
-import fcntl
-import json
 import os
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from console.facts import DeckError, Progress, Refused, UsageError
-from console.text import clean, human_bytes
+from console import detach
+from console.detach import Ready
+from console.facts import DeckError, Progress, Refused
+from console.processes import (
+    MARK,
+    Identity,
+    descendants,
+    signal_survivors,
+    survivors,
+)
+from console.storage import StatusFile, lock, open_log, read_json, write_json
+from console.text import clean
 
 VERSION = 1
-MARK = "TRITONDECK_KEPT"
-"""Environment variable that names the keeper to everything below it."""
 
 _PR_SET_PDEATHSIG = 1
+
 _PR_SET_CHILD_SUBREAPER = 36
-_START_TIMEOUT = 60.0
-
-# ---------------------------------------------------------------------------- who a process is
-
-
-def boot_id() -> str:
-    """The kernel's id of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def hostname() -> str:
-    return socket.gethostname()
-
-
-def pid_namespace() -> str:
-    return str(Path("/proc/self/ns/pid").readlink())
-
-
-def _stat(pid: int) -> tuple[str, int, int] | None:
-    """State, parent and start time (clock ticks since boot), None when there is no such process.
-
-    Not psutil's `create_time`: that is wall time, which moves when somebody sets the clock.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    words = text[text.rfind(")") + 2 :].split()
-    return words[0], int(words[1]), int(words[19])
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A process that can be told from every other one, also from a later one with the same pid.
-
-    `namespace` is the pid namespace: another container of this host has pids of its own.
-    """
-
-    host: str
-    boot: str
-    namespace: str
-    pid: int
-    start: int
-
-    @classmethod
-    def of(cls, pid: int) -> Identity:
-        """The identity of a living process; raises `ProcessLookupError`."""
-        found = _stat(pid)
-        if found is None:
-            raise ProcessLookupError(errno.ESRCH, f"no process {pid}")
-        return cls(hostname(), boot_id(), pid_namespace(), pid, found[2])
-
-    @classmethod
-    def read(cls, value: object) -> Identity | None:
-        """From what `asdict` made; None for anything else."""
-        if not isinstance(value, dict):
-            return None
-        try:
-            return cls(**{f.name: value[f.name] for f in fields(cls)})
-        except KeyError:
-            return None
-
-    @property
-    def foreign(self) -> bool:
-        """Whether it belongs to another host or container, so that nothing can be said about it."""
-        if self.host != hostname():
-            return True
-        return self.boot == boot_id() and self.namespace != pid_namespace()
-
-    @property
-    def alive(self) -> bool:
-        """Whether exactly this process still runs here (a zombie does not run)."""
-        if self.foreign or self.boot != boot_id():
-            return False
-        found = _stat(self.pid)
-        return found is not None and found[2] == self.start and found[0] not in "ZX"
-
-    def signal(self, number: int, *, group: bool = False) -> bool:
-        """Send a signal to exactly this process (or its group); False when it is gone."""
-        if self.foreign:
-            return False
-        try:
-            handle = os.pidfd_open(self.pid)
-        except OSError:
-            return False
-        try:
-            # The descriptor pins the process: what `alive` says now stays true for it.
-            if not self.alive:
-                return False
-            if group:
-                os.killpg(self.pid, number)
-            else:
-                signal.pidfd_send_signal(handle, number)
-        except ProcessLookupError:
-            return False
-        finally:
-            os.close(handle)
-        return True
-
-
-def descendants(root: int) -> list[int]:
-    """Every process below `root`, zombies left out."""
-    children: dict[int, list[int]] = {}
-    for pid in _pids():
-        if (found := _stat(pid)) and found[0] not in "ZX":
-            children.setdefault(found[1], []).append(pid)
-    below: list[int] = []
-    queue = [root]
-    while queue:
-        mine = children.get(queue.pop(), [])
-        below += mine
-        queue += mine
-    return below
-
-
-def survivors(mark: str) -> list[int]:
-    """Processes of ours that carry `mark`: what a killed keeper left behind, however it forked."""
-    return [pid for pid in _pids() if _carries(pid, mark)]
-
-
-def _carries(pid: int, mark: str) -> bool:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False  # gone, or another user's
-    if f"{MARK}={mark}".encode() not in environment.split(b"\0"):
-        return False
-    now = _stat(pid)
-    return now is not None and now[0] not in "ZX"
-
-
-def _signal_survivors(mark: str, number: int) -> int:
-    """Send a signal to every process that carries `mark`; how many there were."""
-    count = 0
-    for pid in survivors(mark):
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            if _carries(pid, mark):  # the descriptor pins it: a reused pid is not hit
-                signal.pidfd_send_signal(handle, number)
-                count += 1
-        except ProcessLookupError:
-            continue
-        finally:
-            os.close(handle)
-    return count
-
-
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-
-
-# ---------------------------------------------------------------------------- files
-
-
-def write_private(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:
-    """Write a whole file or nothing: a new file beside it, flushed, then renamed over it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        handle = os.open(part, flags, mode)
-        try:
-            _write_all(handle, data)
-            os.fchmod(handle, mode)
-            if durable:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-        part.replace(path)
-    except OSError as error:
-        error.filename = str(path)  # so that whoever tells it names the right disk
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_private(path, json_bytes(value))
-
-
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, indent=1).encode() + b"\n"
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none (missing, torn, foreign)."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def discard(folder: Path, manifest: str) -> None:
-    """Remove a folder of ours: only one that holds `manifest`, and out of sight at once."""
-    if not (folder / manifest).is_file():
-        raise Refused(f"{clean(str(folder))} holds no {manifest}: it is not ours to remove")
-    trash = folder.with_name(f".trash-{folder.name}-{secrets.token_hex(4)}")
-    folder.rename(trash)
-    shutil.rmtree(trash)
-
-
-def open_log(path: Path) -> int:
-    """A descriptor that appends to a log of ours; never through a planted symlink."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(path, flags, 0o600)
-
-
-class StatusFile:
-    """A small JSON file whose room on the disk is taken before it is needed.
-
-    Writing it later allocates nothing: the bytes go into blocks that are ours, and a rename within
-    one folder makes them visible at once.
-    """
-
-    def __init__(self, path: Path, size: int = 4096) -> None:
-        self.path = path
-        self.size = size
-        self._spare = path.with_name(f".{path.name}.reserved")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(self._spare, flags, 0o600)
-        try:
-            _write_all(handle, b" " * size)
-            os.fsync(handle)
-        except OSError:
-            self._spare.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(handle)
-
-    def write(self, value: Mapping[str, Any]) -> None:
-        data = json.dumps(value).encode().ljust(self.size)
-        handle = os.open(self._spare, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _write_all(handle, data)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        self._spare.replace(self.path)
-
-    def write_patiently(self, value: Mapping[str, Any]) -> None:
-        """Like `write`, again and again while the disk refuses; gives up when the folder is gone."""
-        while True:
-            try:
-                return self.write(value)
-            except OSError as error:
-                if not self.path.parent.is_dir():
-                    return None
-                print(f"cannot write {self.path.name} yet: {error.strerror}", file=sys.stderr)
-                time.sleep(1)
-
-
-def storage_error(error: OSError, path: Path) -> DeckError:
-    """An `OSError` of a file of ours, in words an operator can act on."""
-    folder = next(place for place in (path, *path.parents) if place.is_dir())
-    shown = clean(str(folder))
-    reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        try:
-            usage = shutil.disk_usage(folder)
-            why = f"{human_bytes(usage.free)} free of {human_bytes(usage.total)}"
-        except OSError:
-            why = reason
-        return DeckError(
-            f"the disk of {shown} is full", why=why, fix="free some space there, then retry"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return DeckError(
-            f"{clean(str(path))} may not be used",
-            why=reason,
-            fix="give this user the right to it; TRITONDECK_HOME moves our own folders",
-        )
-    if error.errno == errno.ELOOP:
-        return DeckError(
-            f"{clean(str(path))} is a symbolic link; it is not followed",
-            fix="remove the link: somebody put it where a file of ours belongs",
-        )
-    return DeckError(f"cannot use {clean(str(error.filename or path))}", why=reason)
-
-
-# ---------------------------------------------------------------------------- the keeper itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,140 +227,12 @@ def _send(pid: int, number: int) -> None:
         pass  # gone, or not ours any more (a setuid program): counted by the caller
 
 
-def lock(path: Path, held: str, patience: float = 0.0) -> int:
-    """Hold `path` (flock) for the life of this process; `Refused` with `held` when somebody does."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < until:
-                time.sleep(0.05)
-                continue
-            os.close(handle)
-            raise Refused(held, fix="wait until it has ended, or cancel it") from None
-        return handle
-
-
-# ---------------------------------------------------------------------------- starting one
-
-Ready = Callable[[], None]
-
-
-def start(module: str, request: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
-    """Start `module` detached with `request` and return when it says that it is ready.
-
-    The request travels through a pipe and is on no disk. `env` is the detached process's own
-    environment (a few names of ours by default). Raises the `DeckError` that it failed with.
-    """
-    if env is None:
-        kept = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TZ")
-        env = {name: os.environ[name] for name in kept if name in os.environ}
-    # What is detached belongs to no keeper above us any more.
-    env = {name: value for name, value in env.items() if name != MARK}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-        cwd="/",
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(json.dumps(request).encode(), timeout=_START_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise DeckError(
-            "a background process did not start",
-            why=f"{module} gave no sign of life within {_START_TIMEOUT:.0f} s",
-            fix="the machine is overloaded or out of memory: try again",
-        ) from None
-    said = json.loads(out) if out else {}
-    if said.get("ready"):
-        return
-    log = Path(request["folder"]) / "messages.log"
-    raw = err or (log.read_bytes()[-4000:] if log.is_file() else b"")
-    kinds: dict[str, type[DeckError]] = {"Refused": Refused, "UsageError": UsageError}
-    raise kinds.get(said.get("kind", ""), DeckError)(
-        said.get("title", "a background process did not start"),
-        why=said.get("why", f"{module} ended before it was ready"),
-        fix=said.get("fix", ""),
-        raw=said.get("raw", clean(raw.decode(errors="replace"), multiline=True)),
-    )
-
-
-def detached(work: Callable[[dict[str, Any], Ready], None]) -> NoReturn:
-    """The other side of `start`: leave parent, session and terminal, then do `work`.
-
-    `work` gets the request and a function to call when it has started; an `OSError` or `DeckError`
-    before that is told to whoever asked. Messages go to ``<folder>/messages.log`` afterwards.
-    """
-    request = json.load(sys.stdin)
-    folder = Path(request["folder"])
-    answer = os.dup(1)
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    os.umask(0o077)
-    os.chdir("/")
-    nothing = os.open(os.devnull, os.O_RDWR)
-    told = False
-
-    def tell(value: Mapping[str, Any]) -> None:
-        nonlocal told
-        if told:
-            return
-        told = True
-        try:
-            os.write(answer, json.dumps(value).encode())
-        except BrokenPipeError:
-            pass  # whoever asked is gone; the work goes on
-        os.close(answer)
-
-    try:
-        messages = open_log(folder / "messages.log")
-        for number, target in ((nothing, 0), (messages, 1), (messages, 2)):
-            os.dup2(number, target)
-        work(request, lambda: tell({"ready": True}))
-    except DeckError as error:
-        tell(_told(error))
-        _complain(error)
-        os._exit(1)
-    except OSError as error:
-        tell(_told(storage_error(error, Path(error.filename or folder))))
-        _complain(error)
-        os._exit(1)
-    sys.exit(0)
-
-
-def _told(error: DeckError) -> dict[str, str]:
-    kind = type(error).__name__
-    # A pipe takes this in one piece; the whole text is in messages.log.
-    return {
-        "kind": kind,
-        "title": error.title[:800],
-        "why": error.why[:800],
-        "fix": error.fix[:400],
-        "raw": error.raw[-1500:],
-    }
-
-
-def _complain(error: Exception) -> None:
-    try:
-        print(clean(str(error)), file=sys.stderr, flush=True)
-    except OSError:
-        pass  # a full disk: it has been told through the pipe
-
-
 def launch(request: Request) -> None:
     """Keep `request.argv` in a new keeper; returns when the child runs.
 
     Raises `DeckError` in words when it cannot (no such program, full disk, folder in use).
     """
-    start("console.keeper", asdict(request))
+    detach.start("console.keeper", asdict(request))
 
 
 def request_of(raw: Mapping[str, Any]) -> Request:
@@ -657,7 +244,7 @@ def main() -> NoReturn:
     def work(raw: dict[str, Any], ready: Ready) -> None:
         run(Keeper(request_of(raw)), ready)
 
-    detached(work)
+    detach.detached(work)
 
 
 def run(keeper: Keeper, ready: Ready) -> None:
@@ -677,9 +264,6 @@ def run(keeper: Keeper, ready: Ready) -> None:
         raise
     ready()
     keeper.wait()
-
-
-# ---------------------------------------------------------------------------- looking at one
 
 
 @dataclass(frozen=True, slots=True)
@@ -800,10 +384,10 @@ def end_survivors(kept: Kept, grace: float = 2.0, progress: Progress | None = No
     """End what a dead keeper left behind; how many processes that were."""
     if not kept.mark or kept.foreign:
         return 0
-    count = _signal_survivors(kept.mark, signal.SIGTERM)
+    count = signal_survivors(kept.mark, signal.SIGTERM)
     message = f"ending {count} process(es) whose keeper is gone"
     if count and not _wait(lambda: not survivors(kept.mark), grace, message, progress):
-        _signal_survivors(kept.mark, signal.SIGKILL)
+        signal_survivors(kept.mark, signal.SIGKILL)
         _wait(lambda: not survivors(kept.mark), 5, message, progress)
     return count
 
@@ -822,11 +406,6 @@ def _wait(
             told = now
         time.sleep(0.03)
     return True
-
-
-def command(argv: Sequence[str]) -> str:
-    """The last part of a program's path, for a sentence."""
-    return clean(Path(argv[0]).name) if argv else ""
 
 
 if __name__ == "__main__":

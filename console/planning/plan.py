@@ -14,10 +14,11 @@ text in them has been through `variables.literal`.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from console.planning.variables import Variable, names
 
@@ -25,6 +26,17 @@ from console.planning.variables import Variable, names
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}: {pattern!r}") from error
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_regular_expression)]
+"""A regular expression of Python's `re`; a broken one is refused when the plan is made."""
 
 # ---------------------------------------------------------------------------- probes of success
 
@@ -60,7 +72,7 @@ class LogMarker(Frozen):
     """The step's log holds this regular expression (`absent`: must not hold it)."""
 
     kind: Literal["log"] = "log"
-    pattern: str
+    pattern: Pattern
     absent: bool = False
 
 
@@ -182,7 +194,7 @@ class Command(Frozen):
 class ProgressRule(Frozen):
     """How a log line becomes progress: `pattern` has groups ``fraction`` (0…100) and/or ``message``."""
 
-    pattern: str
+    pattern: Pattern
 
 
 class CommandStep(StepBase):

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from console import keeper
+from console import storage
 from console.facts import DeckError
 from console.planning.plan import CommandStep, EnvironmentSpec, Plan, Step
 from console.planning.variables import expand
@@ -49,7 +49,7 @@ class Run:
     """Tells the telemetry recorder which process tree is the step's."""
 
     def save_values(self) -> None:
-        keeper.write_json(self.folder.values, {"version": 1, "values": self.values})
+        storage.write_json(self.folder.values, {"version": 1, "values": self.values})
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Context:
 
     def say(self, line: str) -> None:
         """Add a line to the step's log (work of ours that has no process with an output)."""
-        handle = keeper.open_log(self.log)
+        handle = storage.open_log(self.log)
         try:
             os.write(handle, redact(clean(line)).encode() + b"\n")
         finally:
@@ -153,9 +153,9 @@ class Context:
             "fraction": fraction,
             "message": clean(message)[:300],
         }
-        data = keeper.json_bytes(value)
+        data = storage.json_bytes(value)
         try:
-            keeper.write_private(self.run.folder.progress, data, durable=False)
+            storage.write_private(self.run.folder.progress, data, durable=False)
         except OSError:
             return  # for display only; a full disk is told by what has to be written
 

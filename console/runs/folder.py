@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from console import keeper
+from console import storage
 from console.planning.plan import Plan
 from console.text import clean
 
@@ -42,7 +42,7 @@ class Manifest:
     force: bool = False
 
     def save(self, folder: RunFolder) -> None:
-        keeper.write_json(folder.manifest, {"version": VERSION, **asdict(self)})
+        storage.write_json(folder.manifest, {"version": VERSION, **asdict(self)})
 
 
 def outlines(plan: Plan) -> tuple[Outline, ...]:
@@ -109,7 +109,7 @@ class RunFolder:
 
 def load(folder: RunFolder) -> Manifest:
     """Read the manifest; raises `Unreadable` in words."""
-    raw: dict[str, Any] | None = keeper.read_json(folder.manifest)
+    raw: dict[str, Any] | None = storage.read_json(folder.manifest)
     if raw is None:
         raise Unreadable(f"{MANIFEST} is missing or damaged")
     if raw.get("version") != VERSION:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from console import keeper
+from console import processes, storage
 
 VERSION = 1
 Event = dict[str, Any]
@@ -24,8 +24,8 @@ class Journal:
     """The writing end; one runner at a time has it."""
 
     def __init__(self, path: Path) -> None:
-        self._handle = keeper.open_log(path)
-        self._boot = keeper.boot_id()
+        self._handle = storage.open_log(path)
+        self._boot = processes.boot_id()
         self._torn = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
 
     def event(self, event: str, **fields: Any) -> Event:
@@ -67,7 +67,7 @@ def read(path: Path) -> list[Event]:
 
 def between(start: Event, end: Event | None = None) -> float | None:
     """Seconds from one event to another (to now without one); None across a reboot."""
-    boot = end["boot"] if end else keeper.boot_id()
+    boot = end["boot"] if end else processes.boot_id()
     if start["boot"] != boot:
         return None
     until = end["monotonic"] if end else time.monotonic()

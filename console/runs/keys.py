@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from console import keeper
+from console import storage
 from console.planning.plan import CommandStep, Plan, Step
 from console.planning.variables import expand
 
@@ -117,7 +117,7 @@ def remember(step: Step, values: Mapping[str, str], key: Key, run: str) -> None:
     file.parent.mkdir(mode=0o700, exist_ok=True)
     outputs = {path: _look(Path(path)) for path in _outputs(step, values)}
     state = {"version": VERSION, "key": asdict(key), "outputs": outputs, "run": run}
-    keeper.write_json(file, state)
+    storage.write_json(file, state)
 
 
 def forget(step: Step, values: Mapping[str, str]) -> None:
@@ -129,7 +129,7 @@ def why_run(step: Step, values: Mapping[str, str], key: Key) -> str:
     """Why `step` has to run, in words; empty when it is unchanged and its outputs are there."""
     if step.always:
         return "runs each time"
-    state = keeper.read_json(_file(step, values))
+    state = storage.read_json(_file(step, values))
     if state is None or state.get("version") != VERSION:
         return "not done here before"
     before = Key.read(state.get("key"))

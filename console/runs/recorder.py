@@ -8,7 +8,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from console import keeper
+from console import storage
 from console.telemetry.sample import GpuSample, Sample
 from console.telemetry.sampler import Sampler
 
@@ -32,7 +32,7 @@ class Recorder(threading.Thread):
     def run(self) -> None:
         sampler = Sampler()
         try:
-            handle = keeper.open_log(self.path)
+            handle = storage.open_log(self.path)
             try:
                 while True:
                     line = json.dumps(asdict(sampler.sample(self.tree)), separators=(",", ":"))

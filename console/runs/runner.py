@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from console import keeper
+from console import detach, keeper, processes, storage
 from console.facts import DeckError, UsageError
-from console.keeper import Identity, StatusFile
 from console.planning.plan import Plan, Step
 from console.planning.variables import expand
+from console.processes import Identity
 from console.runs import journal, steps, views
 from console.runs.context import Cancelled, Context, Run
 from console.runs.folder import RunFolder, Unreadable, load
@@ -34,6 +34,7 @@ from console.runs.recorder import Recorder
 from console.runtimes.environments import Environments
 from console.runtimes.host import variable_of
 from console.settings import Folders, Settings, private_folder
+from console.storage import StatusFile
 from console.text import clean
 
 _END_SIZE = 16384
@@ -115,7 +116,7 @@ class Runner:
 
     def _adopt(self, context: Context, folder: Path) -> None:
         kept = keeper.look(folder)
-        same_boot = kept.keeper is not None and kept.keeper.boot == keeper.boot_id()
+        same_boot = kept.keeper is not None and kept.keeper.boot == processes.boot_id()
         context.before = max(0.0, time.monotonic() - kept.monotonic) if same_boot else 0.0
         if context.deadline is not None:
             context.deadline -= context.before
@@ -188,7 +189,7 @@ def _in_words(problem: DeckError | OSError, folder: Path) -> DeckError:
     if isinstance(problem, DeckError):
         return problem
     named = problem.filename if isinstance(problem.filename, str) else ""
-    return keeper.storage_error(problem, Path(named or folder))
+    return storage.storage_error(problem, Path(named or folder))
 
 
 def _noted_key(folder: RunFolder, kept: str) -> Key | None:
@@ -229,11 +230,11 @@ def prepare(raw: Mapping[str, Any]) -> Runner:
             "this run's plan cannot be read", why=clean(str(error))[:500], fix="deploy again"
         ) from error
     # Patient: an earlier runner may have told its end and not be gone yet.
-    keeper.lock(folder.path / ".lock", f"run {manifest.id} is being executed already", _PATIENCE)
+    storage.lock(folder.path / ".lock", f"run {manifest.id} is being executed already", _PATIENCE)
     private_folder(settings.folders.work)
     work = private_folder(settings.folders.work / manifest.deployment)
     held = f"another run of {manifest.deployment} is being executed"
-    keeper.lock(work / ".lock", held, _PATIENCE)
+    storage.lock(work / ".lock", held, _PATIENCE)
     events = journal.read(folder.journal)
     attempt = 1 + sum(event["event"] == "start" for event in events)
     end = StatusFile(folder.end, _END_SIZE)
@@ -294,12 +295,12 @@ def _ears(folder: RunFolder) -> Callable[[], bool]:
 
 
 def main() -> NoReturn:
-    def work(raw: dict[str, Any], ready: keeper.Ready) -> None:
+    def work(raw: dict[str, Any], ready: detach.Ready) -> None:
         runner = prepare(raw)
         ready()
         runner.execute()
 
-    keeper.detached(work)
+    detach.detached(work)
 
 
 if __name__ == "__main__":

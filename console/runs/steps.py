@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import keeper
+from console import storage
 from console.facts import DeckError, Endpoint
 from console.keeper import Exit
 from console.planning.plan import (
@@ -108,7 +108,7 @@ def _write(context: Context, step: WriteStep) -> None:
         path = context.path(file.path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         data = _text(context, file).encode()
-        keeper.write_private(path, data, file.mode)
+        storage.write_private(path, data, file.mode)
         context.say(f"wrote {path} ({human_bytes(len(data))})")
     _judge(context, None, None)
 
@@ -171,7 +171,7 @@ def _full_disk(context: Context) -> DeckError | None:
     """That a disk is full, if one is: a command seldom says so, and its log may not hold it."""
     for folder in (Path(context.run.values["work"]), context.run.folder.path):
         if shutil.disk_usage(folder).free < _FULL:
-            return keeper.storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder)
+            return storage.storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder)
     return None
 
 

@@ -11,17 +11,21 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from console import keeper
+from console import detach, processes, storage
 from console.facts import Refused, UsageError
-from console.keeper import Identity
 from console.planning.deployment import check_name
 from console.planning.plan import Plan
+from console.processes import Identity
 from console.runs import recorder, runner, views
 from console.runs.folder import MANIFEST, Manifest, RunFolder, Unreadable, load, outlines
 from console.runs.model import RunState, RunView
 from console.settings import Settings, private_folder
 from console.telemetry.sample import Sample
 from console.text import clean
+
+NUMBERS = ".numbers.json"
+"""Deployment to the highest number that a run of it was given."""
+_PATIENCE = 10.0
 
 
 class RunStore:
@@ -78,14 +82,14 @@ class RunStore:
                 for name in ("logs", "keepers"):
                     (folder.path / name).mkdir(mode=0o700)
                 toml = folder.path / "deployment.toml"
-                keeper.write_private(toml, deployment_toml.encode())
-                keeper.write_private(folder.plan, plan.model_dump_json(indent=1).encode())
+                storage.write_private(toml, deployment_toml.encode())
+                storage.write_private(folder.plan, plan.model_dump_json(indent=1).encode())
                 Manifest(
                     id=folder.path.name,
                     deployment=plan.deployment,
                     number=number,
                     created=time.time(),
-                    host=keeper.hostname(),
+                    host=processes.hostname(),
                     steps=outlines(plan),
                     from_step=from_step,
                     force=force,
@@ -128,7 +132,7 @@ class RunStore:
         with self._in_words():
             private_folder(self.settings.folders.state)
             folder.cancel.unlink(missing_ok=True)
-            keeper.write_json(folder.starter, asdict(Identity.of(os.getpid())))
+            storage.write_json(folder.starter, asdict(Identity.of(os.getpid())))
             try:
                 self._start_runner(folder, from_step, force)
             finally:
@@ -137,7 +141,7 @@ class RunStore:
     def _start_runner(self, folder: RunFolder, from_step: str = "", force: bool = False) -> None:
         asked = runner.request(folder.path, self.settings, from_step, force)
         # The whole environment, so that a step's secrets can be passed by name.
-        keeper.start("console.runs.runner", asked, env=os.environ)
+        detach.start("console.runs.runner", asked, env=os.environ)
 
     # -- ending -------------------------------------------------------------------------
 
@@ -157,7 +161,7 @@ class RunStore:
         except OSError as error:
             # A disk that takes no more must not keep a run going.
             if not self._terminate(folder):
-                raise keeper.storage_error(error, folder.cancel) from error
+                raise storage.storage_error(error, folder.cancel) from error
         if view.state in (RunState.ORPHANED, RunState.INTERRUPTED):
             with self._in_words():
                 self._start_runner(folder)
@@ -173,7 +177,7 @@ class RunStore:
         if view.active or view.state is RunState.FOREIGN:
             raise Refused(f"run {view.id} is {view.state}", why=view.error, fix="cancel it first")
         with self._in_words():
-            keeper.discard(folder.path, MANIFEST)
+            storage.discard(folder.path, MANIFEST)
 
     # -- helpers ------------------------------------------------------------------------
 
@@ -209,21 +213,24 @@ class RunStore:
                 ) from error
 
     def _new_folder(self, deployment: str) -> tuple[RunFolder, int]:
-        taken = [
-            int(run.path.name.rpartition("-")[2])
-            for run in self._folders()
-            if run.path.name.rpartition("-")[0] == deployment
-            and run.path.name.rpartition("-")[2].isdigit()
-        ]
-        number = max(taken, default=0) + 1
-        while True:
+        """A folder with a number that no run of this deployment has had, deleted ones included."""
+        handle = storage.lock(self.folder / ".numbers.lock", "a run is being numbered", _PATIENCE)
+        try:
+            counts = storage.read_json(self.folder / NUMBERS) or {}
+            number = max(self._highest(deployment), int(counts.get(deployment, 0))) + 1
+            while (self.folder / f"{deployment}-{number}").exists():
+                number += 1  # a run whose making was interrupted
+            storage.write_json(self.folder / NUMBERS, {**counts, deployment: number})
             path = self.folder / f"{deployment}-{number}"
-            try:
-                path.mkdir(mode=0o700)
-            except FileExistsError:
-                number += 1
-                continue
-            return RunFolder(path), number
+            path.mkdir(mode=0o700)
+        finally:
+            os.close(handle)
+        return RunFolder(path), number
+
+    def _highest(self, deployment: str) -> int:
+        names = [run.path.name.rpartition("-") for run in self._folders()]
+        numbers = [int(n) for name, _, n in names if name == deployment and n.isdigit()]
+        return max(numbers, default=0)
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
@@ -231,7 +238,7 @@ class RunStore:
             yield
         except OSError as error:
             named = error.filename if isinstance(error.filename, str) else ""
-            raise keeper.storage_error(error, Path(named or self.folder)) from error
+            raise storage.storage_error(error, Path(named or self.folder)) from error
 
 
 def _check_step(plan: Plan, step: str) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from console import keeper
-from console.keeper import Identity, Kept
+from console import keeper, processes, storage
+from console.keeper import Kept
+from console.processes import Identity
 from console.runs import journal
 from console.runs.folder import Manifest, Outline, RunFolder, Unreadable, load
 from console.runs.journal import Event
@@ -104,7 +105,7 @@ def fold(folder: RunFolder, manifest: Manifest) -> Fold:
             state.add(event)
         except (KeyError, ValueError):
             continue  # an event of a later version: what is known stays true
-    end = keeper.read_json(folder.end)
+    end = storage.read_json(folder.end)
     if end and end.get("attempt") == state.attempt:
         # The journal could not take these: the disk was full.
         for event in end.get("unwritten", ()):
@@ -156,10 +157,10 @@ def living(folder: RunFolder) -> list[Kept]:
 def _run_state(state: Fold, manifest: Manifest, folder: RunFolder) -> RunState:
     if state.end is not None:
         return RunState(state.end["state"])
-    if manifest.host != keeper.hostname() or (state.runner and state.runner.foreign):
+    if manifest.host != processes.hostname() or (state.runner and state.runner.foreign):
         return RunState.FOREIGN
     if state.runner is None:
-        starter = Identity.read(keeper.read_json(folder.starter))
+        starter = Identity.read(storage.read_json(folder.starter))
         return RunState.STARTING if starter and starter.alive else RunState.INTERRUPTED
     if state.runner.alive:
         return RunState.RUNNING if state.moved else RunState.STARTING
@@ -200,13 +201,13 @@ def _interrupt(step: _Step, kept: Kept) -> None:
         return
     step.state = StepState.CANCELLED
     step.reason = "ended with the runner or its keeper (killed, or the machine restarted)"
-    here = kept.keeper is not None and kept.keeper.boot == keeper.boot_id()
-    if here and not kept.foreign and (left := len(keeper.survivors(kept.mark))):
+    here = kept.keeper is not None and kept.keeper.boot == processes.boot_id()
+    if here and not kept.foreign and (left := len(processes.survivors(kept.mark))):
         step.reason += f"; {left} process(es) of it still run: retry or cancel ends them"
 
 
 def _add_progress(folder: RunFolder, step: _Step, attempt: int) -> None:
-    said = keeper.read_json(folder.progress) or {}
+    said = storage.read_json(folder.progress) or {}
     if (said.get("step"), said.get("attempt")) == (step.outline.id, attempt):
         step.fraction, step.message = said.get("fraction"), said.get("message", "")
 

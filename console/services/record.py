@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from console import keeper
+from console import keeper, processes, storage
 from console.facts import Endpoint
 from console.planning.plan import ServiceSpec
 from console.planning.variables import expand, names
@@ -49,7 +49,7 @@ class Record:
             "created": self.created,
             "host": self.host,
         }
-        keeper.write_json(folder / MANIFEST, value)
+        storage.write_json(folder / MANIFEST, value)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -73,7 +73,7 @@ class Unreadable(Exception):
 
 def load(folder: Path) -> Record:
     """Read `service.json`; raises `Unreadable` in words."""
-    raw = keeper.read_json(folder / MANIFEST)
+    raw = storage.read_json(folder / MANIFEST)
     if raw is None:
         raise Unreadable(f"{MANIFEST} is missing or damaged")
     if raw.get("version") != VERSION:
@@ -146,7 +146,7 @@ def _status(kept: keeper.Kept) -> int | None:
 
 
 def _state(record: Record, kept: keeper.Kept, folder: Path) -> tuple[ServiceState, str]:
-    if record.host != keeper.hostname() or kept.foreign:
+    if record.host != processes.hostname() or kept.foreign:
         return ServiceState.FOREIGN, f"started on host {clean(record.host)}: view only"
     stopping = (folder / "stopping").exists()
     if kept.exit is not None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from console import keeper
+from console import detach, keeper, processes, storage
 from console.facts import Progress, Refused, UsageError
 from console.planning.deployment import check_name
 from console.planning.plan import ServiceSpec
@@ -41,7 +41,7 @@ class ServiceStore:
         try:
             found = [record.view(f) for f in self._folders()] if self.folder.is_dir() else []
         except OSError as error:
-            raise keeper.storage_error(error, Path(error.filename or self.folder)) from error
+            raise storage.storage_error(error, Path(error.filename or self.folder)) from error
         return tuple(sorted(found, key=lambda v: (v.state not in _LIVING, -v.started)))
 
     def view(self, name_or_id: str) -> ServiceView:
@@ -94,7 +94,7 @@ class ServiceStore:
                 self._prune(deployment)
                 return self._launch(spec, values, deployment)
         except OSError as error:
-            raise keeper.storage_error(error, Path(error.filename or self.folder)) from error
+            raise storage.storage_error(error, Path(error.filename or self.folder)) from error
 
     def mark_ready(self, service_id: str) -> None:
         """Note that the server answered: `starting` becomes `running`."""
@@ -132,7 +132,7 @@ class ServiceStore:
             values=record.asked(spec, chosen) | {"token_file": chosen["token_file"]},
             tools=record.tools_digest(spec, chosen),
             created=time.time(),
-            host=keeper.hostname(),
+            host=processes.hostname(),
         )
         made.save(folder)
         if token_file := expand(spec.token_file, chosen):
@@ -150,7 +150,7 @@ class ServiceStore:
             end_with_keeper=False,
             extra={"shm_prefix": made.shm_prefix},
         )
-        keeper.start("console.services.supervisor", asdict(request))
+        detach.start("console.services.supervisor", asdict(request))
         return folder.name
 
     def _new_folder(self, deployment: str) -> tuple[Path, int]:
@@ -175,7 +175,7 @@ class ServiceStore:
         try:
             return self._stop(self.view(name_or_id), progress)
         except OSError as error:
-            raise keeper.storage_error(error, Path(error.filename or self.folder)) from error
+            raise storage.storage_error(error, Path(error.filename or self.folder)) from error
 
     def _stop(self, view: ServiceView, progress: Progress | None) -> ServiceView:
         if view.state is ServiceState.FOREIGN:
@@ -200,15 +200,15 @@ class ServiceStore:
         if view.state in (*_LIVING, ServiceState.FOREIGN):
             raise Refused(f"service {view.id} is {view.state}", fix="stop it first")
         try:
-            keeper.discard(view.folder, MANIFEST)
+            storage.discard(view.folder, MANIFEST)
         except OSError as error:
-            raise keeper.storage_error(error, view.folder) from error
+            raise storage.storage_error(error, view.folder) from error
 
     def _prune(self, deployment: str) -> None:
         mine = [v for v in self.views() if v.deployment == deployment and v.state not in _LIVING]
         for view in mine[_ENDED_KEPT - 1 :]:
             if view.state is not ServiceState.FOREIGN:
-                keeper.discard(view.folder, MANIFEST)
+                storage.discard(view.folder, MANIFEST)
 
     # -- helpers ------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class ServiceStore:
     def _alone(self, deployment: str) -> Iterator[None]:
         """One start at a time for a deployment: two runs never start two servers."""
         path = self.folder / f".{deployment}.lock"
-        handle = keeper.lock(path, f"another start of {deployment} is under way", patience=60)
+        handle = storage.lock(path, f"another start of {deployment} is under way", patience=60)
         try:
             yield
         finally:
@@ -243,4 +243,4 @@ class ServiceStore:
 
 def _write_token(path: Path) -> None:
     """A fresh token, readable by this user alone; never through a link that lies there."""
-    keeper.write_private(path, secrets.token_urlsafe(32).encode())
+    storage.write_private(path, secrets.token_urlsafe(32).encode())

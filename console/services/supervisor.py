@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, NoReturn
 
-from console import keeper
+from console import detach, keeper
 
 SHARED_MEMORY = Path("/dev/shm")
 _SHORTEST_PREFIX = 8
@@ -35,7 +35,7 @@ def remove_regions(prefix: str) -> int:
 
 
 def main() -> NoReturn:
-    def work(raw: dict[str, Any], ready: keeper.Ready) -> None:
+    def work(raw: dict[str, Any], ready: detach.Ready) -> None:
         request = keeper.request_of(raw)
         prefix = str((request.extra or {}).get("shm_prefix", ""))
 
@@ -45,7 +45,7 @@ def main() -> NoReturn:
 
         keeper.run(keeper.Keeper(request, tidy), ready)
 
-    keeper.detached(work)
+    detach.detached(work)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from uuid import uuid4
 
 import pytest
 
-from console import keeper
+from console import keeper, processes
 from console.facts import DeckError, Refused
-from console.keeper import Identity, Request, look
+from console.keeper import Request, look
+from console.processes import Identity
 from tests.processes import fill, running_with, small_disk, until
 
 ENV = {"PATH": os.environ["PATH"], "CANARY": "hf_canarycanarycanary42"}
@@ -96,7 +97,7 @@ def test_kill_9_of_the_keeper_ends_the_step_and_its_daemons_can_be_found(tmp_pat
     until(lambda: not look(tmp_path).child_alive)
     kept = look(tmp_path)
     assert kept.lost and kept.exit is None
-    assert keeper.survivors(kept.mark)  # the daemon, in a session of its own
+    assert processes.survivors(kept.mark)  # the daemon, in a session of its own
     assert keeper.end_survivors(kept) >= 1
     assert running_with(word) == []
 

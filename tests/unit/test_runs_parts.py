@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.facts import InferenceAnswer, TensorAnswer
-from console.planning.plan import Expected, Inference, ProgressRule
+from console.planning.plan import Expected, Inference, LogMarker, ProgressRule
 from console.runs import failure, journal, keys, saved
 from console.runs.progress import LogProgress
+from console.runs.store import RunStore
+from tests.processes import plan, settings_at, shell
 
 MEGABYTE = 1 << 20
 
@@ -170,3 +173,32 @@ def test_durations_do_not_cross_a_reboot() -> None:
     begun = {"boot": "a", "monotonic": 100.0}
     assert journal.between(begun, {"boot": "a", "monotonic": 103.5}) == 3.5
     assert journal.between(begun, {"boot": "b", "monotonic": 1.0}) is None
+
+
+# ---------------------------------------------------------------------------- the store, nothing started
+
+
+def test_the_number_of_a_deleted_run_is_not_given_again(tmp_path: Path) -> None:
+    store = RunStore(settings_at(tmp_path))
+    made = [store.create(plan(shell("work", "true")), "") for _ in range(2)]
+    store.delete(made[1])
+    assert store.create(plan(shell("work", "true")), "") == "digits-3"
+    other = plan(shell("work", "true"), deployment="scorer")
+    assert store.create(other, "") == "scorer-1"
+
+
+def test_two_consoles_that_make_runs_at_once_get_different_numbers(tmp_path: Path) -> None:
+    def create(_: int) -> str:
+        return RunStore(settings_at(tmp_path)).create(plan(shell("work", "true")), "")
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(create, range(16)))
+    assert sorted(made) == sorted(f"digits-{number}" for number in range(1, 17))
+
+
+@pytest.mark.parametrize("kind", [LogMarker, ProgressRule])
+def test_a_broken_regular_expression_is_refused_when_the_plan_is_made(
+    kind: type[LogMarker | ProgressRule],
+) -> None:
+    with pytest.raises(ValueError, match=r"not a regular expression: missing \)"):
+        kind(pattern="done (in")
