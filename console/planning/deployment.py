@@ -96,7 +96,7 @@ class Deployment(Section):
     name: Name
     backend: Name
     checkpoints: dict[str, str]
-    """Role (``model``, …) to path or ``hub:`` id."""
+    """Role (``model``, …) to path, ``hub:`` id or ``ngc:`` id."""
     model_name: Name | None = None
     """Name of the served model; the deployment's name when absent."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -156,7 +156,7 @@ def resolve(deployment: Deployment, folder: Path) -> Deployment:
     """Make checkpoint and verify paths absolute, relative to `folder`."""
 
     def absolute(value: str) -> str:
-        if not value or value.startswith("hub:"):
+        if not value or value.startswith(("hub:", "ngc:")):
             return value
         return str((folder / at_home(Path(value))).absolute())
 
