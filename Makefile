@@ -29,8 +29,8 @@ lint: dev ## style, types, floors
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-screenshots: dev system-packages ## docs/screens from the app itself
-	@$(BIN)/python docs/make_screens.py $(ARGS)
+screenshots: dev system-packages ## docs/screenshots from the app itself
+	@$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean: ## remove .venv and caches (managed environments stay: `tritondeck env remove`)
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -75,7 +75,7 @@ class CheckScreen(DeckScreen):
         yield Words(id="check-title", classes="title")
         yield Listing(
             Column("STATE", 10),
-            Column("CHECK", 18),
+            Column("CHECK", 20),
             Column("WHAT WAS FOUND"),
             Column("FIGURE", 34, least=110),
             empty=say("Checking …", "dim"),

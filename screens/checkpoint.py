@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import ClassVar
 
 from textual import on, work
@@ -205,7 +206,12 @@ class CheckpointScreen(DeckScreen):
             read = self._read.get(chosen.path)
             if read is None and chosen.format is not Format.UNKNOWN:
                 self._read_whole(chosen)
-            shown = details(read.checkpoint, read.routes) if read else details(chosen, None)
+            width = self.query_one("#checkpoint-detail").scrollable_content_region.width
+            shown = (
+                details(read.checkpoint, read.routes, width)
+                if read
+                else details(chosen, None, width)
+            )
             if read and read.problem:
                 shown = lines(shown, say(read.problem, "bad"))
         self.query_one("#detail", Words).show(shown)
@@ -266,8 +272,10 @@ def _warns(checkpoint: Checkpoint) -> bool:
     return any(risk.severity is Severity.WARN for risk in checkpoint.risks)
 
 
-def details(checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None) -> Phrase:
-    """What a checkpoint is, which routes take it, and what is risky about it."""
+def details(
+    checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None, width: int = 60
+) -> Phrase:
+    """What a checkpoint is, which routes take it, and what is risky about it; `width` in cells."""
     if _is_folder(checkpoint):
         return lines(say(checkpoint.path.name, "strong"), say("folder: enter opens it", "dim"))
     head = [say(checkpoint.path.name, "strong"), say(checkpoint.title), say("")]
@@ -275,10 +283,10 @@ def details(checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None) -> Phr
     labels = {label for label, _ in facts}
     if checkpoint.parameters is not None and "parameters" not in labels:
         facts.insert(0, ("parameters", _count(checkpoint.parameters)))
-    if checkpoint.nemo_version and not {"NeMo", "nemo", "saved by"} & labels:
+    if checkpoint.nemo_version and not {"NeMo", "nemo", "saved by", "made with"} & labels:
         facts.append(("saved by", f"NeMo {checkpoint.nemo_version}"))
     wide = min(18, max((len(label) for label, _ in facts), default=10) + 2)
-    body = [say(label, "dim").fit(wide) + say(value) for label, value in facts]
+    body = [row for label, value in facts for row in _fact(label, value, wide, width)]
     body.append(say(""))
     body += [_route(route, wide) for route in routes or ()]
     if routes is None and checkpoint.format is not Format.UNKNOWN:
@@ -290,6 +298,15 @@ def details(checkpoint: Checkpoint, routes: tuple[RouteView, ...] | None) -> Phr
         if risk.fix:
             body.append(say(f"  {risk.fix}", "dim"))
     return lines(*head, *body)
+
+
+def _fact(label: str, value: str, wide: int, width: int) -> list[Phrase]:
+    """A label and its value; a long value goes on below itself, not below the label."""
+    pieces = wrap(value, max(20, width - wide)) or [""]
+    return [
+        say(label if number == 0 else "", "dim").fit(wide) + say(piece)
+        for number, piece in enumerate(pieces)
+    ]
 
 
 def _route(route: RouteView, wide: int) -> Phrase:

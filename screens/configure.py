@@ -29,6 +29,53 @@ from screens.widgets.words import Words
 _EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck doctor says why."))
 
 
+class Routed(Message):
+    """What routes there are for the checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, routes: tuple[RouteView, ...]) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.routes = routes
+
+
+class Drafted(Message):
+    """A deployment for a route, with the fields of its form."""
+
+    def __init__(
+        self, deployment: Deployment, fields: tuple[OptionField, ...], values: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.deployment = deployment
+        self.fields = fields
+        self.values = values
+
+
+class Bound(Message):
+    """Changed options: the deployment that they make, or what is wrong with them."""
+
+    def __init__(self, deployment: Deployment, problems: tuple[OptionProblem, ...]) -> None:
+        super().__init__()
+        self.deployment = deployment
+        self.problems = problems
+
+
+class Scripted(Message):
+    """The script, or why there is none yet."""
+
+    def __init__(self, script: str, problem: DeckError | None = None) -> None:
+        super().__init__()
+        self.script = script
+        self.problem = problem
+
+
+class Saved(Message):
+    """The deployment file was written."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+
 class ConfigureScreen(DeckScreen):
     """Routes and options on the left, the live script on the right (below on narrow terminals)."""
 
@@ -52,48 +99,6 @@ class ConfigureScreen(DeckScreen):
         Binding("ctrl+s", "save", "Save", id="configure.save", tooltip="Save the deployment"),
         Binding("y", "copy", "Copy script", id="copy", tooltip="Show and copy the script"),
     ]
-
-    class Routed(Message):
-        """What routes there are for the checkpoint."""
-
-        def __init__(self, checkpoint: Checkpoint, routes: tuple[RouteView, ...]) -> None:
-            super().__init__()
-            self.checkpoint = checkpoint
-            self.routes = routes
-
-    class Drafted(Message):
-        """A deployment for a route, with the fields of its form."""
-
-        def __init__(
-            self, deployment: Deployment, fields: tuple[OptionField, ...], values: dict[str, Any]
-        ) -> None:
-            super().__init__()
-            self.deployment = deployment
-            self.fields = fields
-            self.values = values
-
-    class Bound(Message):
-        """Changed options: the deployment that they make, or what is wrong with them."""
-
-        def __init__(self, deployment: Deployment, problems: tuple[OptionProblem, ...]) -> None:
-            super().__init__()
-            self.deployment = deployment
-            self.problems = problems
-
-    class Scripted(Message):
-        """The script, or why there is none yet."""
-
-        def __init__(self, script: str, problem: DeckError | None = None) -> None:
-            super().__init__()
-            self.script = script
-            self.problem = problem
-
-    class Saved(Message):
-        """The deployment file was written."""
-
-        def __init__(self, path: str) -> None:
-            super().__init__()
-            self.path = path
 
     def __init__(self, context: ScreenContext, flow: Flow, stage: Stage = Stage.ROUTE) -> None:
         super().__init__(context, flow)
@@ -135,7 +140,7 @@ class ConfigureScreen(DeckScreen):
         if checkpoint is None:
             assert self.flow.deployment is not None, "the step line lets nobody in without one"
             checkpoint = self.desk.inspect(_model_path(self.flow.deployment))
-        self.tell(self.Routed(checkpoint, self.desk.routes({"model": checkpoint})))
+        self.tell(Routed(checkpoint, self.desk.routes({"model": checkpoint})))
 
     @on(Routed)
     def _routed(self, message: Routed) -> None:
@@ -175,7 +180,7 @@ class ConfigureScreen(DeckScreen):
 
     def _tell_draft(self, deployment: Deployment) -> None:
         values = self.desk.options(deployment).model_dump(mode="json")
-        self.tell(self.Drafted(deployment, self.desk.option_fields(deployment.backend), values))
+        self.tell(Drafted(deployment, self.desk.option_fields(deployment.backend), values))
 
     @on(Drafted)
     async def _drafted(self, message: Drafted) -> None:
@@ -197,7 +202,7 @@ class ConfigureScreen(DeckScreen):
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="bind")
     def _bind(self, deployment: Deployment, changes: dict[str, Any]) -> None:
-        self.tell(self.Bound(*self.desk.with_options(deployment, changes)))
+        self.tell(Bound(*self.desk.with_options(deployment, changes)))
 
     @on(Bound)
     def _bound(self, message: Bound) -> None:
@@ -212,10 +217,10 @@ class ConfigureScreen(DeckScreen):
     @work(thread=True, exclusive=True, exit_on_error=False, group="script")
     def _script(self, deployment: Deployment) -> None:
         try:
-            self.tell(self.Scripted(self.desk.script(deployment)))
+            self.tell(Scripted(self.desk.script(deployment)))
         except DeckError as error:
             # Shown in the script's own place: an option is being typed, a modal would interrupt.
-            self.tell(self.Scripted("", error))
+            self.tell(Scripted("", error))
 
     @on(Scripted)
     def _scripted(self, message: Scripted) -> None:
@@ -287,7 +292,7 @@ class ConfigureScreen(DeckScreen):
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="save")
     def _save(self, deployment: Deployment) -> None:
-        self.tell(self.Saved(str(self.desk.save(deployment))))
+        self.tell(Saved(str(self.desk.save(deployment))))
 
     @on(Saved)
     def _saved(self, message: Saved) -> None:

@@ -17,7 +17,7 @@ class Flag(Widget, can_focus=True):
     """A yes-or-no field."""
 
     DEFAULT_CSS = """
-    Flag { height: 1; width: 20; padding: 0 1; background: $panel; }
+    Flag { height: 1; width: 18; padding: 0 1; background: $panel; }
     Flag:focus { background: $block-cursor-background; color: $block-cursor-foreground; }
     """
     HELP = "On or off: `space` changes it."

@@ -31,96 +31,38 @@ _WARN = re.compile(rb"\bwarn(?:ing)?s?\b|^W\d{4} |\[W\]|\[NeMo W |\bdeprecat", r
 _EITHER = re.compile(_BAD.pattern + b"|" + _WARN.pattern, re.IGNORECASE)
 
 
-class LogView(ScrollView, can_focus=True):
-    """Follows a file at 4 Hz until the reader scrolls up; `f` follows again."""
-
-    HELP = (
-        "The log, straight from its file. It follows the end until you scroll up; `f` follows "
-        "again. `/` searches (a regular expression), `.` and `,` go to the next and previous hit, "
-        "`]` and `[` to the next and previous warning or error."
-    )
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "f", "follow", "Follow", id="log.follow", tooltip="Follow the end of the log, or stop"
-        ),
-        Binding(
-            "right_square_bracket",
-            "jump(1)",
-            "Next problem",
-            key_display="]",
-            id="log.problem.next",
-            tooltip="Next warning or error",
-        ),
-        Binding(
-            "left_square_bracket",
-            "jump(-1)",
-            "Previous problem",
-            key_display="[",
-            show=False,
-            id="log.problem.previous",
-            tooltip="Previous warning or error",
-        ),
-        Binding(
-            "full_stop",
-            "hit(1)",
-            "Next hit",
-            key_display=".",
-            show=False,
-            id="log.hit.next",
-            tooltip="Next search hit",
-        ),
-        Binding(
-            "comma",
-            "hit(-1)",
-            "Previous hit",
-            key_display=",",
-            show=False,
-            id="log.hit.previous",
-            tooltip="Previous search hit",
-        ),
-        Binding("g", "scroll_home", "Top", show=False, id="log.top", tooltip="First line"),
-        Binding("G", "scroll_end", "End", show=False, id="log.end", tooltip="Last line"),
-    ]
+class LogLines(ScrollView, can_focus=True):
+    """The lines of a file; follows its end at 4 Hz until the reader scrolls up."""
 
     class Grown(Message):
         """The file has more lines now, or its state changed."""
 
-        def __init__(self, view: LogView, file: LogFile, problem: str = "") -> None:
+        def __init__(self, view: LogLines, file: LogFile, problem: str = "") -> None:
             super().__init__()
             self.view = view
             self.file = file
             self.problem = problem
 
         @property
-        def control(self) -> LogView:
+        def control(self) -> LogLines:
             return self.view
 
         def can_replace(self, message: Message) -> bool:
-            return isinstance(message, LogView.Grown) and message.file is self.file
-
-    class Found(Message):
-        """A search ended at a line, or nowhere."""
-
-        def __init__(self, file: LogFile, line: int | None, what: str) -> None:
-            super().__init__()
-            self.file = file
-            self.line = line
-            self.what = what
+            return isinstance(message, LogLines.Grown) and message.file is self.file
 
     class Status(Message):
         """What the line above the log should say now."""
 
-        def __init__(self, view: LogView) -> None:
+        def __init__(self, view: LogLines) -> None:
             super().__init__()
             self.view = view
 
         def can_replace(self, message: Message) -> bool:
-            return isinstance(message, LogView.Status) and message.view is self.view
+            return isinstance(message, LogLines.Status) and message.view is self.view
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._file: LogFile | None = None
-        self._pattern: re.Pattern[bytes] | None = None
         self._hit = -1
         self._seen = 0
         self._visible: dict[int, bytes] = {}
@@ -235,7 +177,7 @@ class LogView(ScrollView, can_focus=True):
         if width > self.virtual_size.width:
             self.virtual_size = Size(width, self.lines)
 
-    # -- following and finding
+    # -- following
 
     def action_follow(self) -> None:
         self.following = not self.following
@@ -250,6 +192,74 @@ class LogView(ScrollView, can_focus=True):
     def action_scroll_end(self) -> None:
         self.following = True
         self._resize()
+
+
+class LogView(LogLines):
+    """A log that can be searched; `f` follows its end, `/` searches."""
+
+    HELP = (
+        "The log, straight from its file. It follows the end until you scroll up; `f` follows "
+        "again. `/` searches (a regular expression), `.` and `,` go to the next and previous hit, "
+        "`]` and `[` to the next and previous warning or error."
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "f", "follow", "Follow", id="log.follow", tooltip="Follow the end of the log, or stop"
+        ),
+        Binding(
+            "right_square_bracket",
+            "jump(1)",
+            "Next problem",
+            key_display="]",
+            id="log.problem.next",
+            tooltip="Next warning or error",
+        ),
+        Binding(
+            "left_square_bracket",
+            "jump(-1)",
+            "Previous problem",
+            key_display="[",
+            show=False,
+            id="log.problem.previous",
+            tooltip="Previous warning or error",
+        ),
+        Binding(
+            "full_stop",
+            "hit(1)",
+            "Next hit",
+            key_display=".",
+            show=False,
+            id="log.hit.next",
+            tooltip="Next search hit",
+        ),
+        Binding(
+            "comma",
+            "hit(-1)",
+            "Previous hit",
+            key_display=",",
+            show=False,
+            id="log.hit.previous",
+            tooltip="Previous search hit",
+        ),
+        Binding("g", "scroll_home", "Top", show=False, id="log.top", tooltip="First line"),
+        Binding("G", "scroll_end", "End", show=False, id="log.end", tooltip="Last line"),
+    ]
+
+    class Found(Message):
+        """A search ended at a line, or nowhere."""
+
+        def __init__(self, file: LogFile, line: int | None, what: str) -> None:
+            super().__init__()
+            self.file = file
+            self.line = line
+            self.what = what
+
+    _pattern: re.Pattern[bytes] | None = None
+
+    def open(self, path: Path | None) -> None:
+        if self._file is None or path != self._file.path:
+            self._pattern = None
+        super().open(path)
 
     def search(self, words: str) -> None:
         """Find a regular expression from here on; an invalid one is taken literally."""

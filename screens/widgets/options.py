@@ -25,8 +25,8 @@ class OptionRow(Horizontal):
 
     DEFAULT_CSS = """
     OptionRow { height: auto; min-height: 1; padding: 0 1; }
-    OptionRow > .option-label { width: 22; color: $text-dim; }
-    OptionRow > .option-field { width: 20; }
+    OptionRow > .option-label { width: 26; color: $text-dim; }
+    OptionRow > .option-field { width: 18; }
     OptionRow > .option-note {
         width: 1fr; padding: 0 0 0 1; color: $text-dim; height: 1;
         text-overflow: ellipsis; text-wrap: nowrap;
@@ -187,4 +187,4 @@ def explain(option: OptionField) -> Phrase:
         say(f"key options.{option.name}", "dim"),
         between=" · ",
     )
-    return lines(say(option.help), facts)
+    return lines(facts, say(option.help))

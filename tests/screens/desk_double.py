@@ -156,8 +156,8 @@ class Prompt:
         return str(answer.outputs[0].values[0])
 
 
-class DeskDouble(Desk):
-    """Answers with fixed values; `poison` is put into every string that is not ours."""
+class ChoosingDouble(Desk):
+    """What comes before a run; `poison` is put into every string that is not ours."""
 
     def __init__(self, settings: Any, poison: str = "") -> None:
         super().__init__(settings)
@@ -178,10 +178,9 @@ class DeskDouble(Desk):
     def inspect(self, path: Path) -> Checkpoint:
         return next(c for c in self.browse(self._folder) if c.path == path)
 
-    def browse(self, folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
+    def _speech(self, folder: Path) -> Checkpoint:
         p = self._p
-        self._folder = folder
-        speech = Checkpoint(
+        return Checkpoint(
             folder / p("spoken_digits.nemo"),
             Format.NEMO,
             p("NeMo speech model · Conformer CTC"),
@@ -207,6 +206,11 @@ class DeskDouble(Desk):
                 ),
             ),
         )
+
+    def browse(self, folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
+        p = self._p
+        self._folder = folder
+        speech = self._speech(folder)
         return (
             Checkpoint(folder / p("archive"), Format.UNKNOWN, p("archive"), task="folder"),
             Checkpoint(
@@ -381,37 +385,9 @@ class DeskDouble(Desk):
     def doctor(self) -> CheckReport:
         return self._report(False)
 
-    def _report(self, fails: bool) -> CheckReport:
+    def _passes(self) -> tuple[Verdict, ...]:
         p = self._p
-        shm = Verdict(
-            "shared-memory",
-            Level.FAIL,
-            p("/dev/shm is smaller than two ranks need"),
-            p("64 MiB, 2.1 GiB needed"),
-            p("statvfs /dev/shm"),
-            p("set shm to 4 GiB"),
-            "options.instances",
-            accepted=not fails,
-        )
-        found = (
-            *((shm,) if self.blocks else ()),
-            Verdict(
-                "port-http",
-                Level.WARN,
-                p("another program listens on 8000; 8010 is taken instead"),
-                p("8000 → 8010"),
-                p("/proc/net/tcp: nginx (412)"),
-                p("stop it, or choose the port"),
-                "server.http_port",
-            ),
-            Verdict(
-                "gpu",
-                Level.UNKNOWN,
-                p("no NVIDIA driver on this host"),
-                "",
-                p("NVML"),
-                p("the embedded server runs on the CPU"),
-            ),
+        return (
             Verdict(
                 "libpython",
                 Level.PASS,
@@ -448,6 +424,40 @@ class DeskDouble(Desk):
                 p("its lock file"),
             ),
         )
+
+    def _report(self, fails: bool) -> CheckReport:
+        p = self._p
+        shm = Verdict(
+            "shared-memory",
+            Level.FAIL,
+            p("/dev/shm is smaller than two ranks need"),
+            p("64 MiB, 2.1 GiB needed"),
+            p("statvfs /dev/shm"),
+            p("set shm to 4 GiB"),
+            "options.instances",
+            accepted=not fails,
+        )
+        found = (
+            *((shm,) if self.blocks else ()),
+            Verdict(
+                "port-http",
+                Level.WARN,
+                p("another program listens on 8000; 8010 is taken instead"),
+                p("8000 → 8010"),
+                p("/proc/net/tcp: nginx (412)"),
+                p("stop it, or choose the port"),
+                "server.http_port",
+            ),
+            Verdict(
+                "gpu",
+                Level.UNKNOWN,
+                p("no NVIDIA driver on this host"),
+                "",
+                p("NVML"),
+                p("the embedded server runs on the CPU"),
+            ),
+            *self._passes(),
+        )
         return CheckReport(found, 0.94)
 
     def script(self, deployment: Deployment) -> str:
@@ -456,7 +466,9 @@ class DeskDouble(Desk):
             + self.poison
         )
 
-    # -- runs
+
+class RunningDouble(ChoosingDouble):
+    """Runs, one in each state that is asked for."""
 
     def deploy(self, deployment: Deployment, *, from_step: str = "", force: bool = False) -> str:
         self.calls.append(f"deploy {deployment.name}")
@@ -470,7 +482,7 @@ class DeskDouble(Desk):
     def run(self, run_id: str) -> RunView:
         return self._run(self.run_state)
 
-    def _run(self, state: RunState) -> RunView:
+    def _steps(self, state: RunState) -> tuple[StepView, ...]:
         p = self._p
         done, pending = StepState.DONE, StepState.PENDING
         export = {
@@ -479,7 +491,7 @@ class DeskDouble(Desk):
             RunState.CANCELLED: StepState.CANCELLED,
         }.get(state, done)
         rest = done if state is RunState.SUCCEEDED else pending
-        steps = (
+        return (
             StepView(
                 "environment-nemo",
                 p("Environment nemo"),
@@ -520,6 +532,10 @@ class DeskDouble(Desk):
             StepView("load", p("Load the model"), "load", rest, "", None, None),
             StepView("verify", p("Verify with a known sound"), "verify", rest, "", None, None),
         )
+
+    def _run(self, state: RunState) -> RunView:
+        p = self._p
+        steps = self._steps(state)
         failed = state is RunState.FAILED
         return RunView(
             "run-1",
@@ -565,7 +581,9 @@ class DeskDouble(Desk):
     def sample(self) -> Sample:
         return Sample(NOW, 5 * GIB, 24 * GIB, 12.0, (self._gpu(0, 61), self._gpu(1, 9)))
 
-    # -- services
+
+class DeskDouble(RunningDouble):
+    """Answers with fixed values, from choosing a checkpoint to asking the model."""
 
     def services(self) -> tuple[ServiceView, ...]:
         return (self.service("svc-1"),)
