@@ -29,16 +29,20 @@ LIVING = frozenset({"starting", "running", "stopping"})
 
 def draft(settings: Settings, checkpoint: Path, backend: str = "", name: str = "") -> Deployment:
     """A deployment for the checkpoint; the first accepting backend when none is named."""
+    from console.checkpoints import hub
     from console.telemetry.host import host
 
     found = {"model": inspect(checkpoint)}
+    ref = found["model"].hub
+    # A hub id stays one although its files may be here: the plan fetches what is missing.
+    named = hub.words(ref) if ref else str(found["model"].path)
     chosen = options.backend(backend or _first_route(found))
     suggested = chosen.suggest(found, host())
     try:
         return Deployment(
-            name=name or _free_name(settings, found["model"].path),
+            name=name or _free_name(settings, Path(named)),
             backend=chosen.name,
-            checkpoints={"model": str(found["model"].path)},
+            checkpoints={"model": named},
             options=suggested.model_dump(mode="json", exclude_defaults=True, exclude_none=True),
         )
     except ValidationError as error:

@@ -18,10 +18,11 @@ _ORDER = {Level.PASS: 0, Level.WARN: 1, Level.UNKNOWN: 2, Level.FAIL: 3}
 
 
 def inspect(path: Path) -> Checkpoint:
-    """Facts of the checkpoint at `path`, made absolute."""
+    """Facts of the checkpoint at `path`, made absolute; a hub id stays one."""
+    from console.checkpoints.hub import is_hub
     from console.checkpoints.read import read
 
-    return read(at_home(path).absolute())
+    return read(path if is_hub(str(path)) else at_home(path).absolute())
 
 
 def browse(folder: Path, cancelled: CancelCheck | None = None) -> tuple[Checkpoint, ...]:
@@ -35,7 +36,7 @@ def scan(
 ) -> Iterator[Checkpoint]:
     from console.checkpoints.scan import scan as walk
 
-    return walk(folder.expanduser().absolute(), progress, cancelled)
+    return walk(at_home(folder).absolute(), progress, cancelled)
 
 
 def backends() -> tuple[BackendView, ...]:

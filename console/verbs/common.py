@@ -28,7 +28,9 @@ def desk(args: argparse.Namespace) -> Desk:
 def deployment(args: argparse.Namespace, on: Desk) -> Deployment:
     """The deployment of a file, of a name, or drafted for a checkpoint; with the flags applied."""
     words: str = args.deployment
-    if words.endswith(".toml") or not at_home(Path(words)).exists():
+    from console.checkpoints.hub import is_hub
+
+    if not is_hub(words) and (words.endswith(".toml") or not at_home(Path(words)).exists()):
         if args.name or args.backend:
             raise UsageError(
                 "--name and --backend are for a checkpoint",
