@@ -15,11 +15,17 @@ def worker(name: str) -> FileSpec:
 
 
 def model_files(package: str, names: tuple[str, ...], folder: str) -> tuple[FileSpec, ...]:
-    """Source files of the python model `package`, written to the version folder `folder`."""
-    return tuple(
+    """Source files of the python model `package`, written to the version folder `folder`.
+
+    An empty file takes the place of Python's ``__pycache__``: bytecode written there would look to
+    Triton like a changed model, which the next load request loads again. (The interpreter inside
+    the stub is isolated, so PYTHONDONTWRITEBYTECODE does not reach it.)
+    """
+    sources = (
         FileSpec(path=join(folder, f"{name}.py"), text=_read("models", package, f"{name}.py"))
         for name in names
     )
+    return (*sources, FileSpec(path=join(folder, "__pycache__"), text=""))
 
 
 def _read(*parts: str) -> str:

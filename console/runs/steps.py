@@ -107,6 +107,8 @@ def _write(context: Context, step: WriteStep) -> None:
             continue
         path = context.path(file.path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.name == "__pycache__" and path.is_dir():
+            shutil.rmtree(path)  # bytecode of a server that ran before this file was planned
         data = _text(context, file).encode()
         storage.write_private(path, data, file.mode)
         context.say(f"wrote {path} ({human_bytes(len(data))})")

@@ -191,3 +191,14 @@ def test_a_server_that_trickles_is_cut_at_the_deadline():
         assert time.monotonic() - started < 3
         done.set()
         thread.join(5)
+
+
+def test_an_unchanged_model_is_not_loaded_again(make_server):
+    server = make_server()
+    server.add("identity")
+    (server.repository / "identity" / "1" / "__pycache__").touch()
+    server.start()
+    for _ in range(2):
+        control.load(server.endpoint, "identity")
+    lines = [line for line in server.log.read_text().splitlines() if "identity" in line]
+    assert sum("loading: identity" in line for line in lines) == 1, lines
