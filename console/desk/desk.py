@@ -18,12 +18,14 @@ from console.desk import (
     doctor,
     environments,
     follow,
+    glossary,
     inspect,
     options,
     plan,
     query,
     start,
 )
+from console.desk.glossary import Term
 from console.desk.views import (
     BackendView,
     CheckReport,
@@ -64,6 +66,7 @@ __all__ = [
     "OptionField",
     "OptionProblem",
     "RouteView",
+    "Term",
 ]
 
 
@@ -265,3 +268,13 @@ class Desk:
     def remove_environment(self, name: str) -> int:
         """Remove one by name; returns bytes freed. Refused while a run or service uses it."""
         return environments.remove(self.settings, name)
+
+    # -- words --------------------------------------------------------------------------
+
+    def explain(self, word: str, *, check: bool = False) -> Term | None:
+        """What a term or an option means, or a check; None for what needs no explanation."""
+        return glossary.explain(word, check=check)
+
+    def glossary(self) -> tuple[Term, ...]:
+        """Every explained word."""
+        return glossary.terms()
