@@ -60,6 +60,10 @@ class LogPane(Vertical):
 
     @on(LogView.Status)
     def _status(self) -> None:
+        if not self.view.lines:
+            nothing = say(self.view.note or "nothing written yet", "dim")
+            self._title.show(join(say("Log", "strong"), say(self._label), nothing))
+            return
         count = f"{self.view.lines:,}".replace(",", " ")
         state = say("follows", "ok") if self.view.following else say("paused: f follows", "warn")
         pending = say(f"{self.view.pending} new" if self.view.pending else "", "accent")

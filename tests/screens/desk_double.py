@@ -156,7 +156,7 @@ class Prompt:
         return str(answer.outputs[0].values[0])
 
 
-class ChoosingDouble(Desk):
+class CheckpointDouble(Desk):
     """What comes before a run; `poison` is put into every string that is not ours."""
 
     def __init__(self, settings: Any, poison: str = "") -> None:
@@ -304,69 +304,6 @@ class ChoosingDouble(Desk):
     def options(self, deployment: Deployment) -> BaseModel:
         return Options.model_validate(deployment.options)
 
-    def deployments(self) -> tuple[DeploymentView, ...]:
-        p = self._p
-        failed = replace(
-            self._run(RunState.FAILED),
-            deployment="neva",
-            error=p("/dev/shm is 64 MiB; the model needs 4 GiB"),
-            fix=p("start the container with --shm-size=4g"),
-        )
-        done = replace(
-            self._run(RunState.SUCCEEDED), deployment="digits", answer=p("seven three one")
-        )
-        return (
-            DeploymentView(
-                "digits",
-                Path("/d/digits.toml"),
-                p("/opt/checkpoints/spoken_digits.nemo"),
-                "onnx",
-                done,
-                self.service("digits"),
-            ),
-            DeploymentView(
-                "llama31-8b",
-                Path("/d/l.toml"),
-                p("/opt/checkpoints/hf_llama31_8B_nemo2"),
-                "nemo-tensorrt-llm",
-                replace(self._run(RunState.RUNNING), started=NOW - 660),
-                None,
-            ),
-            DeploymentView(
-                "neva",
-                Path("/d/n.toml"),
-                p("/opt/checkpoints/nemo_neva.nemo"),
-                "nemo-multimodal",
-                failed,
-                None,
-            ),
-            DeploymentView(
-                "facts",
-                Path("/d/f.toml"),
-                p("/opt/checkpoints/facts_llama"),
-                "vllm",
-                replace(done, started=NOW - 90000),
-                None,
-            ),
-            DeploymentView(
-                "hindi",
-                Path("/d/h.toml"),
-                p("/opt/checkpoints/indicconformer_hi.nemo"),
-                "onnx",
-                None,
-                None,
-            ),
-            DeploymentView(
-                "broken",
-                Path("/d/b.toml"),
-                "",
-                "",
-                None,
-                None,
-                p("line 7, server.http_port: not a port"),
-            ),
-        )
-
     def open(self, name_or_file: str) -> Deployment:
         return self.draft(Path("/opt/checkpoints") / self._p("spoken_digits.nemo"), name="digits")
 
@@ -377,7 +314,9 @@ class ChoosingDouble(Desk):
     def forget(self, name: str) -> None:
         self.calls.append(f"forget {name}")
 
-    # -- check and plan
+
+class ChoosingDouble(CheckpointDouble):
+    """Checks and the script."""
 
     def check(self, deployment: Deployment, progress: Progress | None = None) -> CheckReport:
         return self._report("shared-memory" not in deployment.checks.accept)
@@ -584,6 +523,69 @@ class RunningDouble(ChoosingDouble):
 
 class DeskDouble(RunningDouble):
     """Answers with fixed values, from choosing a checkpoint to asking the model."""
+
+    def deployments(self) -> tuple[DeploymentView, ...]:
+        p = self._p
+        failed = replace(
+            self._run(RunState.FAILED),
+            deployment="neva",
+            error=p("/dev/shm is 64 MiB; the model needs 4 GiB"),
+            fix=p("start the container with --shm-size=4g"),
+        )
+        done = replace(
+            self._run(RunState.SUCCEEDED), deployment="digits", answer=p("seven three one")
+        )
+        return (
+            DeploymentView(
+                "digits",
+                Path("/d/digits.toml"),
+                p("/opt/checkpoints/spoken_digits.nemo"),
+                "onnx",
+                done,
+                self.service("digits"),
+            ),
+            DeploymentView(
+                "llama31-8b",
+                Path("/d/l.toml"),
+                p("/opt/checkpoints/hf_llama31_8B_nemo2"),
+                "nemo-tensorrt-llm",
+                replace(self._run(RunState.RUNNING), started=NOW - 660),
+                None,
+            ),
+            DeploymentView(
+                "neva",
+                Path("/d/n.toml"),
+                p("/opt/checkpoints/nemo_neva.nemo"),
+                "nemo-multimodal",
+                failed,
+                None,
+            ),
+            DeploymentView(
+                "facts",
+                Path("/d/f.toml"),
+                p("/opt/checkpoints/facts_llama"),
+                "vllm",
+                replace(done, started=NOW - 90000),
+                None,
+            ),
+            DeploymentView(
+                "hindi",
+                Path("/d/h.toml"),
+                p("/opt/checkpoints/indicconformer_hi.nemo"),
+                "onnx",
+                None,
+                None,
+            ),
+            DeploymentView(
+                "broken",
+                Path("/d/b.toml"),
+                "",
+                "",
+                None,
+                None,
+                p("line 7, server.http_port: not a port"),
+            ),
+        )
 
     def services(self) -> tuple[ServiceView, ...]:
         return (self.service("svc-1"),)
