@@ -17,8 +17,8 @@ from console.text import clean
 HUGGING_FACE = "hub:"
 NGC = "ngc:"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
-_HUB = re.compile(rf"^({_PART}(?:/{_PART})?)(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?$")
-_NGC = re.compile(rf"^({_PART}(?:/{_PART}){{1,2}})(?::([A-Za-z0-9][A-Za-z0-9._-]{{0,100}}))?$")
+_HUB = re.compile(rf"({_PART}(?:/{_PART})?)(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,200}}))?")
+_NGC = re.compile(rf"({_PART}(?:/{_PART}){{1,2}})(?::([A-Za-z0-9][A-Za-z0-9._-]{{0,100}}))?")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
@@ -32,7 +32,7 @@ def parse(text: str) -> HubRef | None:
     if not is_hub(text):
         return None
     prefix, rest = text[:4], text[4:]
-    match = (_HUB if prefix == HUGGING_FACE else _NGC).match(rest)
+    match = (_HUB if prefix == HUGGING_FACE else _NGC).fullmatch(rest)
     if match is None or ".." in rest or "--" in match[1] or "//" in rest:
         form = "hub:owner/name@revision" if prefix == HUGGING_FACE else "ngc:org/team/model:version"
         raise UsageError(f"{clean(text, cap=120)} is no hub id", fix=f"its form is {form}")

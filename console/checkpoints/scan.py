@@ -122,7 +122,7 @@ class _Walk:
             here.folders.append(entry.path)
             if name.startswith(_RANKS) or ITERATION.match(name):
                 here.names.add(name)
-        elif entry.is_symlink() and entry.is_dir():
+        elif entry.is_symlink() and _to_folder(entry):
             here.links.append(entry.path)
         elif "." in name:
             lower = name.lower()
@@ -150,6 +150,13 @@ class _Walk:
                 continue
             if looks_like_checkpoint(Path(link), frozenset(target.names), target.weights):
                 yield from _facts(Path(link))
+
+
+def _to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or through a folder that is closed to us
+        return False
 
 
 def _facts(path: Path) -> Iterator[Checkpoint]:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,131 @@ def onnx_model(weights: int = 8) -> onnx.ModelProto:
     return helper.make_model(
         graph, producer_name="tests", opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
+
+
+GPT = "nemo.collections.nlp.models.language_modeling.megatron_gpt_model.MegatronGPTModel"
+
+
+def megatron_config(**changes: Any) -> dict[str, Any]:
+    """A NeMo 1 language model's flat configuration."""
+    return {
+        "target": GPT,
+        "nemo_version": "1.23.0",
+        "precision": "bf16",
+        "num_layers": 24,
+        "hidden_size": 1024,
+        "ffn_hidden_size": 4096,
+        "num_attention_heads": 16,
+        "num_query_groups": 4,
+        "encoder_seq_length": 2048,
+        "max_position_embeddings": 2048,
+        "position_embedding_type": "rope",
+        "tensor_model_parallel_size": 2,
+        "pipeline_model_parallel_size": 1,
+        "tokenizer": {"library": "sentencepiece", "model": "nemo:tok.model"},
+        **changes,
+    }
+
+
+def write_megatron_nemo(path: Path, folders: Iterable[str], **changes: Any) -> Path:
+    """A language model whose weights lie in rank folders (or ``model_weights`` when sharded)."""
+    config = yaml.safe_dump(megatron_config(**changes)).encode()
+    members = [("./model_config.yaml", config)]
+    members += [(f"./{folder}/model_weights.ckpt", torch_zip()) for folder in folders]
+    path.write_bytes(tar_bytes(members))
+    return path
+
+
+def torch_zip(pickled: bytes = b"", tensors: int = 4096) -> bytes:
+    """A file as `torch.save` writes it: a stored zip with `data.pkl` and one tensor's bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled or tensor_pickle())
+        archive.writestr("archive/data/0", bytes(tensors))
+        archive.writestr("archive/version", b"3\n")
+    return out.getvalue()
+
+
+def tensor_pickle(storage: str = "BFloat16Storage") -> bytes:
+    """The opcodes that name what every saved state dict names, and nothing else."""
+    return b"\x80\x02" + b"".join(
+        f"c{module}\n{name}\n0".encode()
+        for module, name in (
+            ("collections", "OrderedDict"),
+            ("torch._utils", "_rebuild_tensor_v2"),
+            ("torch", storage),
+        )
+    ) + b"}."  # fmt: skip
+
+
+def write_nemo2(folder: Path, **config: Any) -> Path:
+    """A NeMo 2.0 folder of a Llama model; `config` replaces keys of its ``config`` section."""
+    (folder / "weights").mkdir(parents=True)
+    (folder / "context").mkdir()
+    said = {
+        "_target_": "nemo.collections.llm.gpt.model.llama.LlamaModel",
+        "config": {
+            "_target_": "nemo.collections.llm.gpt.model.llama.Llama31Config8B",
+            "num_layers": 32,
+            "hidden_size": 4096,
+            "num_attention_heads": 32,
+            "num_query_groups": 8,
+            "seq_length": 8192,
+            "rotary_base": 500000,
+            "tensor_model_parallel_size": 2,
+            "pipeline_model_parallel_size": 2,
+            "params_dtype": {"_target_": "torch.bfloat16", "_call_": False},
+            **config,
+        },
+        "tokenizer": {"_target_": "nemo.collections.common.tokenizers.AutoTokenizer"},
+    }
+    (folder / "context" / "model.yaml").write_text(yaml.safe_dump(said))
+    (folder / "weights" / "metadata.json").write_text('{"sharded_backend": "torch_dist"}')
+    (folder / "weights" / "__0_0.distcp").write_bytes(bytes(64))
+    return folder
+
+
+def trtllm_config(**changes: Any) -> dict[str, Any]:
+    return {
+        "architecture": "LlamaForCausalLM",
+        "dtype": "bfloat16",
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "mapping": {"world_size": 2, "tp_size": 2, "pp_size": 1},
+        "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"},
+        **changes,
+    }
+
+
+def write_trtllm(folder: Path, ranks: int = 2, **changes: Any) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(trtllm_config(**changes)))
+    for rank in range(ranks):
+        (folder / f"rank{rank}.safetensors").write_bytes(b"")
+    return folder
+
+
+def plan_bytes(version: tuple[int, int, int, int] = (10, 3, 0, 26)) -> bytes:
+    """A TensorRT plan's header and some body."""
+    return b"ftrt" + (0).to_bytes(4, "little") + bytes(16) + bytes(version) + bytes(512)
+
+
+def write_engine(folder: Path, ranks: int = 2) -> Path:
+    folder.mkdir()
+    built = {
+        "max_batch_size": 8,
+        "max_input_len": 1024,
+        "max_seq_len": 2048,
+        "max_num_tokens": 8192,
+        "max_beam_width": 1,
+        "plugin_config": {"paged_kv_cache": True},
+    }
+    said = {"version": "0.13.0", "pretrained_config": trtllm_config(), "build_config": built}
+    (folder / "config.json").write_text(json.dumps(said))
+    for rank in range(ranks):
+        (folder / f"rank{rank}.engine").write_bytes(plan_bytes())
+    return folder
