@@ -101,6 +101,9 @@ def _deployment(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--name", default="", help="name of the deployment (checkpoint only)")
     verb.add_argument("--backend", default="", help="export backend (checkpoint only)")
     verb.add_argument(
+        "--profile", default="", help="profile of the settings to start with (checkpoint only)"
+    )
+    verb.add_argument(
         "--set",
         action="append",
         default=[],

@@ -12,12 +12,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from console.facts import UsageError
 from console.text import clean
+from console.tomllines import problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,37 @@ class ScreenSettings(BaseModel):
     """Binding id to keys, as Textual's keymap."""
 
 
+class NotifySettings(BaseModel):
+    """What happens when a run ends that took long enough to have been left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    after: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds that the run must have taken."""
+    bell: bool = True
+    """Ring the bell of the terminal that follows the run."""
+    osc9: bool = True
+    """Send the terminal that follows the run a desktop notification (OSC 9)."""
+    command: tuple[str, ...] = ()
+    """A program and its arguments that the run's own process starts, whoever watches. It finds
+    `TRITONDECK_RUN`, `TRITONDECK_RUN_STATE`, `TRITONDECK_RUN_DEPLOYMENT`, `TRITONDECK_RUN_SECONDS`
+    and `TRITONDECK_RUN_ERROR` in its environment and is ended after 30 seconds."""
+
+
+class Profile(BaseModel):
+    """What a new deployment starts with, over what its backend suggests: sections of a deployment
+    file, checked when a deployment is drafted with them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    server: dict[str, Any] = Field(default_factory=dict)
+    """Keys of a deployment's `[server]`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the backend; those that it does not have are left out."""
+    environments: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Environment to its `python` or `use`, as in a deployment's `[environments]`."""
+
+
 class Settings(BaseModel):
     """Everything that is set once for this operator."""
 
@@ -96,9 +128,15 @@ class Settings(BaseModel):
     folders: Annotated[Folders, Field(exclude=True)]
     packages: PackageSettings = PackageSettings()
     screen: ScreenSettings = ScreenSettings()
+    notify: NotifySettings = NotifySettings()
+    profiles: dict[str, Profile] = Field(default_factory=dict)
+    """Named sets of decisions for new deployments."""
+    profile: str = ""
+    """Profile of new deployments where none is named; none when empty."""
     python: str = ""
     """Interpreter for managed environments; the console's own when empty."""
     readonly: bool = False
+    """Refuse whatever would change something."""
 
 
 def folders(environ: Mapping[str, str] = os.environ) -> Folders:
@@ -124,17 +162,19 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings file where there is one; environment variables win.
 
     ``TRITONDECK_THEME``, ``TRITONDECK_PYTHON``, ``TRITONDECK_WHEELHOUSE``, ``TRITONDECK_READONLY``,
-    ``TRITONDECK_ENVIRONMENTS`` (folder of the managed environments). Raises `UsageError` naming
-    file and key.
+    ``TRITONDECK_PROFILE``, ``TRITONDECK_ENVIRONMENTS`` (folder of the managed environments).
+    Raises `UsageError` naming file, key and line.
     """
     where = folders(environ)
     if place := environ.get("TRITONDECK_ENVIRONMENTS"):
         where = replace(where, placed_environments=Path(place).absolute())
     raw: dict[str, object] = {}
+    text = ""
     path = where.settings_file
     if path.is_file():
         try:
-            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            raw = tomllib.loads(text)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(
                 f"cannot read settings {clean(str(path))}", why=clean(str(error))
@@ -148,10 +188,11 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     try:
         return Settings.model_validate({**raw, "folders": where})
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False)
-        )
-        raise UsageError(f"wrong settings in {clean(str(path))}", why=clean(wrong)) from error
+        raise UsageError(
+            f"wrong settings in {clean(str(path))}",
+            why="; ".join(problems(error, text)),
+            fix="docs/settings.md lists every setting",
+        ) from error
 
 
 _VARIABLES: dict[str, tuple[str, ...]] = {
@@ -159,6 +200,7 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "TRITONDECK_PYTHON": ("python",),
     "TRITONDECK_WHEELHOUSE": ("packages", "wheelhouse"),
     "TRITONDECK_READONLY": ("readonly",),
+    "TRITONDECK_PROFILE": ("profile",),
 }
 
 
@@ -195,6 +237,3 @@ def private_folder(path: Path) -> Path:
     if stat.S_IMODE(info.st_mode) != 0o700:
         path.chmod(0o700)
     return path
-
-
-ThemeName = Literal["tritondeck-dark", "tritondeck-light", "tritondeck-mono"]

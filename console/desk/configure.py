@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from console.desk import options, readonly
+from console.desk import options, profiles, readonly
 from console.desk.inspect import inspect, routes
 from console.desk.views import DeploymentView
 from console.facts import DeckError, Level, Refused, UsageError
@@ -27,8 +27,11 @@ LIVING = frozenset({"starting", "running", "stopping"})
 """States of a service whose process may still be there."""
 
 
-def draft(settings: Settings, checkpoint: Path, backend: str = "", name: str = "") -> Deployment:
+def draft(
+    settings: Settings, checkpoint: Path, backend: str = "", name: str = "", profile: str = ""
+) -> Deployment:
     """A deployment for the checkpoint; the first accepting backend when none is named."""
+    profiles.chosen(settings, profile)  # a wrong name before the checkpoint is read
     from console.checkpoints import hub
     from console.telemetry.host import host
 
@@ -39,7 +42,7 @@ def draft(settings: Settings, checkpoint: Path, backend: str = "", name: str = "
     chosen = options.backend(backend or _first_route(found))
     suggested = chosen.suggest(found, host())
     try:
-        return Deployment(
+        made = Deployment(
             name=name or _free_name(settings, Path(named)),
             backend=chosen.name,
             checkpoints={"model": named},
@@ -50,6 +53,7 @@ def draft(settings: Settings, checkpoint: Path, backend: str = "", name: str = "
             f"{clean(name)!r} cannot be a deployment's name",
             why="; ".join(clean(item["msg"]) for item in error.errors(include_url=False)),
         ) from error
+    return profiles.apply(settings, made, profile)
 
 
 def _first_route(found: dict[str, Checkpoint]) -> str:
@@ -208,7 +212,9 @@ def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]
     except DeckError as error:
         return DeploymentView(clean(name), path, "", "", run, service, problem=str(error))
     checkpoint = loaded.checkpoints.get("model") or next(iter(loaded.checkpoints.values()), "")
-    return DeploymentView(name, path, clean(checkpoint), loaded.backend, run, service)
+    return DeploymentView(
+        name, path, clean(checkpoint), loaded.backend, run, service, profile=clean(loaded.profile)
+    )
 
 
 def forget(settings: Settings, name: str) -> None:

@@ -111,9 +111,12 @@ class Desk:
         """The backend's options in form order."""
         return options.fields(options.backend(backend).Options)
 
-    def draft(self, checkpoint: Path, backend: str = "", name: str = "") -> Deployment:
-        """A deployment with suggested options for a checkpoint, not yet saved."""
-        return configure.draft(self.settings, checkpoint, backend, name)
+    def draft(
+        self, checkpoint: Path, backend: str = "", name: str = "", profile: str = ""
+    ) -> Deployment:
+        """A deployment with suggested options for a checkpoint, not yet saved. A profile of the
+        settings (the default one when none is named) is laid over it."""
+        return configure.draft(self.settings, checkpoint, backend, name, profile)
 
     def with_options(
         self, deployment: Deployment, changes: Mapping[str, Any]

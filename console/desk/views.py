@@ -73,6 +73,8 @@ class DeploymentView:
     service: ServiceView | None
     problem: str = ""
     """Why the file could not be read, in words."""
+    profile: str = ""
+    """Profile of the settings that it was drafted with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,16 +31,16 @@ def deployment(args: argparse.Namespace, on: Desk) -> Deployment:
     from console.checkpoints.hub import is_hub
 
     if not is_hub(words) and (words.endswith(".toml") or not at_home(Path(words)).exists()):
-        if args.name or args.backend:
+        if args.name or args.backend or args.profile:
             raise UsageError(
-                "--name and --backend are for a checkpoint",
-                why=f"{clean(words)} is a deployment, which has both",
+                "--name, --backend and --profile are for a checkpoint",
+                why=f"{clean(words)} is a deployment, which has its own",
             )
         if "/" in words and not words.endswith(".toml"):
             raise UsageError(f"there is no file {clean(words)}")
         found = on.open(words)
     else:
-        found = on.draft(Path(words), args.backend, args.name)
+        found = on.draft(Path(words), args.backend, args.name, args.profile)
     changes = [_pair(item, "--set") for item in args.settings]
     changes += _option_flags(args.option_words, on.option_fields(found.backend))
     return _accepting(_changed(on, found, changes), args.accept)

@@ -75,11 +75,12 @@ def deployments(args: argparse.Namespace) -> int:
         output.emit("deployments", found)
         return 0
     output.table(
-        ("DEPLOYMENT", "BACKEND", "RUN", "SERVICE", "CHECKPOINT"),
+        ("DEPLOYMENT", "BACKEND", "PROFILE", "RUN", "SERVICE", "CHECKPOINT"),
         [
             (
                 view.name,
                 view.backend,
+                view.profile or "-",
                 view.run.state.value if view.run else "-",
                 view.service.state.value if view.service else "-",
                 view.problem or view.checkpoint,

@@ -195,7 +195,7 @@ def test_a_flag_of_an_option_before_the_deployment_is_wrong_usage(tmp_path: Path
         (["--set", "server.http_port=70000"], "server.http_port"),
         (["--set", "server.no_such_key=1"], "server.no_such_key"),
         (["--set", "version.x=1"], "version is not a section"),
-        (["--name", "other"], "--name and --backend are for a checkpoint"),
+        (["--name", "other"], "--name, --backend and --profile are for a checkpoint"),
     ],
 )
 def test_a_wrong_option_says_what_was_expected(tmp_path: Path, words: list[str], said: str) -> None:

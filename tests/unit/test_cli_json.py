@@ -30,7 +30,7 @@ SHAPES: dict[type, str] = {
     "uptime exit_status reason",
     Endpoint: "url kind grpc_url metrics_url token_file token_header ours",
     EnvironmentFacts: "name python python_version packages size",
-    DeploymentView: "name file checkpoint backend run service problem",
+    DeploymentView: "name file checkpoint backend run service problem profile",
     OptionField: "name title help group kind default choices minimum maximum unit flag",
     RouteView: "name title verdict origin",
     BackendView: "name origin",
