@@ -64,13 +64,15 @@ def rank_risks(facts: LanguageFacts, ranks: Ranks) -> Iterator[Risk]:
         )
 
 
-def sharded_form(archive: Archive, file: FileSource) -> str:
+def sharded_form(archive: Archive, file: FileSource, ranks: Ranks) -> str:
     """``sharded, torch_dist`` for distributed weights in a plain archive, else rank folders."""
     for member in archive.members:
-        name = plain(member.name)
-        if name == "model_weights/metadata.json" and member.size <= METADATA_CAP:
+        if (
+            member.size <= METADATA_CAP
+            and member.name.endswith("metadata.json")
+            and plain(member.name) == "model_weights/metadata.json"
+        ):
             return _backend_words(file.read(member.offset, member.size))
-    ranks = ranks_of(m.name for m in archive.members)
     return f"{len(ranks.found)} rank folder(s)" if ranks.found else ""
 
 

@@ -78,7 +78,7 @@ def read(path: Path, file: FileSource, info: os.stat_result, compressed: bool) -
         ),
         details=(
             *_details(archive, config, spoken, written, info),
-            *_weights_details(archive, file, parameters, each),
+            *_weights_details(archive, file, ranks, parameters, each),
         ),
         modified=info.st_mtime,
     )
@@ -130,7 +130,7 @@ def _no_config(path: Path, archive: Archive) -> UsageError:
 
 def _weights(archive: Archive) -> int:
     """Bytes of the weight members; 0 where they were not reached."""
-    return sum(m.size for m in archive.members if _WEIGHTS.search(m.name))
+    return sum(m.size for m in archive.members if m.size and _WEIGHTS.search(m.name))
 
 
 def _pickles(archive: Archive, file: FileSource) -> pickles.Scan:
@@ -269,14 +269,14 @@ def _details(
 
 
 def _weights_details(
-    archive: Archive, file: FileSource, parameters: int | None, each: int
+    archive: Archive, file: FileSource, ranks: megatron.Ranks, parameters: int | None, each: int
 ) -> Iterator[tuple[str, str]]:
     if parameters:
         yield "parameters", f"≈ {human_count(parameters)} (size of the weights ÷ {each} bytes)"
     if archive.compressed:
         yield "members", "unknown until the build unpacks it"
         return
-    if form := megatron.sharded_form(archive, file):
+    if form := megatron.sharded_form(archive, file, ranks):
         yield "weights", form
     yield "members", str(len(archive.members))
 

@@ -101,7 +101,10 @@ def _parse(header: bytes, offset: int) -> tuple[str, bytes, int]:
     raw_name, raw_size, raw_sum, letter, raw_prefix = _HEADER.unpack(header)
     stored = _number(raw_sum, offset)
     # The checksum counts its own field as spaces; old writers summed signed characters.
-    total = 256 + _sum(header[:148]) + _sum(header[156:256]) + _sum(header[256:])
+    if header.isascii():  # at most 512 × 127, which does not wrap either
+        total = 256 + _sum(header) - _sum(raw_sum)
+    else:
+        total = 256 + _sum(header[:148]) + _sum(header[156:256]) + _sum(header[256:])
     if stored != total:
         high = sum(1 for b in header[:148] + header[156:] if b > 127)
         if stored != total - 256 * high:
@@ -118,12 +121,19 @@ def _parse(header: bytes, offset: int) -> tuple[str, bytes, int]:
 
 
 def _sum(part: bytes) -> int:
-    """The sum of at most 256 bytes: Adler's low half is one more, and cannot wrap before that.
+    """The sum of at most 65,520: Adler's low half is one more, and wraps above that.
     Python's own `sum` is most of the time that a walk takes."""
     return (zlib.adler32(part) & 0xFFFF) - 1
 
 
 def _number(digits: bytes, offset: int) -> int:
+    try:  # the usual form, at half the price of the exact one below
+        return int(digits.rstrip(b"\0 ") or b"0", 8)
+    except ValueError:
+        return _exact(digits, offset)
+
+
+def _exact(digits: bytes, offset: int) -> int:
     if digits[0] == 0o200:
         return int.from_bytes(digits[1:], "big")
     if digits[0] == 0o377:

@@ -145,6 +145,13 @@ def interpreter(settings: Settings, spec: EnvironmentSpec) -> Interpreter:
     return pythons.find(spec.python or settings.python, spec.python_range)
 
 
+def hub(ready: Prepared) -> tuple[Verdict, ...]:
+    """Whether checkpoints named by a hub id can be fetched from here."""
+    from backends import hub as fetching
+
+    return fetching.checks(ready.checkpoints)
+
+
 def risks(ready: Prepared) -> Iterator[Verdict]:
     """What reading the checkpoint found; a danger blocks unless accepted."""
     from console.checkpoints.model import Severity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import tarfile
 import tempfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from console.checkpoints.browse import browse
 from console.checkpoints.read import read
+from console.checkpoints.scan import scan
 from console.checkpoints.source import FileSource
 from console.checkpoints.tarwalk import TarDamage, members
 from console.facts import UsageError
@@ -120,6 +122,56 @@ def test_configurations_of_any_shape(value: object) -> None:
     config = files.speech_config()
     config.update(value if isinstance(value, dict) else {"decoder": value})
     read_bytes(files.nemo_bytes(config), ".nemo")
+
+
+_KEYS = [
+    "architectures", "model_type", "architecture", "pretrained_config", "build_config", "mapping",
+    "quantization", "quantization_config", "config_groups", "kv_cache_scheme", "text_config",
+    "vision_config", "rope_scaling", "rope_parameters", "rope_type", "num_hidden_layers", "n_layer",
+    "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "world_size", "tp_size",
+    "config", "_target_", "model", "tokenizer", "params_dtype", "window_size", "fp8", "precision",
+    "tensor_model_parallel_size", "peft_type", "target_modules", "r", "plugin_config", "version",
+    "objects", "root", "key", "items", "bits", "quant_method", "quant_algo", "moe", "auto_map",
+]  # fmt: skip
+_ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**60) | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+
+
+@QUICK
+@given(
+    st.dictionaries(st.sampled_from(_KEYS), _ANY, max_size=8),
+    st.sampled_from(
+        [
+            ("config.json", "model.safetensors"),
+            ("config.json", "rank0.safetensors"),
+            ("config.json", "rank0.engine"),
+            ("adapter_config.json",),
+            ("run_config.yaml", "common.pt", "metadata.json"),
+            ("context/model.yaml", "weights/metadata.json"),
+            ("context/io.json", "weights/adapter_metadata.json"),
+        ]
+    ),
+)
+def test_folders_with_configurations_of_any_shape(
+    config: dict[str, object], names: tuple[str, ...]
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "m"
+        for file in names:
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            said = file.endswith((".json", ".yaml"))
+            (folder / file).write_text(json.dumps(config) if said else "")
+        try:
+            assert read(folder).title
+        except UsageError as error:
+            assert error.title
+            assert "\n" not in str(error)
+        assert len(list(scan(Path(name)))) <= 1
 
 
 NAMES = st.text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from console.checkpoints import browse, read
 from console.checkpoints.model import Checkpoint, Format
 from console.checkpoints.scan import EVERY, scan
+from console.cli import main
 from console.facts import UsageError
 
 
@@ -137,3 +139,17 @@ def test_unchanged_checkpoints_come_from_memory(
 def test_a_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):
         list(scan(tmp_path / name))
+
+
+def test_the_command_line_prints_one_checkpoint_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files.write_nemo(tmp_path / "a.nemo")
+    files.write_hugging_face(tmp_path / "llama")
+    assert main(["inspect", "--scan", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2
+    assert "2 checkpoints" in said.err
+    assert main(["inspect", "--scan", "--json", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["checkpoint"]["format"] for line in lines] == ["nemo", "hugging-face"]
