@@ -23,7 +23,7 @@ from console.facts import DeckError, UsageError
 from console.planning.plan import Plan, Step
 from console.planning.variables import expand
 from console.processes import Identity
-from console.runs import journal, steps, views
+from console.runs import journal, notice, steps, views
 from console.runs.context import Cancelled, Context, Run
 from console.runs.folder import RunFolder, Unreadable, load
 from console.runs.journal import Event, Journal
@@ -53,6 +53,7 @@ class Runner:
         """Keeper's folder of the step that ran when the earlier runner was lost."""
         self.from_step = from_step
         self.force = force
+        self.begun = time.monotonic()
         self.recorder = Recorder(run.folder.telemetry)
         self.unwritten: list[Event] = []
         """Events that the journal could not take; they go into the end file."""
@@ -173,6 +174,14 @@ class Runner:
         told = {"state": state, "error": error[:2000], "fix": fix[:500], "notes": notes}
         self._tell("end", **told)
         self.end.write_patiently({"attempt": self.run.attempt, "unwritten": self.unwritten})
+        notice.tell(
+            self.run.settings.notify,
+            self.run.folder.path,
+            deployment=self.run.deployment,
+            state=state,
+            seconds=time.monotonic() - self.begun,
+            error=error,
+        )
 
 
 class _StepFailed(Exception):

@@ -38,7 +38,8 @@ def _service(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     on = common.desk(args)
     run_id = common.run_of(on, args.run or args.name).id
-    steps = [step.id for step in on.run(run_id).steps]
+    begun = on.run(run_id)
+    steps = [step.id for step in begun.steps]
     if args.step:
         if args.step not in steps:
             raise UsageError(
@@ -53,6 +54,8 @@ def _run(args: argparse.Namespace) -> int:
             return states[step] in _OVER or not view.active
 
         _print(args, on.log_file(run_id, step), step, ended if args.follow else None)
+    if args.follow and begun.active:
+        output.notice(on.settings.notify, on.run(run_id))
     return 0
 
 

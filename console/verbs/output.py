@@ -15,10 +15,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from console.facts import DeckError, Level
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.runs.model import RunView
+    from console.settings import NotifySettings
 
 JSON_VERSION = 1
 """Of every JSON object that a verb prints: raised when a key goes or changes its meaning."""
@@ -35,6 +39,24 @@ def say(text: str = "", *, multiline: bool = False) -> None:
 def note(text: str) -> None:
     """One line of progress."""
     print(clean(text), file=sys.stderr, flush=True)
+
+
+def notice(settings: NotifySettings, view: RunView, stream: TextIO | None = None) -> None:
+    """Call somebody back to the terminal that followed a long run to its end: bell and OSC 9."""
+    stream = stream or sys.stderr
+    if (
+        view.active
+        or view.elapsed < settings.after
+        or not stream.isatty()
+        or os.environ.get("TERM") == "dumb"
+    ):
+        return
+    if settings.osc9:
+        words = clean(f"tritondeck: {view.deployment} {view.state.value}")
+        stream.write(f"\x1b]9;{words}\x1b\\")
+    if settings.bell:
+        stream.write("\a")
+    stream.flush()
 
 
 def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:

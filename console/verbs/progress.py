@@ -65,6 +65,7 @@ def told(on: Desk, run_id: str) -> RunView:
     view = on.run(run_id)
     for view in on.follow(run_id):
         teller.tell(view)
+    output.notice(on.settings.notify, view)
     return view
 
 
