@@ -51,12 +51,13 @@ _SAFE = re.compile(
       | torch\ (Size|device|dtype|Tensor|[A-Za-z0-9]+Storage|(b?float|u?int|complex|qu?int|bool)\w*|
             double|half|long|short|strided|sparse_coo|per_tensor_affine|per_channel_affine)
       | torch\.storage\ (Typed|Untyped|_Typed|_Untyped)Storage
-      | torch\._utils\ _rebuild_(tensor(_v2)?|parameter(_with_state)?|qtensor|sparse_tensor|
+      | torch\._utils\ _rebuild_(tensor(_v2|_v3)?|parameter(_with_state)?|qtensor|sparse_tensor|
             meta_tensor_no_storage|device_tensor_from_numpy|device_tensor_from_cpu_tensor)
       | torch\._tensor\ _rebuild_from_type_v2
       | torch\.serialization\ _get_layout
       | torch\.nn\.parameter\ (Parameter|UninitializedParameter|Buffer)
       | torch\.distributed\.checkpoint\.metadata\ \w+
+      | torch\.distributed\.checkpoint\.filesystem\ _StorageInfo
       | numpy\ (ndarray|dtype|u?int\d+|float\d+|bool_?)
       | numpy\.(core|_core)\.multiarray\ (_reconstruct|scalar)
       | numpy\.(core|_core)\.numeric\ _frombuffer
@@ -154,7 +155,10 @@ class Scan:
         return self.tensor_bytes // _STORAGES[kinds[0]] or None if len(kinds) == 1 else None
 
     def _storages(self) -> list[str]:
-        names = {n.rpartition(" ")[2] for n in self.names if n.startswith("torch ")}
+        """Kinds of storage; empty where some are untyped (fp8), whose elements nobody names."""
+        names = {n.rpartition(" ")[2] for n in self.names if n.endswith("Storage")}
+        if not names <= _STORAGES.keys():
+            return []
         # Counters of batch normalisation are single integers beside millions of weights.
         return sorted(names & (_STORAGES.keys() - {"LongStorage", "IntStorage", "BoolStorage"}))
 
