@@ -15,10 +15,13 @@ from backends import hub as steps
 from backends.sources import worker
 from console.checkpoints.model import Checkpoint, Format
 from console.checkpoints.read import read
-from console.planning.deployment import Deployment
-from console.planning.plan import CommandStep
+from console.planning.deployment import Deployment, EnvironmentChoice
+from console.planning.plan import CommandStep, Plan
 from console.planning.variables import expand
+from console.runs.model import StepState
+from console.runs.store import RunStore
 from tests.integration.hub_server import COMMIT, Hub, Repository
+from tests.processes import ended, settings_at
 from tests.support import managed
 
 ROOT = Path(__file__).parents[2]
@@ -262,3 +265,36 @@ def test_a_hub_that_does_not_answer_is_told_in_words(bench: Bench) -> None:
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_run_fetches_once_with_the_token_by_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps under the real runner, in an environment that the deployment names."""
+    deployment = Deployment(
+        name="t",
+        backend="onnx",
+        checkpoints={"model": "hub:acme/llama"},
+        environments={"hub": EnvironmentChoice(use=str(bench.environment))},
+    )
+    fetching = steps.fetching(deployment, {"model": read(Path("hub:acme/llama"))})
+    plan = Plan(
+        deployment="t", backend="x", environments=fetching.environments, steps=fetching.steps
+    )
+    store = RunStore(settings_at(bench.folder / "deck"))
+    with Hub(llama=llama(token=TOKEN)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        states = []
+        for _ in range(2):
+            run_id = store.create(plan, "")
+            store.start(run_id)
+            view = ended(store, run_id, 60)
+            states.append(view.steps[-1].state)
+            log = store.log_file(run_id, "fetch-model")
+            if len(states) == 1:
+                assert "fetched acme/llama" in log.read_text()
+    assert states == [StepState.DONE, StepState.SKIPPED]
+    kept = [p for p in (bench.folder / "deck").rglob("*") if p.is_file()]
+    assert kept
+    assert not [p for p in kept if TOKEN.encode() in p.read_bytes()]
