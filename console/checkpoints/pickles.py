@@ -27,6 +27,9 @@ SECONDS = 0.5
 """Time that the scan of one checkpoint may take."""
 DIRECTORY_CAP = 32 << 20
 """Bytes of a zip directory; 100,000 entries have some 8 MB."""
+MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY = 5
+"""torch's form from before 1.6: this number, then four more pickles that are loaded, then bytes."""
 HIDDEN = "(a name that is put together while loading)"
 
 _STORAGES = {
@@ -169,13 +172,12 @@ def scan_pickle(content: bytes, deadline: float) -> Scan:
     stream = io.BytesIO(content)
     whole = True
     pickles = 0
-    # torch's form from before 1.6 is five pickles and then the tensors' bytes.
     while pickles < 8 and stream.tell() < len(content):
         try:
             done = walk.run(stream, deadline)
         except (ValueError, IndexError, KeyError, OverflowError, UnicodeError, AttributeError):
             # pickletools' words for what is no opcode: damage, or the bytes after the pickles.
-            whole = pickles > 0
+            whole = pickles >= (LEGACY if walk.legacy else 1)
             break
         pickles += 1
         if not done:
@@ -190,6 +192,7 @@ class _Walk:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.calls = False
+        self.legacy = False
 
     def run(self, stream: io.BytesIO, deadline: float) -> bool:
         """One pickle to its end; False when the time was over before."""
@@ -206,6 +209,7 @@ class _Walk:
             elif name in _PUTS:
                 memo[int(argument or 0)] = last[1]
             elif name not in {"PROTO", "FRAME"}:
+                self.legacy = self.legacy or argument == MAGIC
                 self._other(name, argument, last)
                 last = (None, None)
             if count % 512 == 0 and time.perf_counter() > deadline:

@@ -85,10 +85,19 @@ def test_the_allow_list_matches_whole_names() -> None:
 
 
 def test_the_legacy_form_of_several_pickles_is_walked_to_its_end() -> None:
-    parts = [pickle.dumps(0x1950A86A20F9469CFC6C, 2), pickle.dumps(1001, 2), pickle.dumps({}, 2)]
-    scan = scanned(b"".join([*parts, pickle.dumps(Runs("true"), 2), b"raw tensor bytes"]))
+    values = [pickles.MAGIC, 1001, {}, Runs("true"), []]
+    parts = [pickle.dumps(value, 2) for value in values]
+    scan = scanned(b"".join([*parts, b"raw tensor bytes"]))
     assert scan.unsafe
-    assert scan.pickles == 4
+    assert (scan.pickles, scan.whole) == (5, True)
+
+
+@pytest.mark.parametrize("protocol", [0, 2])
+def test_a_legacy_file_that_is_padded_over_the_cap_is_unseen(protocol: int) -> None:
+    """The harmful pickle is the fourth, behind more bytes than are scanned."""
+    parts = [pickle.dumps(v, protocol) for v in (pickles.MAGIC, 1001, {})]
+    content = b"".join(parts) + b"\x80\x02" + pickle.dumps("x" * 50_000, 2)[2:-1]
+    assert severities(scanned(content)) == {"pickle-unseen": Severity.WARN}
 
 
 def test_damage_is_said_and_not_passed_over() -> None:
