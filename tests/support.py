@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -101,3 +103,27 @@ class Operator:
             f"{words} ended with {process.returncode}\n{out}\n{err}"
         )
         return out
+
+    def json(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """What it prints with ``--json``."""
+        document: dict[str, Any] = json.loads(self.does(*words, "--json", code=code))
+        assert document["version"] == 1
+        return document
+
+    def processes(self) -> list[psutil.Process]:
+        """Living processes with this operator's home in their command line."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if str(self.home) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def leave(self) -> None:
+        """End what a failed test has left."""
+        for view in self.json("services")["services"]:
+            if view["pid"]:
+                self.does("stop", view["id"])
+        for run in self.json("runs")["runs"]:
+            if run["state"] in ("starting", "running", "orphaned"):
+                self.does("runs", "cancel", run["id"], code=None)

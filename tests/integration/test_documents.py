@@ -1,0 +1,144 @@
+"""What the tutorial and the how-to pages tell to type works, and prints what they show.
+
+Every block of ``sh`` is run, page by page, in one home; the tutorial comes first, and its
+deployment is the one that the other pages use. A block is left out only by a comment before it,
+``<!-- not run: reason -->``. ``# exits N`` at the end of a block is the exit status that it must
+have. A block of ``text`` that follows at once is what it prints, with ``…`` for anything (alone on a
+line: for any lines) and with figures, paths and times as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import Operator, managed, until_gone
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted((DOCS / "how-to").glob("*.md"))
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<why>.*?) -->\n+)?^```sh\n(?P<command>.*?)^```\n"
+    r"(?:^```text\n(?P<shown>.*?)^```\n)?",
+    re.M | re.S,
+)
+EXITS = re.compile(r"# exits (\d+)\s*\Z")
+# Only timing decides whether these lines come: a step that has begun, and its percentages.
+PASSING = re.compile(r"^\[\d+/\d+\] \S+ +(?! |done|unchanged|FAILED|cancelled).*\n", re.M)
+VOLATILE = (
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d"), "DATE"),
+    (re.compile(r"(https?://[\w.]+):\d+"), r"\1:PORT"),
+    (re.compile(r"(?<![\w.:/])…?/(?:[\w.@+~-]+/)*([\w.@+~-]+)"), r"PATH/\1"),
+    (re.compile(r"-[0-9a-f]{12}\b"), "-DIGEST"),
+    (re.compile(r"\d+ min \d+ s\b|\b\d+(?:\.\d+)? ?(?:ms|s|min|h|B|KiB|MiB|GiB)\b"), "FIGURE"),
+    (re.compile(r"\b(pid )\d+(\) of )[\w-]+"), r"\1PID\2USER"),
+    (re.compile(r"(running +)\d+"), r"\1PID"),
+    (re.compile(r"\b3\.1\d(?:\.\d+)?\b|libpython3\.1\d"), "PYTHON"),
+    (re.compile(r"[ \t]+"), " "),
+)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Where the pages are worked through: a person, and a folder with the examples."""
+
+    person: Operator
+    folder: Path
+
+    def run(self, script: str) -> tuple[int, str]:
+        """Exit status, and both outputs as a terminal would show them."""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env={
+                **self.person.env,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "COLUMNS": "100",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+
+def blocks(page: Path) -> Iterator[re.Match[str]]:
+    return BLOCK.finditer(page.read_text(encoding="utf-8"))
+
+
+def settled(text: str) -> str:
+    """`text` without what differs from run to run."""
+    text = PASSING.sub("", text)
+    for pattern, instead in VOLATILE:
+        text = pattern.sub(instead, text)
+    return text.strip()
+
+
+def pattern_of(shown: str) -> re.Pattern[str]:
+    lines = [
+        r"(?:.*\n)*?" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + r" ?\n"
+        for line in settled(shown).splitlines()
+    ]
+    return re.compile("".join(lines))
+
+
+def work_through(page: Path, shell: Shell) -> None:
+    for block in blocks(page):
+        if block["why"]:
+            continue
+        command = block["command"].strip()
+        exits = EXITS.search(command)
+        status, printed = shell.run(command)
+        assert status == (int(exits[1]) if exits else 0), f"{command}\n{printed}"
+        if block["shown"]:
+            found = settled(printed) + "\n"
+            assert pattern_of(block["shown"]).fullmatch(found), f"{command}\n{found}"
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    managed("nemo")
+    managed("embedded")
+    home = tmp_path_factory.mktemp("documents")
+    folder = home / "source"
+    folder.mkdir()
+    (folder / "examples").symlink_to(ROOT / "examples")
+    shell = Shell(Operator(home), folder)
+    yield shell
+    shell.person.leave()
+
+
+@pytest.fixture(scope="module")
+def tutorial(shell: Shell) -> Shell:
+    work_through(DOCS / "tutorial.md", shell)
+    return shell
+
+
+def test_the_tutorial_works_as_written_and_leaves_nothing_running(tutorial: Shell) -> None:
+    until_gone(str(tutorial.person.home))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_works_as_written_and_leaves_nothing_running(page: Path, tutorial: Shell) -> None:
+    work_through(page, tutorial)
+    until_gone(str(tutorial.person.home))
+
+
+def test_a_block_is_left_out_for_a_written_reason_only() -> None:
+    every = [block for page in (DOCS / "tutorial.md", *PAGES) for block in blocks(page)]
+    texts = [page.read_text(encoding="utf-8") for page in (DOCS / "tutorial.md", *PAGES)]
+    assert len(every) == sum(len(re.findall("^```sh$", text, re.M)) for text in texts)
+    assert len(every) >= 30
+    assert sum(bool(block["why"]) for block in every) <= 7
