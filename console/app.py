@@ -27,7 +27,7 @@ import themes
 from console.commands import DeckCommands
 from console.desk.desk import Desk
 from console.diagnosis.crash import one_line, write_crash
-from console.driver import ControlFilter, RowDriver
+from console.driver import CellDriver, ControlFilter
 from console.facts import UsageError
 from console.text import clean
 from screens.base import FRAME_BINDINGS, LEFT, DeckScreen
@@ -75,7 +75,7 @@ class TritonDeckApp(App[None]):
         hostname: str = "",
         start: str = "",
     ) -> None:
-        super().__init__(driver_class=RowDriver)
+        super().__init__(driver_class=CellDriver)
         self.desk = desk
         self.animation_level = "none"
         self._given = ScreenContext(desk, clock, hostname or socket.gethostname(), start)

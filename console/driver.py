@@ -1,26 +1,26 @@
 """What stands between Textual and the terminal: a driver that sends less, and a filter.
 
-Over SSH the bytes are what hurts. Textual repaints whole widgets, so most rows of most frames are
-the very rows that the terminal already shows. Writing the same things to a row twice gives the same
-row, so a row whose writes equal its last ones is dropped; no model of the cells is needed.
+Over SSH the bytes are what hurts. Textual repaints whole widgets, so most cells of most frames are
+the very cells that the terminal already shows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, TextIO, cast
 
 from rich.segment import Segment
 from textual import events
+from textual._ansi_sequences import SYNC_END, SYNC_START
 from textual.app import App
 from textual.color import Color
 from textual.drivers.linux_driver import LinuxDriver
 from textual.filter import LineFilter
 from textual.message import Message
 
-_MOVE = re.compile(r"\x1b\[(\d+);(\d+)H")
+from console.cells import MOVE, Shown
+
 # Anything that changes rows without naming them: clear, alternate screen, reset, scroll.
 _FORGET = re.compile(r"\x1b\[[0-3]?J|\x1b\[\?1049[hl]|\x1bc|\x1b\[\d*[ST]")
 _CONTROLS = {
@@ -68,8 +68,8 @@ class _Terminal:
         return getattr(self._file, name)
 
 
-class RowDriver(LinuxDriver):
-    """A `LinuxDriver` that drops rows which the terminal already shows."""
+class CellDriver(LinuxDriver):
+    """A `LinuxDriver` that sends only cells which the terminal does not show yet."""
 
     def __init__(
         self,
@@ -80,41 +80,37 @@ class RowDriver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self._rows: dict[int, list[tuple[int, str]]] = {}
+        self._shown = Shown()
+        self._held = ""
         if self._file is not None:
             self._file = cast(Any, _Terminal(self._file))
 
-    def write(self, data: str) -> None:
-        if not _MOVE.match(data) or _FORGET.search(data):
-            if _FORGET.search(data):
-                self._rows.clear()
-            super().write(data)
-            return
-        if kept := "".join(self._changed(data)):
-            super().write(kept)
+    def forget(self) -> None:
+        """Send the next frame whole: the terminal may show something else than was sent."""
+        self._shown.forget()
 
-    def _changed(self, frame: str) -> Iterator[str]:
-        rows: dict[int, list[tuple[int, str]]] = {}
-        moves = list(_MOVE.finditer(frame))
-        for move, following in zip(moves, [*moves[1:], None], strict=True):
-            end = following.start() if following else len(frame)
-            payload = frame[move.end() : end].removesuffix("\n")
-            rows.setdefault(int(move[1]), []).append((int(move[2]), payload))
-        last = moves[-1]
-        for y, writes in rows.items():
-            painted = [(x, payload) for x, payload in writes if payload]
-            if not painted or self._rows.get(y) == painted:
-                continue
-            self._rows[y] = painted
-            yield from (f"\x1b[{y};{x}H{payload}" for x, payload in painted)
-        yield last[0] + frame[last.end() :] if not frame[last.end() :] else ""
+    def write(self, data: str) -> None:
+        if data == SYNC_START:
+            # Kept until something follows: a frame that changes nothing costs nothing.
+            self._held = data
+            return
+        if data == SYNC_END and self._held:
+            self._held = ""
+            return
+        if _FORGET.search(data):
+            self.forget()
+        elif MOVE.match(data):
+            data = self._shown.update(data)
+        if data:
+            super().write(self._held + data)
+            self._held = ""
 
     def process_message(self, message: Message) -> None:
         if isinstance(message, events.Resize):
-            self._rows.clear()
+            self.forget()
         super().process_message(message)
 
     def _get_terminal_size(self) -> tuple[int, int]:
         # Asked at every SIGWINCH: the terminal may have moved or lost rows.
-        self._rows.clear()
+        self.forget()
         return super()._get_terminal_size()
