@@ -1,10 +1,10 @@
-"""The ONNX route: NeMo speech checkpoints through their CTC head, and any ONNX graph."""
+"""The ONNX route: NeMo speech models (text, labels, speakers), and any ONNX graph."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from backends import onnx_checks, onnx_plan, speech
+from backends import labels, onnx_checks, onnx_plan, speech
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.environments import environment
 from backends.onnx_options import OnnxOptions
@@ -29,7 +29,7 @@ class OnnxBackend(Backend):
     """Checkpoint → ONNX graph → Triton (onnxruntime backend, or our python model)."""
 
     name: ClassVar[str] = "onnx"
-    title: ClassVar[str] = "ONNX: speech checkpoints through CTC, and any ONNX graph"
+    title: ClassVar[str] = "ONNX: speech checkpoints (text, labels, speakers), and any ONNX graph"
     Options: ClassVar[type[BackendOptions]] = OnnxOptions
 
     def accepts(self, checkpoints: Checkpoints) -> Verdict:
@@ -96,6 +96,8 @@ class OnnxBackend(Backend):
         """A sound form for our speech models; ONNX graphs get the tensor form."""
         if model.parameters.get(speech.ADAPTER_KEY) == speech.ADAPTER:
             return speech.SpeechForm(model)
+        if model.parameters.get(speech.ADAPTER_KEY) == labels.ADAPTER:
+            return labels.LabelsForm(model)
         return None
 
 

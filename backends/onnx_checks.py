@@ -9,7 +9,7 @@ from pathlib import Path
 from backends import speech
 from backends.onnx_options import OnnxOptions
 from console.checkpoints.model import Checkpoint, Format, SpeechFacts
-from console.facts import Host, Level, TensorSpec, ToolFacts, Verdict
+from console.facts import Host, Level, TensorSpec, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
 from console.text import clean
 from console.triton import embedded
@@ -21,24 +21,11 @@ NEWEST_IR = 13
 """What ONNX Runtime 1.31 loads; it refuses a newer one with `Unsupported model IR version`."""
 UNSERVED_TYPES = frozenset({"UNKNOWN", "BF16"})
 
-_REFUSALS = {
-    "rnnt": (
-        "a transducer (RNNT) without a CTC head needs a decoding loop that this route does not have",
-        "use a hybrid RNNT/CTC checkpoint of the same model, which has a CTC head",
-    ),
-    "aed": (
-        "an attention decoder (Canary) cannot be exported by NeMo",
-        "use a CTC or hybrid checkpoint, or serve it in NeMo itself",
-    ),
-    "classification": (
-        "a classifier has no text to decode",
-        "export it to ONNX with NeMo and give the .onnx file: tensors in, scores out",
-    ),
-    "speaker": (
-        "a speaker model has no text to decode",
-        "export it to ONNX with NeMo and give the .onnx file: tensors in, embeddings out",
-    ),
-}
+COSINES = "AudioToMFCCPreprocessor"
+AED = (
+    "an attention decoder (Canary) cannot be exported by NeMo",
+    "use a CTC, transducer or hybrid checkpoint, or serve it in NeMo itself",
+)
 
 
 def accepts(checkpoint: Checkpoint | None) -> Verdict:
@@ -58,30 +45,52 @@ def accepts(checkpoint: Checkpoint | None) -> Verdict:
 def _accepts_nemo(checkpoint: Checkpoint) -> Verdict:
     spoken = checkpoint.speech
     if spoken is None:
-        return _refused(
-            f"{clean(checkpoint.title)}: only speech recognition is exported from .nemo here",
-            "convert a language model to Hugging Face format and serve that",
-        )
-    if spoken.decoder not in ("ctc", "hybrid"):
-        why, fix = _REFUSALS.get(
-            spoken.decoder, ("its decoder is of an unknown kind", "use a CTC or hybrid checkpoint")
-        )
-        return _refused(why, fix)
-    if spoken.tokenizer in ("agg", "multilingual"):
-        return _refused(
-            f"its {spoken.tokenizer} tokenizer has one vocabulary per language, "
-            "and the route does not choose a language yet",
-            "use a checkpoint of one language",
-        )
-    if spoken.tokenizer not in ("bpe", "wpe", "char"):
+        return _refused(*_not_speech(checkpoint))
+    if spoken.decoder == "aed":
+        return _refused(*AED)
+    if spoken.decoder in ("classification", "speaker"):
+        what = "a sound's class" if spoken.decoder == "classification" else "a voice's embedding"
+        problem = _front_end(checkpoint, spoken)
+        fix = "use a checkpoint with log-mel or MFCC features and a listed number of classes"
+        return _refused(problem, fix) if problem else Verdict(ROUTE, Level.PASS, f"sound to {what}")
+    if spoken.decoder not in ("ctc", "rnnt", "hybrid"):
+        return _refused("its decoder is of an unknown kind", "use a CTC or hybrid checkpoint")
+    if spoken.tokenizer not in ("bpe", "wpe", "char", "agg", "multilingual"):
         return _refused(
             f"the tokenizer {clean(spoken.tokenizer) or 'is not named, and'} is not known",
-            "use a checkpoint with a bpe, wpe or character tokenizer",
+            "use a checkpoint with a bpe, wpe, agg or character tokenizer",
+        )
+    if spoken.decoder == "rnnt" and speech.is_fork(checkpoint):
+        return _refused(
+            "a transducer of AI4Bharat's fork has one joint network for each language",
+            "use a hybrid checkpoint of the fork, whose CTC head is served",
         )
     if problem := _front_end(checkpoint, spoken):
         return _refused(problem, "use a checkpoint with log-mel features and a listed vocabulary")
-    through = "its CTC head" if spoken.decoder == "hybrid" else "CTC"
+    through = {"hybrid": "its CTC head (or its transducer)", "rnnt": "its transducer"}.get(
+        spoken.decoder, "CTC"
+    )
     return Verdict(ROUTE, Level.PASS, f"speech to text through {through}")
+
+
+def _not_speech(checkpoint: Checkpoint) -> tuple[str, str]:
+    """Why a .nemo that is no speech recognition or classification is refused, and what would do."""
+    name = clean(checkpoint.title)
+    if checkpoint.language is not None or ".nlp." in str(checkpoint.config.get("target")):
+        return (
+            f"{name}: a language model is not served from an ONNX graph here",
+            "choose a route for language models (vLLM or TensorRT-LLM); NeMo 1 archives are "
+            "converted to Hugging Face format first",
+        )
+    if ".tts." in str(checkpoint.config.get("target")):
+        return (
+            f"{name}: speech synthesis needs text front ends that this route does not have",
+            "export it with model.export() in NeMo and give the .onnx file: tensors in, sound out",
+        )
+    return (
+        f"{name}: only speech models are exported from .nemo here",
+        "export it with model.export() in NeMo, where it has one, and give the .onnx file",
+    )
 
 
 def _front_end(checkpoint: Checkpoint, spoken: SpeechFacts) -> str:
@@ -89,12 +98,13 @@ def _front_end(checkpoint: Checkpoint, spoken: SpeechFacts) -> str:
     preprocessor = checkpoint.config.get("preprocessor")
     if isinstance(preprocessor, dict):
         kind = str(preprocessor.get("_target_", FRONT_END)).rpartition(".")[2]
-        if kind != FRONT_END:
+        labels = spoken.decoder in ("classification", "speaker")
+        if kind != FRONT_END and not (labels and kind == COSINES):
             return f"its features come from {clean(kind)}, not from {FRONT_END}"
         if preprocessor.get("frame_splicing", 1) != 1:
             return "its features are spliced frames"
     if not spoken.vocabulary_size:
-        return "its configuration does not list the vocabulary"
+        return "its configuration does not list the vocabulary (or the classes)"
     return ""
 
 
@@ -144,6 +154,8 @@ def checks(
     if checkpoint.speech is not None:
         verdicts += _lengths(deployment, options, checkpoint)
         verdicts += _tokenizer(checkpoint.speech)
+        verdicts += _head(options, checkpoint)
+        verdicts += _language(options, checkpoint.speech)
     verdicts += _verify_files(deployment)
     return tuple(verdicts)
 
@@ -279,6 +291,62 @@ def _tokenizer(spoken: SpeechFacts) -> Iterator[Verdict]:
             "NeMo asks the Hugging Face hub for bert-base-cased when it restores this tokenizer",
             source="nemo.collections.common.tokenizers.huggingface.auto_tokenizer, 2.7.3",
             fix="on a box without internet, put that tokenizer into the Hugging Face cache first",
+        )
+
+
+def _head(options: OnnxOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Whether the wanted head is there, and what a fork's checkpoint costs."""
+    fork = speech.is_fork(checkpoint)
+    try:
+        chosen = speech.head(checkpoint, options.decoder)
+    except UsageError as error:
+        yield Verdict(
+            "onnx-decoder",
+            Level.FAIL,
+            f"{error.title}: {error.why}",
+            fix=error.fix,
+            option="options.decoder",
+        )
+        return
+    if chosen != "ctc" and options.form == "onnxruntime":
+        yield Verdict(
+            "onnx-decoder",
+            Level.FAIL,
+            f"a {chosen} model runs in our python model only",
+            fix='set form = "auto"',
+            option="options.form",
+        )
+    if not fork:
+        return
+    if chosen == "rnnt":
+        yield Verdict(
+            "onnx-decoder",
+            Level.FAIL,
+            "the fork's joint network is one for each language, which NeMo cannot restore",
+            fix='set decoder = "ctc"',
+            option="options.decoder",
+        )
+    keys = ", ".join(speech.fork_keys(checkpoint)) or "none listed here"
+    yield Verdict(
+        "onnx-fork",
+        Level.WARN,
+        "the checkpoint was written by AI4Bharat's fork of NeMo: configuration keys that NeMo does "
+        "not know are dropped, and the exported weights compared with the checkpoint's",
+        figure=f"dropped: {keys}; the export's report lists all",
+        source="tokenizer.type and the keys of decoder, joint and aux_ctc.decoder",
+    )
+
+
+def _language(options: OnnxOptions, spoken: SpeechFacts) -> Iterator[Verdict]:
+    if options.language and options.language not in spoken.languages:
+        yield Verdict(
+            "onnx-language",
+            Level.FAIL,
+            f"the checkpoint has no language {clean(options.language)}",
+            figure=", ".join(map(clean, spoken.languages)) or "it lists none",
+            source="tokenizer.langs",
+            fix="name one of them, or none",
+            option="options.language",
         )
 
 

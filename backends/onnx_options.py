@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from backends.base import BackendOptions
 
 BatchSize = Annotated[int, Field(ge=1, le=1024)]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,20}$")]
 
 
 def _extra(group: str, *, unit: str = "", flag: str = "") -> dict[str, Any]:
@@ -29,6 +30,13 @@ class OnnxOptions(BackendOptions):
         description="Where the graph is exported and where it runs. cuda needs a GPU here and "
         "onnxruntime-gpu in the serving environment.",
         json_schema_extra=_extra("Export", flag="--device"),
+    )
+    decoder: Literal["auto", "ctc", "rnnt"] = Field(
+        "auto",
+        title="Decoder",
+        description="Which head of a speech checkpoint is served. auto: CTC where there is one, else "
+        "the transducer. rnnt: the transducer, often better and several times slower.",
+        json_schema_extra=_extra("Export", flag="--decoder"),
     )
     opset: int = Field(
         17,
@@ -113,6 +121,20 @@ class OnnxOptions(BackendOptions):
         title="Word times by default",
         description="Answer with start, end and confidence of each word when a request does not say. "
         "Speech models only.",
+        json_schema_extra=_extra("Speech"),
+    )
+    language: Language = Field(
+        "",
+        title="Language by default",
+        description="For a checkpoint of several languages: what a request without LANG is in, as the "
+        "checkpoint names it (hi). Empty: a request says it, or any language is heard.",
+        json_schema_extra=_extra("Speech"),
+    )
+    unit_embedding: bool = Field(
+        True,
+        title="Embeddings of length 1",
+        description="A speaker model answers with embeddings divided by their norm, so that their "
+        "product is the cosine of two voices.",
         json_schema_extra=_extra("Speech"),
     )
     long_audio: Literal["refuse", "chunk"] = Field(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends import onnx_requests, speech
+from backends import labels, onnx_requests, speech
 from backends.environments import environment
 from backends.onnx_checks import accepts, triton_backends
 from backends.onnx_options import OnnxOptions
@@ -48,7 +48,9 @@ from console.triton.repository import DynamicBatching, Instances, model_config, 
 REPORT = "${work}/export/report.json"
 SAMPLES = "${work}/export/samples"
 SIGNATURE = join(WORKERS, "signature.json")
-SPEECH_SOURCES = ("model", "sound", "features", "decoding")
+SHARED_SOURCES = ("sound", "features", "graphs")
+TEXT_SOURCES = (*SHARED_SOURCES, "decoding", "transducer")
+NEMO_WORKERS = ("nemo_to_onnx", "nemo_archive", "nemo_model", "nemo_compare")
 SOUNDS = 5
 """How many verify files the export is compared with as well."""
 
@@ -76,6 +78,29 @@ class Work:
         return self.checkpoint.format is Format.NEMO
 
     @property
+    def head(self) -> speech.Head:
+        """The head of a speech checkpoint that is served."""
+        return speech.head(self.checkpoint, self.options.decoder)
+
+    @property
+    def text(self) -> bool:
+        return self.head in speech.TEXT_HEADS
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return TEXT_SOURCES if self.text else SHARED_SOURCES
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        spoken = self.checkpoint.speech
+        return spoken.languages if spoken is not None and self.text else ()
+
+    @property
+    def masked(self) -> bool:
+        """Whether the head means something only within one language."""
+        return bool(self.languages) and speech.is_fork(self.checkpoint)
+
+    @property
     def batching(self) -> bool:
         return self.options.max_batch_size > 0
 
@@ -89,6 +114,7 @@ class Work:
     @property
     def graph(self) -> GraphFacts:
         if self.exported:
+            assert self.head == "ctc", "other heads have no graph of their own in the server"
             return speech.acoustic_graph(self.checkpoint, self.options.opset)
         assert self.checkpoint.graph is not None, "accepted checkpoints have a graph"
         return self.checkpoint.graph
@@ -121,6 +147,11 @@ def plan(
             fix='set [server] launcher = "embedded"',
         )
     form, note = choose_form(deployment, options, tools)
+    if checkpoint.speech is not None and speech.head(checkpoint, options.decoder) != "ctc":
+        form, note = (
+            "python",
+            "our python model runs the graph in ONNX Runtime, with what is around it",
+        )
     work = Work(deployment, options, checkpoint, form)
     environments = [environment("embedded", deployment)]
     if work.exported:
@@ -152,8 +183,17 @@ def _notes(work: Work) -> tuple[str, ...]:
     notes = []
     if work.exported:
         spoken = work.checkpoint.speech
-        if spoken is not None and spoken.decoder == "hybrid":
-            notes.append("the hybrid checkpoint is served through its CTC head")
+        assert spoken is not None, "only speech checkpoints are exported"
+        if spoken.decoder == "hybrid":
+            through = "CTC head" if work.head == "ctc" else "transducer (decoder = rnnt)"
+            notes.append(f"the hybrid checkpoint is served through its {through}")
+        if spoken.streaming:
+            notes.append(
+                "the checkpoint can stream (cache-aware), but is served offline: "
+                "whole recordings in, no partial answers"
+            )
+        if work.languages:
+            notes.append(_language_note(work))
         longest = speech.longest_seconds(work.checkpoint)
         action = (
             f"longer ones are cut into chunks of at most {work.options.chunk_seconds:g} s"
@@ -164,6 +204,16 @@ def _notes(work: Work) -> tuple[str, ...]:
     if not work.deployment.verify:
         notes.append("no [[verify]] case is given: the plan proves an answer, not the right one")
     return tuple(notes)
+
+
+def _language_note(work: Work) -> str:
+    known = ", ".join(work.languages)
+    default = work.options.language
+    if default:
+        return f"LANG chooses among {known}; a request without it is in {default}"
+    if work.masked and len(work.languages) > 1:
+        return f"every request names its language in LANG: {known}"
+    return f"LANG keeps an answer to one language ({known}); without it any is heard"
 
 
 # ---------------------------------------------------------------------------- build
@@ -180,10 +230,10 @@ def _environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
 
 
 def _workers(work: Work) -> WriteStep:
-    script = "nemo_to_onnx" if work.exported else "onnx_to_repository"
+    scripts = NEMO_WORKERS if work.exported else ("onnx_to_repository",)
     predicted = json.dumps(_predicted(work), indent=2) + "\n"
     files = (
-        worker(script),
+        *map(worker, scripts),
         worker("embedded_triton"),
         FileSpec(path=SIGNATURE, text=predicted),
     )
@@ -196,6 +246,9 @@ def _workers(work: Work) -> WriteStep:
 
 
 def _predicted(work: Work) -> dict[str, Any]:
+    if work.exported:
+        return {**speech.signature(work.checkpoint, work.head)}
+
     def listed(tensors: Sequence[TensorSpec]) -> list[dict[str, Any]]:
         return [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors]
 
@@ -203,8 +256,7 @@ def _predicted(work: Work) -> dict[str, Any]:
         "inputs": listed(work.graph.inputs),
         "outputs": listed(work.graph.outputs),
     }
-    if not work.exported:
-        predicted["sample"] = onnx_requests.sample(work.graph, work.batching)
+    predicted["sample"] = onnx_requests.sample(work.graph, work.batching)
     return predicted
 
 
@@ -250,26 +302,51 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _speech_files(work: Work) -> tuple[FileSpec, ...]:
-    options, settings = work.options, _settings(work)
-    remote = work.form == "onnxruntime"
-    inputs, outputs = speech.tensors(work.batching)
+def _speech_parameters(work: Work) -> dict[str, str]:
+    options = work.options
     parameters = _common_parameters(work) | {
-        speech.ADAPTER_KEY: speech.ADAPTER,
+        "decoder": work.head,
         "max_seconds": f"{speech.longest_seconds(work.checkpoint):g}",
+    }
+    if not work.text:
+        unit = {"unit_embedding": _word(options.unit_embedding)}
+        return parameters | {speech.ADAPTER_KEY: labels.ADAPTER} | unit
+    parameters |= {
+        speech.ADAPTER_KEY: speech.ADAPTER,
         "chunk_seconds": f"{options.chunk_seconds:g}",
         "long_audio": options.long_audio,
         "word_times": _word(options.word_times),
     }
+    if work.languages:
+        needed = work.masked and len(work.languages) > 1 and not options.language
+        parameters |= {
+            "languages": ",".join(work.languages),
+            "language": options.language,
+            "language_needed": _word(needed),
+        }
+    return parameters
+
+
+def _speech_files(work: Work) -> tuple[FileSpec, ...]:
+    settings, parameters = _settings(work), _speech_parameters(work)
+    remote = work.form == "onnxruntime"
+    if work.text:
+        inputs, outputs = speech.tensors(work.batching, bool(work.languages))
+    else:
+        inputs, outputs = labels.tensors(work.batching, work.head)
     if remote:
         parameters["acoustic_model"] = work.graph_model
-    front = settings | ({"instances": Instances(options.instance_count, "cpu")} if remote else {})
+    front = settings | (
+        {"instances": Instances(work.options.instance_count, "cpu")} if remote else {}
+    )
     config = model_config(work.name, inputs, outputs, parameters=parameters, **front)
     if settings["dynamic_batching"] is not None:
         # Sounds of unequal length arrive together; the model pads them itself.
         next(t for t in config.input if t.name == "SAMPLES").allow_ragged_batch = True
     files = [_config_file(work.name, to_text(config))]
-    files += model_files("speech_ctc", SPEECH_SOURCES, version_folder(work.name))
+    package = "speech" if work.text else "labels"
+    files += model_files(package, ("model",), version_folder(work.name))
+    files += model_files("speech", work.sources, version_folder(work.name))
     if remote:
         # The batches come from our model, whole: the server must not wait for more.
         settings = settings | {"dynamic_batching": None}
@@ -314,31 +391,23 @@ def _export(work: Work) -> CommandStep:
     argv += ["--graph-folder", graph_folder, "--frontend-folder", sources, "--sources", sources]
     argv += ["--report", REPORT, "--signature", SIGNATURE, "--sample", f"{SAMPLES}/sample.wav"]
     argv += ["--max-seconds", f"{speech.longest_seconds(work.checkpoint):g}"]
-    argv += ["--opset", str(options.opset), "--device", options.device]
+    argv += ["--decoder", work.head, "--opset", str(options.opset), "--device", options.device]
     argv += ["--tolerance", f"{options.tolerance:g}"]
     for sound in sounds:
         argv += ["--sound", sound]
-    if options.verbose:
-        argv.append("--verbose")
-    served = [join(sources, f"{name}.py") for name in SPEECH_SOURCES[1:]]
-    outputs = (
-        join(graph_folder, "model.onnx"),
-        join(sources, "frontend.npz"),
-        join(sources, "vocabulary.json"),
-        f"{SAMPLES}/sample.wav",
-        REPORT,
-    )
-    expect = {
-        "max_abs_diff": {"max": options.tolerance},
-        "decisions_equal": True,
-        "vocabulary_equal": True,
-        "text_equal": True,
-    }
+    argv += ["--masked"] if work.masked else []
+    argv += ["--verbose"] if options.verbose else []
+    workers = [join(WORKERS, f"{name}.py") for name in NEMO_WORKERS]
+    served = [join(sources, f"{name}.py") for name in work.sources]
+    outputs = (*_exported_files(work, graph_folder, sources), f"{SAMPLES}/sample.wav", REPORT)
+    expect = {"max_abs_diff": {"max": options.tolerance}, "decisions_equal": True}
+    if work.text:
+        expect |= {"vocabulary_equal": True, "text_equal": True}
     return CommandStep(
         id="export",
         title="export to ONNX",
         why="NeMo writes the graph; ONNX Runtime and PyTorch must then agree on the same sound",
-        inputs=_inputs(checkpoint, script, SIGNATURE, *served, *sounds),
+        inputs=_inputs(checkpoint, *workers, SIGNATURE, *served, *sounds),
         outputs=outputs,
         success=(
             ExitCode(),
@@ -347,6 +416,17 @@ def _export(work: Work) -> CommandStep:
         ),
         command=Command(argv=tuple(argv), runtime="environment:nemo", env=_network(work)),
     )
+
+
+def _exported_files(work: Work, graphs: str, sources: str) -> tuple[str, ...]:
+    """What the export publishes (a large graph's data aside)."""
+    beside = {
+        "ctc": ("vocabulary.json",),
+        "rnnt": ("vocabulary.json", "transducer.json"),
+    }.get(work.head, ("labels.json",))
+    search = (join(graphs, "decoder_joint.onnx"),) if work.head == "rnnt" else ()
+    files = (join(sources, name) for name in ("frontend.npz", *beside))
+    return (join(graphs, "model.onnx"), *search, *files)
 
 
 def _network(work: Work) -> dict[str, str]:
@@ -447,6 +527,10 @@ def _verification(work: Work) -> tuple[Inference, ...]:
         ]
         made = onnx_requests.default_case(work.name, work.graph, work.batching, SAMPLES)
         return tuple(given) or (made,)
-    spoken = [speech.verify_case(case, i, work.name, work.batching) for i, case in cases]
     sample = f"{SAMPLES}/sample.wav"
-    return tuple(spoken) or (speech.default_case(work.name, work.batching, sample),)
+    if not work.text:
+        heard = [labels.verify_case(case, i, work.name, work.batching) for i, case in cases]
+        return tuple(heard) or (labels.default_case(work.name, work.batching, sample),)
+    spoken = [speech.verify_case(case, i, work.name, work.batching) for i, case in cases]
+    language = work.languages[0] if work.masked and not work.options.language else ""
+    return tuple(spoken) or (speech.default_case(work.name, work.batching, sample, language),)

@@ -2,16 +2,20 @@
 
 ``make_speech_checkpoints.py FOLDER [NAME…]`` writes FOLDER/NAME.nemo: ``conformer_bpe``,
 ``conformer_wpe``, ``quartznet_char``, ``hybrid_bpe`` (FastConformer, RNNT and CTC heads),
-``streaming_bpe`` (cache-aware) and ``transducer_bpe``. The weights are seeded, and sharpened so that
-the best path has words in it.
+``streaming_bpe`` (cache-aware), ``transducer_bpe``, ``tdt_bpe`` (token and duration), ``hybrid_agg`` (two
+languages), ``indic_fork`` (the same as AI4Bharat's fork saves it), ``commands`` (MFCC classifier) and
+``speaker`` (ECAPA). The weights are seeded, and sharpened so that the best path has words in it.
 """
 
+import io
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
 import sentencepiece
 import torch
+import yaml
 from nemo.collections.asr import models
 from omegaconf import OmegaConf
 
@@ -91,14 +95,14 @@ def base(encoder):
     }
 
 
-def bpe(folder):
-    """A SentencePiece model with real sub-words, user-defined pieces and punctuation."""
-    corpus = folder / "corpus.txt"
-    corpus.write_text("\n".join(" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))))
+def bpe(folder, text=TEXT, size=96):
+    """A SentencePiece model with real sub-words and punctuation."""
+    corpus, words = folder / "corpus.txt", text.split()
+    corpus.write_text("\n".join(" ".join(words[i:] + words[:i]) for i in range(len(words))))
     sentencepiece.SentencePieceTrainer.train(
         input=str(corpus),
         model_prefix=str(folder / "tokenizer"),
-        vocab_size=96,
+        vocab_size=size,
         model_type="bpe",
         character_coverage=1.0,
         byte_fallback=False,
@@ -227,17 +231,164 @@ def streaming_bpe(folder):
 def transducer_bpe(folder):
     config = base(conformer(fast=False))
     config.update(tokenizer=bpe(folder), **transducer())
+    config["decoding"] = {"strategy": "greedy_batch", "greedy": {"max_symbols": 3}}
     return models.EncDecRNNTBPEModel(OmegaConf.create(config))
+
+
+def tdt_bpe(folder):
+    durations = [0, 1, 2, 4]
+    config = base(conformer(fast=False))
+    config.update(tokenizer=bpe(folder), **transducer())
+    config["joint"]["num_extra_outputs"] = len(durations)
+    config["loss"] = {
+        "loss_name": "tdt",
+        "tdt_kwargs": {"durations": durations, "fastemit_lambda": 0.0, "clamp": -1.0},
+    }
+    config["decoding"] = {
+        "strategy": "greedy_batch",
+        "model_type": "tdt",
+        "durations": durations,
+        "greedy": {"max_symbols": 3},
+    }
+    return models.EncDecRNNTBPEModel(OmegaConf.create(config))
+
+
+HINDI = "नमस्ते दुनिया यह एक परीक्षण है जिसमें कुछ शब्द आते हैं और फिर से आते हैं"
+TAMIL = "வணக்கம் உலகம் இது ஒரு சோதனை இதில் சில சொற்கள் வருகின்றன மீண்டும் வருகின்றன"
+
+
+def languages(folder):
+    """Two languages with a vocabulary each."""
+    found = {}
+    for name, text, size in (("hi", HINDI, 56), ("ta", TAMIL, 48)):
+        place = folder / name
+        place.mkdir()
+        found[name] = bpe(place, text, size)
+    return {"type": "agg", "langs": found}
+
+
+def hybrid_agg(folder):
+    config = base(conformer(fast=True))
+    config.update(tokenizer=languages(folder), **transducer())
+    config["aux_ctc"] = {
+        "ctc_loss_weight": 0.3,
+        "use_cer": False,
+        "ctc_reduction": "mean_batch",
+        "decoder": ctc_decoder(32),
+        "decoding": {"strategy": "greedy_batch", "greedy": {}},
+    }
+    return models.EncDecHybridRNNTCTCBPEModel(OmegaConf.create(config))
+
+
+def indic_fork(folder):
+    """`hybrid_agg`; `as_the_fork` rewrites the file."""
+    return hybrid_agg(folder)
+
+
+def as_the_fork(path):
+    """Rewrite an archive as AI4Bharat's fork of NeMo saves it: its own tokenizer type and keys, a key
+    that nobody has heard of, and a joint network whose last layer is one for each language."""
+    packed = path.with_suffix(".main-line")
+    path.rename(packed)
+    with tarfile.open(packed) as old, tarfile.open(path, "w:") as new:
+        for member in old.getmembers():
+            data = old.extractfile(member).read() if member.isfile() else b""
+            if member.name.endswith("model_config.yaml"):
+                config = yaml.safe_load(data)
+                config["tokenizer"]["type"] = "multilingual"
+                config["decoder"]["multisoftmax"] = True
+                config["joint"].update(multilingual=True, language_keys=["hi", "ta"])
+                config["aux_ctc"]["decoder"]["multisoftmax"] = True
+                config["encoder"]["of_a_later_fork"] = 3
+                data = yaml.safe_dump(config, allow_unicode=True).encode()
+            elif member.name.endswith("model_weights.ckpt"):
+                weights = torch.load(io.BytesIO(data), weights_only=True)
+                for name in [n for n in weights if n.startswith("joint.joint_net.2.")]:
+                    value, part = weights.pop(name), name.rpartition(".")[2]
+                    rows = {"hi": [*range(56), 104], "ta": [*range(56, 104), 104]}
+                    for language, kept in rows.items():
+                        weights[f"joint.joint_net.2.{language}.{part}"] = value[kept].clone()
+                buffer = io.BytesIO()
+                torch.save(weights, buffer)
+                data = buffer.getvalue()
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    packed.unlink()
+
+
+def commands(folder):
+    """Speech commands: MFCC features, convolutional encoder, four labels."""
+    config = {
+        "sample_rate": 16000,
+        "labels": ["yes", "no", "stop", "go"],
+        "preprocessor": {
+            "_target_": "nemo.collections.asr.modules.AudioToMFCCPreprocessor",
+            "sample_rate": 16000,
+            "window_size": 0.025,
+            "window_stride": 0.01,
+            "window": "hann",
+            "n_mels": 64,
+            "n_mfcc": 64,
+            "n_fft": 512,
+        },
+        "encoder": {
+            "_target_": "nemo.collections.asr.modules.ConvASREncoder",
+            "feat_in": 64,
+            "activation": "relu",
+            "conv_mask": True,
+            "jasper": [block(32, 11), block(32, 13, residual=True), block(48, 1)],
+        },
+        "decoder": {
+            "_target_": "nemo.collections.asr.modules.ConvASRDecoderClassification",
+            "feat_in": 48,
+            "num_classes": 4,
+            "return_logits": True,
+            "pooling_type": "avg",
+        },
+    }
+    return models.EncDecClassificationModel(OmegaConf.create(config))
+
+
+def speaker(folder):
+    """ECAPA: log-mel features, attentive pooling, five speakers."""
+    config = {
+        "sample_rate": 16000,
+        "preprocessor": preprocessor(),
+        "encoder": {
+            "_target_": "nemo.collections.asr.modules.ECAPAEncoder",
+            "feat_in": 80,
+            "filters": [32, 32, 32, 32, 96],
+            "kernel_sizes": [5, 3, 3, 3, 1],
+            "dilations": [1, 1, 1, 1, 1],
+            "scale": 8,
+        },
+        "decoder": {
+            "_target_": "nemo.collections.asr.modules.SpeakerDecoder",
+            "feat_in": 96,
+            "num_classes": 5,
+            "pool_mode": "attention",
+            "emb_sizes": 24,
+        },
+        "loss": {
+            "_target_": "nemo.collections.asr.losses.angularloss.AngularSoftmaxLoss",
+            "scale": 30,
+            "margin": 0.2,
+        },
+    }
+    return models.EncDecSpeakerLabelModel(OmegaConf.create(config))
 
 
 def sharpen(model):
     """Make an untrained head decide: large weights, and a blank that does not always win."""
-    head = getattr(model, "ctc_decoder", model.decoder)
-    if not hasattr(head, "decoder_layers"):
-        return
-    convolution = head.decoder_layers[0]
     with torch.no_grad():
-        convolution.weight.mul_(8.0)
+        head = getattr(model, "ctc_decoder", model.decoder)
+        layers = getattr(head, "decoder_layers", None)
+        if layers is not None and hasattr(layers[0], "weight"):
+            layers[0].weight.mul_(8.0)
+        if hasattr(model, "joint"):
+            model.joint.joint_net[-1].weight.mul_(8.0)
+            model.decoder.prediction["embed"].weight.mul_(4.0)
+            model.joint.enc.weight.mul_(4.0)
 
 
 MAKERS = {
@@ -249,6 +400,11 @@ MAKERS = {
         hybrid_bpe,
         streaming_bpe,
         transducer_bpe,
+        tdt_bpe,
+        hybrid_agg,
+        indic_fork,
+        commands,
+        speaker,
     )
 }
 
@@ -263,6 +419,8 @@ def main(argv):
             sharpen(model)
             model.eval()
             model.save_to(str(target / f"{name}.nemo"))
+        if name == "indic_fork":
+            as_the_fork(target / f"{name}.nemo")
         print(name, (target / f"{name}.nemo").stat().st_size)
 
 

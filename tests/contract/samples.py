@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from console.checkpoints.model import Checkpoint, Format, GraphFacts, SpeechFacts
@@ -53,6 +54,13 @@ def speech(decoder: str = "ctc", tokenizer: str = "bpe", **changes: object) -> C
     )
 
 
+def fork() -> Checkpoint:
+    """A hybrid of AI4Bharat's fork: several languages, keys that NeMo does not know."""
+    found = speech("hybrid", "multilingual", languages=("hi", "ta"))
+    config = {**found.config, "decoder": {"multisoftmax": True}}
+    return dataclasses.replace(found, config=config)
+
+
 def graph(*shape: int, dtype: str = "FP32", external: tuple[str, ...] = ()) -> Checkpoint:
     facts = GraphFacts(
         inputs=(TensorSpec("x", dtype, shape or (-1, 4)),),
@@ -86,6 +94,11 @@ ALL = {
     "ctc-char": speech(tokenizer="char"),
     "hybrid": speech("hybrid"),
     "transducer": speech("rnnt"),
+    "aggregate": speech("hybrid", "agg", languages=("hi", "ta")),
+    "fork": fork(),
+    "commands": speech("classification", "", max_seconds=None),
+    "speaker": speech("speaker", "", max_seconds=None),
+    "canary": speech("aed", "agg"),
     "graph": graph(),
     "fixed-graph": graph(1, 3, 8, 8),
     "split-graph": graph(external=("model.onnx.data",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
 import io
 import json
 import tarfile
@@ -16,6 +17,9 @@ import pytest
 WORKERS = Path(__file__).parents[2] / "backends" / "workers"
 
 
+sys.path.insert(0, str(WORKERS))  # as Python does for the script that it runs
+
+
 def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"worker_{name}", WORKERS / f"{name}.py")
     assert spec and spec.loader
@@ -25,7 +29,7 @@ def load(name: str) -> ModuleType:
 
 
 worker = load("nemo_to_onnx")
-sound = worker.load_sources(WORKERS.parent / "models" / "speech_ctc")[0]
+sound = worker.load_sources(WORKERS.parent / "models" / "speech")["sound"]
 CONFIG = b"target: nemo.collections.asr.models.EncDecCTCModelBPE\n"
 
 
@@ -173,7 +177,10 @@ def test_a_sound_that_cannot_be_read_is_refused_by_name(tmp_path):
         worker.sounds([str(tmp_path / "a.wav")], sound, 16000, 40)
 
 
-@pytest.mark.parametrize("name", ["nemo_to_onnx", "onnx_to_repository"])
+@pytest.mark.parametrize(
+    "name",
+    ["nemo_to_onnx", "nemo_archive", "nemo_model", "nemo_compare", "onnx_to_repository"],
+)
 def test_a_worker_is_imported_without_any_package(name):
     """Module level imports are the standard library's: a missing package is told in words later."""
     source = (WORKERS / f"{name}.py").read_text()

@@ -69,18 +69,14 @@ def configurations(made):
 @pytest.mark.parametrize(
     ("checkpoint", "why"),
     [
-        (samples.speech("rnnt"), "transducer"),
         (samples.speech("aed"), "Canary"),
-        (samples.speech("classification"), "classifier"),
-        (samples.speech("speaker"), "speaker"),
         (samples.speech("unknown"), "unknown kind"),
-        (samples.speech(tokenizer="agg"), "per language"),
-        (samples.speech(tokenizer="multilingual"), "per language"),
+        (samples.speech("rnnt", "multilingual"), "joint network for each language"),
         (samples.speech(tokenizer=""), "tokenizer"),
         (samples.speech(vocabulary_size=0), "vocabulary"),
         (samples.language(), "not a NeMo speech archive"),
         (samples.graph(dtype="BF16"), "BF16"),
-        (dataclasses.replace(samples.speech(), speech=None), "only speech recognition"),
+        (dataclasses.replace(samples.speech(), speech=None), "only speech models"),
         (
             dataclasses.replace(
                 samples.speech(), config={"preprocessor": {"_target_": "a.AudioToMFCCPreprocessor"}}
@@ -313,7 +309,7 @@ def test_values_in_a_verify_case_become_a_tensor():
 
 def form(**parameters: str) -> SpeechForm:
     metadata = ModelMetadata(
-        "asr", ("1",), "python", (), (), 8, {"tritondeck_adapter": "speech-ctc", **parameters}
+        "asr", ("1",), "python", (), (), 8, {"tritondeck_adapter": "speech-text", **parameters}
     )
     found = BACKEND.prompts(Endpoint("http://127.0.0.1:8000"), metadata)
     assert isinstance(found, SpeechForm)

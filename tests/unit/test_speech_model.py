@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-FOLDER = Path(__file__).parents[2] / "backends" / "models" / "speech_ctc"
+FOLDER = Path(__file__).parents[2] / "backends" / "models" / "speech"
 BOUNDARY = "\u2581"
 
 

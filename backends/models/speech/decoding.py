@@ -1,7 +1,8 @@
 """Greedy CTC decoding, pieces to text, and word times. NumPy alone, Python 3.10 syntax.
 
 ``vocabulary.json``, written by the export, holds the pieces and how the checkpoint's tokenizer joins
-them, so that no tokenizer package is needed to serve.
+them, so that no tokenizer package is needed to serve. A checkpoint of several languages has one
+vocabulary for each, one after another in the same head.
 """
 
 import json
@@ -16,8 +17,11 @@ SPACE = "\u2581"  # SentencePiece's word boundary
 class Vocabulary:
     """Token ids to text, as the checkpoint's own tokenizer does it."""
 
-    def __init__(self, path):
-        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+    languages = ()
+    masked = False
+
+    def __init__(self, path, saved=None):
+        saved = saved or json.loads(Path(path).read_text(encoding="utf-8"))
         self.pieces = saved["pieces"]
         self.blank = saved["blank"]
         self.kind = saved["kind"]
@@ -33,6 +37,10 @@ class Vocabulary:
         self._before_mark = (
             re.compile(r"(\s)(" + "|".join(map(re.escape, marks)) + ")") if marks else None
         )
+
+    def columns(self, language):
+        """The range of ids that a language has; None for all of them."""
+        return
 
     def text(self, ids):
         """The text of token ids."""
@@ -104,12 +112,72 @@ class Vocabulary:
         return words
 
 
-def greedy(logprobs, length, blank):
+class Languages(Vocabulary):
+    """The vocabularies of several languages; each stretch of text is joined by its own rules."""
+
+    def __init__(self, saved):
+        self.parts = [Vocabulary(None, part) for part in saved["parts"]]
+        self.languages = tuple(saved["languages"])
+        self.masked = saved["masked"]  # the head means something only within one language
+        self.blank = saved["blank"]
+        self.seconds_per_step = saved["seconds_per_step"]
+        self.marks = self.parts[0].marks
+        self.offsets = np.cumsum([0] + [part.blank for part in self.parts])
+
+    def columns(self, language):
+        if not language:
+            return None
+        index = self.languages.index(language)
+        return int(self.offsets[index]), int(self.offsets[index + 1])
+
+    def _place(self, index):
+        """The vocabulary of an id, and the id in it."""
+        part = int(np.searchsorted(self.offsets, index, side="right")) - 1
+        return self.parts[part], index - int(self.offsets[part])
+
+    def text(self, ids):
+        stretches = []
+        for index in ids:
+            part, local = self._place(index)
+            if not stretches or stretches[-1][0] is not part:
+                stretches.append((part, []))
+            stretches[-1][1].append(local)
+        text = ""
+        for part, local in stretches:
+            space = " " if text and part._starts_word(local[0]) else ""
+            text += space + part.text(local)
+        return text
+
+    def _starts_word(self, index):
+        part, local = self._place(index)
+        return part._starts_word(local)
+
+
+def load_vocabulary(path):
+    """The vocabulary, or the vocabularies, that the export saved."""
+    saved = json.loads(Path(path).read_text(encoding="utf-8"))
+    return Languages(saved) if "parts" in saved else Vocabulary(None, saved)
+
+
+def within(logprobs, columns, blank):
+    """Log probabilities [T, V+1] given that only ids of `columns` and blank can be."""
+    kept = np.zeros(logprobs.shape[1], bool)
+    kept[slice(*columns)] = kept[blank] = True
+    rest = np.where(kept, logprobs, -np.inf)
+    largest = rest.max(axis=1, keepdims=True)
+    return rest - largest - np.log(np.exp(rest - largest).sum(axis=1, keepdims=True))
+
+
+def greedy(logprobs, length, blank, columns=None):
     """Collapse the best path of log probabilities [T, V+1] over the first `length` steps.
 
-    Returns a list of (id, first step, step after the last, best log probability).
+    Returns a list of (id, first step, step after the last, best log probability). `columns` is the
+    range of ids to choose from, beside blank.
     """
-    best = logprobs[:length].argmax(axis=1)
+    logprobs = logprobs[:length]
+    if columns is not None and length:
+        logprobs = within(logprobs, columns, blank)
+    best = logprobs.argmax(axis=1)
     scores = logprobs[np.arange(len(best)), best]
     changes = np.flatnonzero(np.diff(best)) + 1
     starts = np.concatenate([[0], changes]) if len(best) else changes

@@ -1,8 +1,9 @@
-"""Triton python model: recordings to text through a CTC acoustic model in ONNX Runtime.
+"""Triton python model: recordings to text through ONNX Runtime.
 
-Sound → mono at the checkpoint's rate → log-mel features (NumPy) → acoustic graph → greedy CTC → text.
-The graph runs in this process (``model.onnx`` beside this file) or, where the server has the
-onnxruntime Triton backend, as the model named by the parameter ``acoustic_model``. Inputs, outputs
+Sound → mono at the checkpoint's rate → log-mel features (NumPy) → graph → greedy search → text. A CTC
+graph runs in this process (``model.onnx`` beside this file) or, where the server has the onnxruntime
+Triton backend, as the model named by the parameter ``acoustic_model``. A transducer's encoder and its
+``decoder_joint.onnx`` run here: its search asks the second one at every step. Inputs, outputs
 and answers are the same either way. Recordings of all requests that arrive together are padded and
 run as batches; a recording that cannot be used fails its own request only. Python 3.10 syntax.
 """
@@ -13,36 +14,22 @@ from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from decoding import Vocabulary, confidence, greedy
-from features import Frontend
+from decoding import confidence, greedy, load_vocabulary
+from features import load_frontend
+from graphs import open_graph
 from sound import BadSound, check_rate, check_samples, decode_wav, resample
+from transducer import Transducer
 
 
 class LocalAcoustics:
-    """The graph in this process."""
+    """The first graph in this process: two outputs, the second one their lengths."""
 
-    def __init__(self, path, device, gpu, threads):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        if device == "cuda":
-            available = onnxruntime.get_available_providers()
-            if "CUDAExecutionProvider" not in available:
-                raise RuntimeError(
-                    "device is cuda, but the installed ONNX Runtime %s has only %s: "
-                    "install onnxruntime-gpu in the serving environment, or set device to cpu"
-                    % (onnxruntime.__version__, ", ".join(available))
-                )
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
-        self.session = onnxruntime.InferenceSession(path, options, providers=providers)
+    def __init__(self, session):
+        self.session = session
+        self.outputs = [output.name for output in session.get_outputs()]
 
     def __call__(self, features, lengths):
-        return self.session.run(
-            ["logprobs", "encoded_lengths"], {"audio_signal": features, "length": lengths}
-        )
+        return self.session.run(self.outputs, {"audio_signal": features, "length": lengths})
 
 
 class RemoteAcoustics:
@@ -72,10 +59,11 @@ class RemoteAcoustics:
 class Recording:
     """One row of one request: its features in segments, and what was recognised of each."""
 
-    def __init__(self, seconds, word_times):
+    def __init__(self, seconds, word_times, language):
         self.seconds = seconds
         self.word_times = word_times
-        self.segments = []  # [start in seconds, features, tokens]
+        self.language = language
+        self.segments = []  # [start in seconds, features, tokens, columns]
 
 
 class TritonPythonModel:
@@ -85,8 +73,10 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {k: v["string_value"] for k, v in config["parameters"].items()}
         folder = Path(args["model_repository"], args["model_version"])
-        self.frontend = Frontend(str(folder / "frontend.npz"))
-        self.vocabulary = Vocabulary(str(folder / "vocabulary.json"))
+        self.frontend = load_frontend(str(folder / "frontend.npz"))
+        self.vocabulary = load_vocabulary(str(folder / "vocabulary.json"))
+        self.language = parameters.get("language", "")
+        self.transducer = None
         self.max_seconds = float(parameters["max_seconds"])
         self.chunk_seconds = float(parameters["chunk_seconds"])
         self.long_audio = parameters["long_audio"]
@@ -96,15 +86,13 @@ class TritonPythonModel:
         self.batch = max(1, config["max_batch_size"])
         if "acoustic_model" in parameters:
             self.acoustics = RemoteAcoustics(parameters["acoustic_model"], self.batching)
-        else:
-            self.acoustics = LocalAcoustics(
-                str(folder / "model.onnx"),
-                parameters["device"],
-                int(args["model_instance_device_id"])
-                if args["model_instance_kind"] == "GPU"
-                else 0,
-                int(parameters["threads"]),
-            )
+            return
+        gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else 0
+        wanted = (parameters["device"], gpu, int(parameters["threads"]))
+        self.acoustics = LocalAcoustics(open_graph(str(folder / "model.onnx"), *wanted))
+        if parameters.get("decoder") == "rnnt":
+            search = open_graph(str(folder / "decoder_joint.onnx"), *wanted)
+            self.transducer = Transducer(str(folder / "transducer.json"), search)
 
     def execute(self, requests):
         started = time.perf_counter()
@@ -154,9 +142,24 @@ class TritonPythonModel:
         flags = [self.word_times] * len(sounds)
         if flag is not None:
             flags = [bool(f) for f in flag.as_numpy().reshape(-1)]
-        return [self._recording(s, r, f) for (s, r), f in zip(sounds, flags)]  # noqa: B905
+        languages = self._languages(request, len(sounds))
+        rows = zip(sounds, flags, languages)  # noqa: B905
+        return [self._recording(s, r, flag, language) for (s, r), flag, language in rows]
 
-    def _recording(self, samples, rate, word_times):
+    def _languages(self, request, count):
+        """The language of each row, empty for any; raises `BadSound`."""
+        known = self.vocabulary.languages
+        tensor = pb_utils.get_input_tensor_by_name(request, "LANG") if known else None
+        said = [b""] * count if tensor is None else tensor.as_numpy().reshape(-1)
+        found = [value.decode("utf-8", "replace").strip() or self.language for value in said]
+        for language in found:
+            if language and language not in known:
+                raise BadSound("LANG %r is none of %s" % (language, ", ".join(known)))
+            if not language and self.vocabulary.masked and len(known) > 1:
+                raise BadSound("this model needs LANG, one of %s" % ", ".join(known))
+        return [language or (known[0] if self.vocabulary.masked else "") for language in found]
+
+    def _recording(self, samples, rate, word_times, language):
         seconds = len(samples) / rate
         if seconds > self.max_seconds and self.long_audio != "chunk":
             raise BadSound(
@@ -164,7 +167,8 @@ class TritonPythonModel:
                 'cut it, or deploy with long_audio = "chunk"' % (seconds, self.max_seconds)
             )
         samples = resample(samples, rate, self.frontend.sample_rate)
-        recording = Recording(seconds, word_times)
+        recording = Recording(seconds, word_times, language)
+        columns = self.vocabulary.columns(language)
         start = 0
         for end in self._cuts(samples):
             if self.frontend.frames(end - start) < 1:
@@ -175,7 +179,7 @@ class TritonPythonModel:
                     )
                 continue
             features = self.frontend(samples[start:end])
-            recording.segments.append([start / self.frontend.sample_rate, features, []])
+            recording.segments.append([start / self.frontend.sample_rate, features, [], columns])
             start = end
         return recording
 
@@ -203,9 +207,16 @@ class TritonPythonModel:
             features = np.zeros((len(group), group[0][1].shape[0], lengths.max()), np.float32)
             for row, segment in zip(features, group):  # noqa: B905
                 row[:, : segment[1].shape[1]] = segment[1]
-            logprobs, steps = self.acoustics(features, lengths)
-            for row, count, segment in zip(logprobs, steps, group):  # noqa: B905
-                segment[2] = greedy(row, int(count), self.vocabulary.blank)
+            found, steps = self.acoustics(features, lengths)
+            columns = [segment[3] for segment in group]
+            if self.transducer is not None:
+                tokens = self.transducer(found, steps, columns)
+            else:
+                rows = zip(found, steps, columns)  # noqa: B905
+                blank = self.vocabulary.blank
+                tokens = [greedy(row, int(count), blank, limits) for row, count, limits in rows]
+            for segment, spoken in zip(group, tokens):  # noqa: B905
+                segment[2] = spoken
 
     # -- out --------------------------------------------------------------------------------
 
@@ -218,7 +229,7 @@ class TritonPythonModel:
             )
             found = []
             if recording.word_times:
-                for start, _, tokens in recording.segments:
+                for start, _, tokens, _ in recording.segments:
                     found += self.vocabulary.words(tokens, start)
             words.append(json.dumps(found, ensure_ascii=False))
             scores.append(confidence([t for s in recording.segments for t in s[2]]))
