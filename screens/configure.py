@@ -15,10 +15,11 @@ from textual.widget import Widget
 from textual.widgets import DataTable
 
 from console.checkpoints.model import Checkpoint
-from console.desk.desk import OptionField, OptionProblem, RouteView
+from console.desk.desk import OptionField, OptionProblem, RouteView, Term
 from console.facts import DeckError, Level
 from console.planning.deployment import Deployment
 from screens.base import DeckScreen
+from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.options import OptionsForm, explain
@@ -27,6 +28,14 @@ from screens.widgets.textview import TextView, fold
 from screens.widgets.words import Words
 
 _EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck doctor says why."))
+
+_EXPOSE = "server.expose"
+_EXPOSED = lines(
+    say("Triton asks nobody who they are: whoever reaches its ports can send requests and,"),
+    say(
+        "where model control is open, load and unload models. Loopback and an ssh tunnel are safe."
+    ),
+)
 
 
 class Routed(Message):
@@ -42,12 +51,17 @@ class Drafted(Message):
     """A deployment for a route, with the fields of its form."""
 
     def __init__(
-        self, deployment: Deployment, fields: tuple[OptionField, ...], values: dict[str, Any]
+        self,
+        deployment: Deployment,
+        fields: tuple[OptionField, ...],
+        values: dict[str, Any],
+        terms: dict[str, Term],
     ) -> None:
         super().__init__()
         self.deployment = deployment
         self.fields = fields
         self.values = values
+        self.terms = terms
 
 
 class Bound(Message):
@@ -106,6 +120,7 @@ class ConfigureScreen(DeckScreen):
         self._routes: dict[str, RouteView] = {}
         self._pending: dict[str, Any] = {}
         self._text = ""
+        self._terms: dict[str, Term] = {}
         self._enter_form = stage is Stage.OPTIONS
 
     def body(self) -> Iterable[Widget]:
@@ -179,26 +194,41 @@ class ConfigureScreen(DeckScreen):
         self._tell_draft(deployment)
 
     def _tell_draft(self, deployment: Deployment) -> None:
-        values = self.desk.options(deployment).model_dump(mode="json")
-        self.tell(Drafted(deployment, self.desk.option_fields(deployment.backend), values))
+        fields = self.desk.form_fields(deployment)
+        found = {f.name: self.desk.explain(f.name.rpartition(".")[2]) for f in fields}
+        terms = {name: term for name, term in found.items() if term is not None}
+        self.tell(Drafted(deployment, fields, self.desk.form_values(deployment), terms))
 
     @on(Drafted)
     async def _drafted(self, message: Drafted) -> None:
         self.move(replace(self.flow, deployment=message.deployment))
+        self._terms = message.terms
         form = self.query_one("#form", Vertical)
         await form.remove_children()
         await form.mount(OptionsForm(message.fields, message.values))
         if self._enter_form or self.stage is Stage.OPTIONS:
             self._enter_form = False
-            option = self.flow.option.removeprefix("options.")
-            self.query_one(OptionsForm).focus_option(option)
+            form_of = self.query_one(OptionsForm)
+            form_of.focus_option(self.flow.option.removeprefix("options."))
         self._script(message.deployment)
 
     @on(OptionsForm.Changed)
     def _changed(self, message: OptionsForm.Changed) -> None:
+        if message.values.get(_EXPOSE) is True:
+            self._confirm_exposure()
         self._pending.update(message.values)
         if self.flow.deployment is not None:
             self._bind(self.flow.deployment, dict(self._pending))
+
+    def _confirm_exposure(self) -> None:
+        def answered(yes: bool | None) -> None:
+            if not yes:
+                self.query_one(OptionsForm).turn_off(_EXPOSE)
+
+        word = self.flow.deployment.name if self.flow.deployment else ""
+        self.app.push_screen(
+            ConfirmScreen("Let other machines reach the server", _EXPOSED, word), answered
+        )
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="bind")
     def _bind(self, deployment: Deployment, changes: dict[str, Any]) -> None:
@@ -237,7 +267,8 @@ class ConfigureScreen(DeckScreen):
 
     @on(OptionsForm.Focused)
     def _explain(self, message: OptionsForm.Focused) -> None:
-        self.query_one("#option-help", Words).show(explain(message.option))
+        term = self._terms.get(message.option.name)
+        self.query_one("#option-help", Words).show(explain(message.option, term))
 
     # -- onward
 

@@ -18,6 +18,7 @@ from console.desk import (
     doctor,
     environments,
     follow,
+    form,
     glossary,
     inspect,
     options,
@@ -118,12 +119,21 @@ class Desk:
         settings (the default one when none is named) is laid over it."""
         return configure.draft(self.settings, checkpoint, backend, name, profile)
 
+    def form_fields(self, deployment: Deployment) -> tuple[OptionField, ...]:
+        """Everything that a form can change: the backend's options, then ``server.…`` and
+        ``environments.NAME.…`` by dotted key."""
+        return form.fields(deployment)
+
+    def form_values(self, deployment: Deployment) -> dict[str, Any]:
+        """What each of `form_fields` holds now; fields that are absent hold their default."""
+        return form.values(deployment)
+
     def with_options(
         self, deployment: Deployment, changes: Mapping[str, Any]
     ) -> tuple[Deployment, tuple[OptionProblem, ...]]:
-        """`deployment` with changed options (texts from a form are parsed); problems if invalid,
-        and then the deployment is returned unchanged."""
-        return options.change(deployment, changes)
+        """`deployment` with changed fields, options by name and the rest by dotted key (texts from
+        a form are parsed); problems if invalid, and then the deployment is returned unchanged."""
+        return form.change(deployment, changes)
 
     def options(self, deployment: Deployment) -> BaseModel:
         """The deployment's options bound to its backend; `UsageError` names what is wrong."""

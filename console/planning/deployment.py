@@ -58,17 +58,46 @@ class Section(BaseModel):
 class ServerSection(Section):
     """How the model is served. Port 0 means: find a free one when the server starts."""
 
-    launcher: Literal["embedded", "local", "container", "attach"] = "embedded"
-    address: str = "127.0.0.1"
-    expose: bool = False
-    """Must be true for an address other than loopback."""
-    http_port: Port = 8000
-    grpc_port: Port = 8001
-    metrics_port: Port = 8002
-    control: Literal["explicit", "none"] = "explicit"
-    load_timeout: Annotated[float, Field(gt=0, le=86_400)] = 120.0
-    """Seconds that one model may take to load."""
-    log_verbose: Annotated[int, Field(ge=0, le=9)] = 0
+    launcher: Literal["embedded", "local", "container", "attach"] = Field(
+        "embedded",
+        title="Launcher",
+        description="What starts Triton: the server inside the nvidia-pytriton wheel, a local "
+        "installation, a container; or nothing, for one that runs already.",
+    )
+    http_port: Port = Field(
+        8000, title="HTTP port", description="Port for HTTP requests; 0 takes a free one."
+    )
+    grpc_port: Port = Field(
+        8001, title="gRPC port", description="Port for gRPC requests; 0 takes a free one."
+    )
+    metrics_port: Port = Field(
+        8002, title="Metrics port", description="Port for Prometheus figures; 0 takes a free one."
+    )
+    control: Literal["explicit", "none"] = Field(
+        "explicit",
+        title="Model control",
+        description="explicit: models are loaded and unloaded by request. none: Triton loads "
+        "everything in its repository when it starts.",
+    )
+    load_timeout: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        120.0,
+        title="Load time limit",
+        description="How long one model may take to load.",
+        json_schema_extra={"unit": "s"},
+    )
+    log_verbose: Annotated[int, Field(ge=0, le=9)] = Field(
+        0, title="Log verbosity", description="Triton's own verbose logging; 0 is off."
+    )
+    address: str = Field(
+        "127.0.0.1",
+        title="Address",
+        description="Where it listens. Anything but loopback needs `expose`.",
+    )
+    expose: bool = Field(
+        False,
+        title="Expose",
+        description="Allow an address that other machines reach. Triton asks nobody who they are.",
+    )
 
     @model_validator(mode="after")
     def _loopback_or_said(self) -> ServerSection:
@@ -85,10 +114,16 @@ class ServerSection(Section):
 class EnvironmentChoice(Section):
     """What the operator wants for one environment; empty means managed with the default Python."""
 
-    python: str = ""
-    """An interpreter to create the managed environment with."""
-    use: str = ""
-    """An existing environment (its folder), used as it is."""
+    python: str = Field(
+        "",
+        title="Python",
+        description="An interpreter to create the managed environment with.",
+    )
+    use: str = Field(
+        "",
+        title="Existing environment",
+        description="A folder of an environment that is used as it is, instead of a managed one.",
+    )
 
 
 class VerifyCase(Section):

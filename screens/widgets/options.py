@@ -11,7 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widgets import Input, Select
 
-from console.desk.desk import OptionField, OptionProblem
+from console.desk.desk import OptionField, OptionProblem, Term
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.fields import PathField, TextField
 from screens.widgets.flag import Flag
@@ -35,7 +35,7 @@ class OptionRow(Horizontal):
     """
 
     def __init__(self, option: OptionField, value: Any) -> None:
-        super().__init__(id=f"option-{option.name}")
+        super().__init__(id=f"option-{option.name.replace('.', '-')}")
         self.option = option
         self._input: Field = _field(option, value)
         self._input.add_class("option-field")
@@ -55,6 +55,10 @@ class OptionRow(Horizontal):
 
     def focus_field(self) -> None:
         self._input.focus()
+
+    def turn_off(self) -> None:
+        if isinstance(self._input, Flag):
+            self._input.value = False
 
     def blame(self, message: str) -> None:
         """Say what is wrong, or with an empty message that nothing is."""
@@ -170,6 +174,12 @@ class OptionsForm(VerticalScroll, can_focus=False):
         for row in self.query(OptionRow):
             row.blame(wrong.get(row.option.name, ""))
 
+    def turn_off(self, name: str) -> None:
+        """Set a flag that was turned on back to off."""
+        for row in self.query(OptionRow):
+            if row.option.name == name:
+                row.turn_off()
+
     def focus_option(self, name: str = "") -> None:
         """Put the cursor on an option, on the first one when there is no such name."""
         rows = list(self.query(OptionRow))
@@ -178,13 +188,15 @@ class OptionsForm(VerticalScroll, can_focus=False):
             row.focus_field()
 
 
-def explain(option: OptionField) -> Phrase:
-    """Help for one option: what it means, its default and the upstream flag."""
-    default = "none" if option.default is None else _as_text(option.default)
+def explain(option: OptionField, term: Term | None = None) -> Phrase:
+    """Help for one option: what it does, what its word means, its default and upstream flag."""
+    default = "none" if option.default is None else _as_text(option.default) or "empty"
+    key = option.name if "." in option.name else f"options.{option.name}"
     facts = join(
         say(f"default {default}", "dim"),
         say(f"upstream {option.flag}" if option.flag else "", "dim"),
-        say(f"key options.{option.name}", "dim"),
+        say(f"key {key}", "dim"),
         between=" · ",
     )
-    return lines(facts, say(option.help))
+    meaning = join(say(term.name, "accent"), say(term.means.replace("`", ""))) if term else Phrase()
+    return lines(*(line for line in (say(option.help), meaning, facts) if line))

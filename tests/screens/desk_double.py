@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from console.checkpoints.model import Checkpoint, Format, Risk, Severity
+from console.desk import form
 from console.desk.desk import (
     CheckReport,
     DeploymentView,
@@ -282,7 +283,19 @@ class CheckpointDouble(Desk):
         p = self._p
         return tuple(replace(f, title=p(f.title), help=p(f.help)) for f in FIELDS)
 
-    def draft(self, checkpoint: Path, backend: str = "", name: str = "") -> Deployment:
+    def form_fields(self, deployment: Deployment) -> tuple[OptionField, ...]:
+        own = self.option_fields(deployment.backend)
+        rest = form.fields(deployment.model_copy(update={"backend": "onnx", "options": {}}))
+        return (*own, *(f for f in rest if "." in f.name))
+
+    def form_values(self, deployment: Deployment) -> dict[str, Any]:
+        sections = form.values(deployment.model_copy(update={"backend": "onnx", "options": {}}))
+        kept = {k: v for k, v in sections.items() if "." in k}
+        return {**self.options(deployment).model_dump(), **kept}
+
+    def draft(
+        self, checkpoint: Path, backend: str = "", name: str = "", profile: str = ""
+    ) -> Deployment:
         return Deployment(
             name=name or "digits",
             backend=backend or "onnx",
@@ -293,6 +306,11 @@ class CheckpointDouble(Desk):
     def with_options(
         self, deployment: Deployment, changes: Mapping[str, Any]
     ) -> tuple[Deployment, tuple[OptionProblem, ...]]:
+        sections = {k: v for k, v in changes.items() if "." in k}
+        changes = {k: v for k, v in changes.items() if "." not in k}
+        deployment, wrong = form.change(deployment, sections)
+        if wrong:
+            return deployment, wrong
         try:
             bound = Options.model_validate({**deployment.options, **changes})
         except ValidationError as error:

@@ -1,0 +1,92 @@
+"""A pseudo-terminal with a console in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+class Terminal:
+    """A pseudo-terminal with the console in it; keeps every byte that it sent."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        self.slave = slave
+        self.output = b""
+        self.process = subprocess.Popen(
+            list(argv),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=ROOT,
+            start_new_session=True,
+            env={
+                **(os.environ if env is None else env),
+                "TERM": "xterm-256color",
+                "COLORTERM": "truecolor",
+            },
+        )
+
+    def read(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.master], [], [], min(left, 0.1))[0]:
+                self.output += os.read(self.master, 65536)
+
+    def until(self, text: bytes, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.output:
+            assert time.monotonic() < end, f"{text!r} did not come: {self.output[-500:]!r}"
+            assert self.process.poll() is None or text in self.output, self.output[-2000:]
+            self.read(0.1)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def ended(self, seconds: float = 15) -> int:
+        end = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < end, "the console did not end"
+            self.read(0.1)
+        self.read(0.2)
+        return self.process.returncode
+
+    def hang_up(self) -> None:
+        """The SSH line drops: the terminal is gone and its session is told."""
+        os.close(self.slave)
+        os.close(self.master)
+        self.process.send_signal(signal.SIGHUP)
+
+    def close(self) -> None:
+        """End the process if it lives, and close the terminal."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.master)
+        os.close(self.slave)
+
+    @property
+    def restored(self) -> bool:
+        """Main screen, cursor, no mouse reports, no kitty keys, the settings from before."""
+        last = {
+            mode: self.output.rfind(b"\x1b[?%sh" % mode) < self.output.rfind(b"\x1b[?%sl" % mode)
+            for mode in (b"1049", b"1000", b"1003", b"1004", b"2004")
+        }
+        cursor = self.output.rfind(b"\x1b[?25h") > self.output.rfind(b"\x1b[?25l")
+        keys = self.output.rfind(b"\x1b[<u") > self.output.rfind(b"\x1b[>")
+        return (
+            all(last.values()) and cursor and keys and termios.tcgetattr(self.slave) == self.before
+        )
