@@ -117,10 +117,7 @@ def server_environment():
         environment["LD_LIBRARY_PATH"] = _prepend(
             str(libraries), environment.get("LD_LIBRARY_PATH", "")
         )
-    # A PYTHONHOME or the user's own packages (a NumPy 2 among them) would reach the models.
-    for name in ("PYTHONHOME", "PYTHONPATH", "AIP_MODE"):
-        environment.pop(name, None)
-    environment["PYTHONNOUSERSITE"] = "1"
+    environment.pop("AIP_MODE", None)  # it turns the Vertex AI endpoint on
     return environment
 
 

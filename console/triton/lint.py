@@ -96,7 +96,10 @@ def _backend(config: ModelConfig, around: Surroundings) -> Iterator[Verdict]:
     backend = config.backend or implied or ""
     if config.backend and implied and config.backend != implied:
         yield _verdict(
-            "backend", f"platform {config.platform} does not belong to backend {config.backend}"
+            "backend",
+            f"platform {config.platform} does not belong to backend {config.backend}",
+            "remove platform",
+            level=Level.WARN,
         )
     files = around.files or frozenset()
     if not backend and not any(f.endswith("/model.py") for f in files):

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from console.facts import DeckError
-from console.triton import control, health
+from console.triton import control
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "backends" / "workers" / "embedded_triton.py"
@@ -174,15 +174,6 @@ def test_a_token_that_is_none_is_refused_and_not_shown(embedded_environment, tmp
     done = run(embedded_environment, *arguments, "--", "--model-repository=none")
     assert done.returncode == 78
     assert not content or content not in done.stderr
-
-
-def test_the_users_own_packages_do_not_reach_the_models(make_server, tmp_path):
-    server = make_server()
-    server.add("identity")
-    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
-    process = server.spawn(PYTHONPATH=str(tmp_path), PYTHONHOME="")
-    health.wait_live(server.endpoint, 30, alive=lambda: process.poll() is None)
-    control.load(server.endpoint, "identity")
 
 
 def test_the_worker_is_python_3_8_syntax_and_standard_library_only():

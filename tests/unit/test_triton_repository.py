@@ -153,7 +153,6 @@ def test_a_good_configuration_breaks_no_rule():
             "no Triton backend tensorrtllm",
         ),
         (GOOD.replace('backend: "python"', ""), {}, "neither backend nor platform"),
-        (GOOD + 'platform: "onnxruntime_onnx"', {}, "does not belong to backend python"),
         (GOOD, {"files": frozenset({"config.pbtxt"})}, "no version folder"),
         (GOOD, {"files": frozenset({"v1/model.py"})}, "v1 is not a number"),
         (GOOD, {"files": frozenset({"1/other.py"})}, "waits for it for ever"),
@@ -181,6 +180,7 @@ def test_what_a_server_refuses_is_a_failure_in_words(text, around, words):
         (GOOD.replace("size: 8", "size: 0") + "dynamic_batching { }", "has no effect"),
         (GOOD + 'input { name: "X" data_type: TYPE_FP32 dims: [ 1 ] }', "there twice"),
         ('name: "m" backend: "python"', "no input or no output"),
+        (GOOD + 'platform: "onnxruntime_onnx"', "does not belong to backend python"),
     ],
 )
 def test_what_a_server_takes_in_silence_is_a_warning(text, words):
