@@ -13,74 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from console.settings import folders
 from tests.processes import until
+from tests.support import Operator
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-TRITONDECK = (sys.executable, "-m", "console.cli")
 ANY_PORTS = [
     word for port in ("http", "grpc", "metrics") for word in ("--set", f"server.{port}_port=0")
 ]
-
-
-class Operator:
-    """Somebody at a shell, with a state folder of their own and this user's environments."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "TRITONDECK_HOME": str(home),
-            "TRITONDECK_ENVIRONMENTS": str(folders().environments),
-            **{k: v for k, v in os.environ.items() if k.startswith("PIP_")},
-        }
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*TRITONDECK, *words],
-            env=self.env,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def does(self, *words: str, code: int = 0, timeout: float = 600) -> str:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=timeout)
-        assert process.returncode == code, f"{words} ended with {process.returncode}\n{out}\n{err}"
-        return out
-
-    def json(self, *words: str, code: int = 0) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.does(*words, "--json", code=code))
-        assert document["version"] == 1
-        return document
-
-    def processes(self) -> list[psutil.Process]:
-        """Living processes whose command line or folder is in this operator's home."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
-            line = " ".join(process.info["cmdline"] or [])
-            if str(self.home) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
-
-    def leave(self) -> None:
-        """End what a failed test has left."""
-        for view in self.json("services")["services"]:
-            if view["pid"]:
-                self.does("stop", view["id"])
-        for run in self.json("runs")["runs"]:
-            if run["state"] in ("starting", "running", "orphaned"):
-                self.start("runs", "cancel", run["id"]).wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -230,24 +174,33 @@ def test_ctrl_c_leaves_the_run_going_and_says_how_to_come_back(
     operator.does("stop", "left")
 
 
-def test_detach_returns_at_once_and_names_the_run(operator: Operator, doubler: Path) -> None:
-    run = operator.json("deploy", str(doubler), "--name", "detached", *ANY_PORTS, "--detach")["run"]
-    assert run["state"] in ("starting", "running")
-    operator.does("logs", "-f", "detached")
-    operator.does("stop", "detached")
+@pytest.fixture(scope="module")
+def detached(operator: Operator, doubler: Path) -> dict[str, Any]:
+    """The run that a detached deploy has named, as it said then."""
+    words = ("deploy", str(doubler), "--name", "detached", *ANY_PORTS, "--detach")
+    run: dict[str, Any] = operator.json(*words)["run"]
+    return run
+
+
+def test_detach_returns_at_once_and_names_the_run(
+    operator: Operator, detached: dict[str, Any]
+) -> None:
+    assert detached["state"] in ("starting", "running")
+    operator.does("logs", "-f", "--run", detached["id"])
+    assert operator.json("runs", "show", detached["id"])["run"]["state"] == "succeeded"
 
 
 def test_what_serves_cannot_be_forgotten_and_what_is_forgotten_is_in_the_trash(
-    operator: Operator, doubler: Path
+    operator: Operator, detached: dict[str, Any]
 ) -> None:
-    operator.does("deploy", str(doubler), "--name", "gone", *ANY_PORTS)
-    operator.does("forget", "gone", code=3)
-    operator.does("stop", "gone")
-    operator.does("forget", "gone")
-    assert "gone" not in [d["name"] for d in operator.json("deployments")["deployments"]]
-    (trash,) = (operator.home / "state" / "trash").glob("gone-*")
-    assert (trash / "gone.toml").is_file()
-    assert (trash / "gone-1" / "journal.jsonl").is_file()
+    operator.does("logs", "-f", "--run", detached["id"])
+    operator.does("forget", "detached", code=3)
+    operator.does("stop", "detached")
+    operator.does("forget", "detached")
+    assert "detached" not in [d["name"] for d in operator.json("deployments")["deployments"]]
+    (trash,) = (operator.home / "state" / "trash").glob("detached-*")
+    assert (trash / "detached.toml").is_file()
+    assert (trash / "detached-1" / "journal.jsonl").is_file()
 
 
 @pytest.mark.slow
@@ -261,44 +214,3 @@ def test_a_run_cancelled_in_its_export_ends_with_4_and_leaves_no_process(
     deploy.communicate(timeout=60)
     assert deploy.returncode == 4
     assert operator.processes() == []
-
-
-@pytest.mark.slow
-def test_a_quickstart_that_was_left_is_come_back_to(tmp_path: Path) -> None:
-    operator = Operator(tmp_path)
-    process = operator.start("quickstart")
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("run digits-1")
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 5
-    assert "come back" in err
-    document = operator.json("quickstart")
-    assert document["right"] is True
-    assert document["run"]["id"] == "digits-1"
-    assert operator.processes() == []
-
-
-@pytest.mark.slow
-def test_the_quickstart_says_the_right_words_and_leaves_nothing_running(tmp_path: Path) -> None:
-    operator = Operator(tmp_path)
-    document = operator.json("quickstart")
-    assert document["right"] is True
-    assert document["answers"]
-    assert all(answer["answer"] == answer["expected"] for answer in document["answers"])
-    assert operator.processes() == []
-    again = operator.does("quickstart", "--keep")
-    assert "right after" in again
-    wavs = ROOT / "examples" / "digits" / "wavs"
-    for line in (wavs / "manifest.jsonl").read_text().splitlines():
-        sound = json.loads(line)
-        heard = operator.does("query", "digits", "--audio", str(wavs / sound["audio"]))
-        assert heard == sound["text"] + "\n"
-    operator.does("stop", "digits")
-    assert operator.processes() == []
-
-
-def test_plan_prints_a_script_that_bash_accepts(operator: Operator) -> None:
-    script = operator.does("plan", "examples/digits/deployment.toml", "--script")
-    assert script.startswith("#!")
-    subprocess.run(["bash", "-n"], input=script, text=True, check=True)

@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from console import settings
 from console.desk.desk import Desk
 from console.runs.model import RunState
-from console.settings import folders
+from tests.support import Operator
 
 pytestmark = pytest.mark.integration
 
@@ -31,14 +30,7 @@ class Terminal:
 
     def __init__(self, home: Path, *words: str, **environ: str) -> None:
         self.output = b""
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "TERM": "xterm-256color",
-            "TRITONDECK_HOME": str(home),
-            "TRITONDECK_ENVIRONMENTS": str(folders().environments),
-            **environ,
-        }
+        env = {**Operator(home).env, "TERM": "xterm-256color", **environ}
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execvpe(sys.executable, [sys.executable, "-m", "console.cli", *words], env)
@@ -104,8 +96,4 @@ def test_the_quickstart_runs_on_the_screen_and_ends_with_the_answer(tmp_path: Pa
     shown = terminal.output.rpartition(LEFT_ALTERNATE_SCREEN)[2].decode()
     assert "digits_1.wav: nine two eight" in shown
     assert "right after" in shown
-    assert not [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if str(tmp_path) in " ".join(process.info["cmdline"] or [])
-    ]
+    assert Operator(tmp_path).processes() == []

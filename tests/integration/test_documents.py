@@ -26,6 +26,8 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted((DOCS / "how-to").glob("*.md"))
+EXPORTS_AGAIN = {"serve-your-nemo"}
+"""Pages that make a deployment of their own from the speech checkpoint; minutes on a busy machine."""
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>.*?) -->\n+)?^```sh\n(?P<command>.*?)^```\n"
     r"(?:^```text\n(?P<shown>.*?)^```\n)?",
@@ -130,7 +132,15 @@ def test_the_tutorial_works_as_written_and_leaves_nothing_running(tutorial: Shel
     until_gone(str(tutorial.person.home))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page, id=page.stem, marks=[pytest.mark.slow] if page.stem in EXPORTS_AGAIN else []
+        )
+        for page in PAGES
+    ],
+)
 def test_the_page_works_as_written_and_leaves_nothing_running(page: Path, tutorial: Shell) -> None:
     work_through(page, tutorial)
     until_gone(str(tutorial.person.home))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,29 +39,63 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     managed("embedded")
     person = Operator(tmp_path_factory.mktemp("main-job"))
     yield person
-    person.does("stop", "digits", code=None)
+    person.leave()
 
 
 @pytest.fixture(scope="module")
-def first_quickstart(operator: Operator) -> str:
+def left_quickstart(operator: Operator) -> tuple[int, str]:
+    """Exit code and words of a quickstart that was left with Ctrl-C in its first steps."""
+    process = operator.start("quickstart")
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("run digits-1")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+@pytest.fixture(scope="module")
+def first_quickstart(operator: Operator, left_quickstart: tuple[int, str]) -> str:
     return operator.does("quickstart")
 
 
 @pytest.fixture(scope="module")
-def served(operator: Operator, first_quickstart: str) -> Desk:
-    operator.does("deploy", str(DEPLOYMENT))
+def kept_quickstart(operator: Operator, first_quickstart: str) -> dict[str, Any]:
+    """A second one as JSON, whose server stays for the tests below."""
+    return operator.json("quickstart", "--keep")
+
+
+@pytest.fixture(scope="module")
+def served(operator: Operator, kept_quickstart: dict[str, Any]) -> Desk:
     return Desk(settings.load(operator.env))
 
 
-def test_quickstart_hears_the_right_words_and_leaves_nothing_running(
+def test_a_quickstart_that_is_left_goes_on_and_says_how_to_come_back(
+    left_quickstart: tuple[int, str],
+) -> None:
+    code, err = left_quickstart
+    assert code == 5
+    assert "come back" in err
+    assert "Traceback" not in err
+
+
+def test_quickstart_comes_back_hears_the_right_words_and_leaves_nothing_running(
     operator: Operator, first_quickstart: str
 ) -> None:
     texts = {path.name: text for path, text in manifest(DIGITS / "wavs" / "manifest.jsonl")}
     heard = [name for name, text in texts.items() if f"{name}: {text}\n" in first_quickstart]
     assert len(heard) >= 3
     assert "WRONG" not in first_quickstart
+    assert "run digits-1 succeeded" in first_quickstart  # the one that was left
     assert "export " in first_quickstart  # the elapsed time of each step
     until_gone(str(operator.home))
+
+
+def test_quickstart_as_json_says_what_was_heard_and_that_it_is_right(
+    kept_quickstart: dict[str, Any],
+) -> None:
+    assert kept_quickstart["right"] is True
+    assert kept_quickstart["answers"]
+    assert all(a["answer"] == a["expected"] for a in kept_quickstart["answers"])
 
 
 def test_a_second_run_skips_the_export_and_says_why(operator: Operator, served: Desk) -> None:
