@@ -228,6 +228,58 @@ def _forget(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME", help="a saved deployment")
 
 
+def _clone(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a saved deployment, or a deployment file")
+    verb.add_argument("new", metavar="NEW", help="name of the copy")
+
+
+def _edit(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a saved deployment")
+
+
+def _diff(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("left", metavar="A", help="a deployment, a deployment file, or a run's id")
+    verb.add_argument("right", metavar="B", help="the other one")
+
+
+def _shell(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a saved deployment, or a deployment file")
+    verb.add_argument(
+        "--environment", default="", metavar="ENV", help="one that it uses, or `host` for none"
+    )
+    verb.usage = "tritondeck shell [-h] [--environment ENV] NAME [-- COMMAND ...]"
+    verb.epilog = "COMMAND, after two dashes, runs instead of a shell."
+    verb.set_defaults(command=[])
+
+
+def _clean(verb: argparse.ArgumentParser) -> None:
+    for kind, text in CLEAN_KINDS.items():
+        verb.add_argument(
+            f"--{kind}", action="append_const", const=kind, dest="kinds", help=f"only {text}"
+        )
+    verb.add_argument(
+        "--older-than", default="", metavar="AGE", help="only what is older: 30d, 12h, 2w"
+    )
+    verb.add_argument(
+        "--keep", type=int, default=5, metavar="N", help="newest ended runs that stay (5)"
+    )
+    how = verb.add_mutually_exclusive_group()
+    how.add_argument("--yes", action="store_true", help="remove what is safe to remove")
+    how.add_argument("--dry-run", action="store_true", help="list only, which is the default")
+
+
+CLEAN_KINDS = {
+    "environments": "managed environments that nothing names any more, and unfinished ones",
+    "runs": "ended runs beyond the newest of each deployment",
+    "services": "folders of ended services beyond the newest of each deployment",
+    "work": "work folders of deployments that are gone",
+    "trash": "what was forgotten or removed before",
+    "crashes": "crash files",
+    "hub": "checkpoints that were fetched by hub id",
+}
+"""Of `console.desk.clean.KINDS`, spelled out so that help imports nothing."""
+
+
 def _quickstart(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--keep", action="store_true", help="leave the server running at the end")
 
@@ -244,6 +296,10 @@ TABLE: tuple[tuple[str, str, str, Adder], ...] = (
     ("deploy", "console.verbs.deploy:deploy", "check, build, serve and verify", _deploy),
     ("deployments", "console.verbs.runs:deployments", "list saved deployments", _nothing),
     ("forget", "console.verbs.runs:forget", "move a saved deployment to the trash", _forget),
+    ("clone", "console.verbs.deployments:clone", "copy a deployment under a new name", _clone),
+    ("edit", "console.verbs.deployments:edit", "edit a deployment, checked when saved", _edit),
+    ("diff", "console.verbs.deployments:diff", "compare two deployments or runs", _diff),
+    ("shell", "console.verbs.deployments:shell", "open a shell where its steps run", _shell),
     ("runs", "console.verbs.runs:listed", "list, show, cancel, continue, delete runs", _runs),
     ("logs", "console.verbs.logs:logs", "print a run's or a service's logs", _logs),
     ("services", "console.verbs.services:listed", "list services that we started", _nothing),
@@ -251,6 +307,7 @@ TABLE: tuple[tuple[str, str, str, Adder], ...] = (
     ("stop", "console.verbs.services:stop", "stop a service and wait for its end", _stop),
     ("query", "console.verbs.query:query", "send one request and print the answer", _query),
     ("env", "console.verbs.env:listed", "list, create, remove managed environments", _env),
+    ("clean", "console.verbs.clean:clean", "list what takes space, remove what is safe", _clean),
     ("quickstart", "console.verbs.quickstart:quickstart", "from checkpoint to answer", _quickstart),
     ("doctor", "console.verbs.doctor:doctor", "say what this machine can do", _nothing),
     ("completion", "console.verbs.screen:completion", "print shell completion", _completion),
@@ -328,14 +385,20 @@ def _discard_output() -> None:
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     """Flags that argparse does not know are options of the backend where the verb takes those."""
     table = parser()
-    args, rest = table.parse_known_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    command: list[str] = []
+    if "--" in given and next((word for word in given if not word.startswith("-")), "") == "shell":
+        # argparse would give its own flags to a command of many words.
+        cut = given.index("--")
+        given, command = given[:cut], given[cut + 1 :]
+    args, rest = table.parse_known_args(given)
+    if command:
+        args.command = command
     if rest and not getattr(args, "option_flags", False):
         table.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        words = list(sys.argv[1:] if argv is None else argv)
-        # argparse took the value of an unknown flag for the deployment.
-        if rest[0] in words and words.index(args.deployment) > words.index(rest[0]):
-            table.error("name the deployment before the options of its backend")
+    # argparse takes the value of an unknown flag for the deployment.
+    if rest and rest[0] in given and given.index(args.deployment) > given.index(rest[0]):
+        table.error("name the deployment before the options of its backend")
     args.option_words = rest
     return args
 

@@ -69,12 +69,15 @@ class PackageSettings(BaseModel):
     index_url: str = ""
     """Replaces pip's default index."""
     extra_index_urls: tuple[str, ...] = ()
+    """Indexes asked beside it."""
     torch_index_url: str = ""
     """Index for torch alone (the CPU or a CUDA wheel index)."""
     proxy: str = ""
+    """Proxy for pip, as a URL; pip's own settings when empty."""
     wheelhouse: str = ""
     """A folder of wheels; with `offline` the only source (air-gapped boxes)."""
     offline: bool = False
+    """Ask no index: `wheelhouse` is all there is."""
 
 
 class ScreenSettings(BaseModel):
@@ -83,6 +86,7 @@ class ScreenSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     theme: str = "tritondeck-dark"
+    """Name of a Textual theme."""
     interval: Annotated[float, Field(ge=0.25, le=10)] = 1.0
     """Seconds between samples of GPU and host figures."""
     keymap: dict[str, str] = Field(default_factory=dict)

@@ -119,14 +119,22 @@ def open_deployment(settings: Settings, name_or_file: str) -> Deployment:
                 fix="name one of them, or give the path of a deployment file",
             )
     loaded = files.load(path)
-    if not is_file(settings, name_or_file) and loaded.name != name_or_file:
-        raise _misnamed(loaded, path)
-    _validate_options(loaded, path)
+    if is_file(settings, name_or_file):
+        _validate_options(loaded, path, path.read_text(encoding="utf-8"))
+        return loaded
+    return validated(loaded, path, path.read_text(encoding="utf-8"))
+
+
+def validated(loaded: Deployment, path: Path, text: str) -> Deployment:
+    """A saved deployment whose name is its file's and whose options its backend takes."""
+    if loaded.name != path.stem:
+        raise _misnamed(loaded, path, text)
+    _validate_options(loaded, path, text)
     return loaded
 
 
-def _misnamed(loaded: Deployment, path: Path) -> UsageError:
-    line = files.line_of(path.read_text(encoding="utf-8"), ("name",))
+def _misnamed(loaded: Deployment, path: Path, text: str) -> UsageError:
+    line = files.line_of(text, ("name",))
     return UsageError(
         f"{clean(str(path))}: line {line}, name: expected {path.stem}, as the file is called",
         why=f"it says {loaded.name}",
@@ -134,20 +142,18 @@ def _misnamed(loaded: Deployment, path: Path) -> UsageError:
     )
 
 
-def _validate_options(loaded: Deployment, path: Path) -> None:
+def _validate_options(loaded: Deployment, path: Path, text: str) -> None:
     shown = clean(str(path))
     try:
         options.backend(loaded.backend).bind(loaded.options)
     except ValidationError as error:
         raise UsageError(
             f"{shown}: {error.error_count()} wrong option(s)",
-            why="; ".join(
-                files.problems(error, path.read_text(encoding="utf-8"), prefix=("options",))
-            ),
+            why="; ".join(files.problems(error, text, prefix=("options",))),
             fix=f"tritondeck backends {loaded.backend} lists what each option takes",
         ) from error
     except UsageError as error:
-        line = files.line_of(path.read_text(encoding="utf-8"), ("backend",))
+        line = files.line_of(text, ("backend",))
         raise UsageError(f"{shown}: line {line}, backend: {error.title}", why=error.why) from error
 
 
@@ -208,7 +214,7 @@ def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]
     try:
         loaded = files.load(path)
         if loaded.name != name:
-            raise _misnamed(loaded, path)
+            raise _misnamed(loaded, path, path.read_text(encoding="utf-8"))
     except DeckError as error:
         return DeploymentView(clean(name), path, "", "", run, service, problem=str(error))
     checkpoint = loaded.checkpoints.get("model") or next(iter(loaded.checkpoints.values()), "")

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from console.desk import (
     check,
+    clean,
+    compare,
     configure,
     doctor,
+    edit,
     environments,
     follow,
     form,
@@ -24,13 +27,16 @@ from console.desk import (
     options,
     plan,
     query,
+    shell,
     start,
 )
 from console.desk.glossary import Term
 from console.desk.views import (
     BackendView,
     CheckReport,
+    CleanReport,
     DeploymentView,
+    DiffView,
     OptionField,
     OptionProblem,
     RouteView,
@@ -55,6 +61,7 @@ if TYPE_CHECKING:
     from console.planning.deployment import Deployment
     from console.planning.plan import Plan
     from console.runs.model import RunView
+    from console.runtimes.host import Launch
     from console.services.model import ServiceView
     from console.telemetry.sample import Sample
     from console.triton.health import ServerHealth
@@ -62,8 +69,10 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendView",
     "CheckReport",
+    "CleanReport",
     "DeploymentView",
     "Desk",
+    "DiffView",
     "OptionField",
     "OptionProblem",
     "RouteView",
@@ -155,6 +164,30 @@ class Desk:
         """Move a saved deployment, its runs and its work to the trash folder; refused while a run
         of it is active or it serves."""
         configure.forget(self.settings, name)
+
+    def clone(self, name: str, new: str) -> Path:
+        """Save a copy of a deployment under a new name, its comments kept; the new file."""
+        return compare.clone(self.settings, name, new)
+
+    def diff(self, left: str, right: str) -> DiffView:
+        """What differs between two deployments (names, files) or runs (ids)."""
+        return compare.diff(self.settings, left, right)
+
+    def deployment_text(self, name: str) -> str:
+        """The text of a saved deployment, right or wrong."""
+        return edit.text(self.settings, name)
+
+    def draft_file(self, name: str, text: str) -> Path:
+        """A private copy of a deployment's text for an editor."""
+        return edit.draft_file(self.settings, name, text)
+
+    def replace_text(self, name: str, text: str, before: str) -> Path:
+        """Save an edited text that was `before`; `UsageError` names key and line of what is wrong."""
+        return edit.replace(self.settings, name, text, before)
+
+    def shell(self, name: str, environment: str = "", argv: tuple[str, ...] = ()) -> Launch:
+        """What to exec for a shell (or `argv`) where the deployment's steps run."""
+        return shell.launch(self.settings, name, environment, argv)
 
     # -- check and plan -----------------------------------------------------------------
 
@@ -291,3 +324,23 @@ class Desk:
     def glossary(self) -> tuple[Term, ...]:
         """Every explained word."""
         return glossary.terms()
+
+    # -- cleaning -----------------------------------------------------------------------
+
+    def clean(
+        self,
+        kinds: tuple[str, ...] = (),
+        *,
+        older_than: float = 0.0,
+        keep: int = 5,
+        remove: bool = False,
+        progress: Progress | None = None,
+    ) -> CleanReport:
+        """What takes space, and with `remove` without what is safe to remove.
+
+        `kinds` of `clean.KINDS` (all when empty), `older_than` in seconds, `keep` the newest ended
+        runs and services of each deployment that stay.
+        """
+        return clean.clean(
+            self.settings, kinds, older_than=older_than, keep=keep, remove=remove, progress=progress
+        )

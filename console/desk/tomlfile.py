@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +10,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array, InlineTable, Table
 
+from console import storage
 from console.facts import DeckError, UsageError
 from console.planning.deployment import at_home
 from console.text import clean
@@ -108,20 +107,15 @@ def write(deployment: Deployment, file: Path) -> None:
         ) from error
     except OSError as error:
         raise _unwritten(shown, error) from error
+    put(file, text, mode)
+
+
+def put(file: Path, text: str, mode: int) -> None:
+    """Write a whole deployment file or nothing."""
     try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(temporary).chmod(mode)
-            Path(temporary).replace(file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        storage.write_private(file, text.encode(), mode)
     except OSError as error:
-        raise _unwritten(shown, error) from error
+        raise _unwritten(clean(str(file)), error) from error
 
 
 def _unwritten(shown: str, error: OSError) -> DeckError:

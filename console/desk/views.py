@@ -87,3 +87,56 @@ class CheckReport:
     @property
     def blocks(self) -> bool:
         return any(v.blocks for v in self.verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class DiffEntry:
+    """One thing that differs, in words; an empty side does not have it.
+
+    `section`: ``deployment``, ``options``, ``versions``, ``keys``, ``timings``, ``outcome``.
+    """
+
+    section: str
+    key: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiffView:
+    """What differs between two deployments or runs."""
+
+    left: str
+    right: str
+    entries: tuple[DiffEntry, ...]
+    text: str
+    """Unified difference of the two deployment files."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanItem:
+    """One thing of ours that takes space. `size` in bytes, `age` in seconds since its last change."""
+
+    kind: str
+    name: str
+    path: Path
+    size: int
+    age: float
+    safe: bool
+    reason: str
+    """Why it is safe to remove, or why it stays."""
+    removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CleanReport:
+    items: tuple[CleanItem, ...]
+
+    @property
+    def removable(self) -> int:
+        """Bytes of what is safe to remove and still there."""
+        return sum(item.size for item in self.items if item.safe and not item.removed)
+
+    @property
+    def freed(self) -> int:
+        return sum(item.size for item in self.items if item.removed)
