@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from console import storage
 from console.desk import configure, tomlfile
 from console.desk.views import DiffEntry, DiffView
 from console.facts import Refused, UsageError
@@ -30,6 +31,7 @@ def diff(settings: Settings, left: str, right: str) -> DiffView:
     a, b = _Side(settings, left), _Side(settings, right)
     both_runs = a.run is not None and b.run is not None
     facts = (a.facts(both_runs), b.facts(both_runs))
+    _only_steps_that_ran_in_both(*facts)
     keys = sorted({*facts[0], *facts[1]}, key=lambda key: (_SECTIONS.index(key[0]), key[1]))
     entries = tuple(
         DiffEntry(
@@ -44,6 +46,18 @@ def diff(settings: Settings, left: str, right: str) -> DiffView:
         )
     )
     return DiffView(clean(left), clean(right), entries, clean(text, multiline=True))
+
+
+def _only_steps_that_ran_in_both(left: Facts, right: Facts) -> None:
+    """A skipped step notes no key: that would look like a difference, and is told by its timing."""
+    steps = [
+        {key.partition(".")[0] for section, key in side if section == "keys"}
+        for side in (left, right)
+    ]
+    for side in (left, right):
+        for section, key in list(side):
+            if section == "keys" and key.partition(".")[0] not in steps[0] & steps[1]:
+                del side[section, key]
 
 
 class _Side:
@@ -122,7 +136,10 @@ def _run_facts(run: RunView) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("timings", step.id), f"{step.state.value} {took}".strip()
     for name, value in _versions(_plan(run)):
         yield ("versions", name), value
+    work = storage.read_json(run.folder / "values.json") or {}
+    folder = str(work.get("values", {}).get("work", ""))
     for name, value in _keys(run.folder):
+        name = name.replace(f"{folder}/", "${work}/") if folder else name
         yield ("keys", name), value
 
 

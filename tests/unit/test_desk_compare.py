@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from console.desk.desk import Desk
 from console.facts import Refused, UsageError
 from console.runs.store import RunStore
 from tests.processes import plan, shell
-from tests.unit.test_cli import tritondeck
+from tests.unit.test_cli import ROOT, tritondeck
 
 TEXT = """\
 # scored by the night shift
@@ -118,6 +121,20 @@ def test_runs_differ_by_outcome_timings_and_what_their_steps_depended_on(shelf: 
     assert left != right and len(left) == len(right) == 12
 
 
+def test_a_step_that_one_run_skipped_differs_in_its_timing_alone(shelf: Shelf) -> None:
+    store = RunStore(shelf.desk.settings)
+    toml = 'name = "digits"\nbackend = "onnx"\n[checkpoints]\n'
+    made = []
+    for _ in range(2):
+        made.append(store.create(plan(shell("work", "true")), toml))
+        store.start(made[-1])
+        list(shelf.desk.follow(made[-1]))
+    found = shelf.desk.diff(*made)
+    rows = {(e.section, e.key): (e.left, e.right) for e in found.entries}
+    assert rows[("timings", "work")][1].startswith("skipped")
+    assert not [key for key in rows if key[0] == "keys"]
+
+
 # ---------------------------------------------------------------------------- edit
 
 
@@ -170,6 +187,31 @@ def test_leaving_the_editor_without_a_change_changes_nothing(shelf: Shelf) -> No
     done = tritondeck(shelf.home, "edit", "scorer", EDITOR="true")
     assert (done.returncode, done.stdout) == (0, "scorer unchanged\n")
     assert file.stat().st_mtime_ns == before
+
+
+def test_on_a_terminal_the_editor_is_offered_again(shelf: Shelf) -> None:
+    file = shelf.put()
+    words = editor(
+        shelf.home,
+        f"echo x >> {shelf.home}/times\n"
+        f"if [ $(wc -l < {shelf.home}/times) = 1 ]; then sed -i 's/size = 4/size = -4/' $1\n"
+        "else sed -i 's/size = -4/size = 16/' $1; fi",
+    )
+    ours, theirs = pty.openpty()
+    env = {"PATH": os.environ["PATH"], "TRITONDECK_HOME": str(shelf.home), "EDITOR": words}
+    argv = [sys.executable, "-m", "console.cli", "edit", "scorer"]
+    with subprocess.Popen(
+        argv, env=env, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    ) as process:
+        seen = b""
+        while b"edit again?" not in seen:
+            seen += os.read(ours, 4096)
+        os.write(ours, b"y\n")
+        assert process.wait(30) == 0
+    os.close(theirs)
+    os.close(ours)
+    assert b"line 9, options.max_batch_size" in seen
+    assert "max_batch_size = 16" in file.read_text()
 
 
 # ---------------------------------------------------------------------------- shell
