@@ -598,3 +598,15 @@ def test_delete_removes_an_ended_run_and_refuses_a_living_one(store: RunStore) -
 def test_a_run_id_that_is_a_path_is_refused(store: RunStore, name: str) -> None:
     with pytest.raises(UsageError):
         store.view(name)
+
+
+def test_bytecode_of_an_earlier_server_makes_room_for_the_file_that_keeps_it_out(
+    store: RunStore, work: Path
+) -> None:
+    cache = work / "model" / "1" / "__pycache__"
+    cache.mkdir(parents=True)
+    (cache / "model.cpython-311.pyc").touch()
+    spec = FileSpec(path="${work}/model/1/__pycache__", text="")
+    step = WriteStep(id="files", title="Files", files=(spec,))
+    assert executed(store, step).state is RunState.SUCCEEDED
+    assert cache.is_file()
