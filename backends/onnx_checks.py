@@ -36,6 +36,11 @@ def accepts(checkpoint: Checkpoint | None) -> Verdict:
         return _accepts_nemo(checkpoint)
     if checkpoint.format is Format.ONNX and checkpoint.graph is not None:
         return _accepts_graph(checkpoint)
+    if checkpoint.format is Format.HUB:
+        return _refused(
+            "the graph's signature comes from the checkpoint, and this one is not on this machine yet",
+            "fetch it first (hf download, or the ngc program), then name its .nemo or .onnx file",
+        )
     return _refused(
         f"{clean(checkpoint.title)}: not a NeMo speech archive and not an ONNX graph",
         "export the model to ONNX with its own tools, or choose a route for this format",
@@ -113,6 +118,12 @@ def _accepts_graph(checkpoint: Checkpoint) -> Verdict:
     assert graph is not None
     if not graph.inputs:
         return _refused("the graph has no inputs", "Triton serves models that take something")
+    for name in graph.external_data:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            return _refused(
+                f"the graph refers to data outside its own folder: {clean(name, cap=80)}",
+                "save it again with its data beside it, or do not use a graph from who wrote this",
+            )
     for tensor in (*graph.inputs, *graph.outputs):
         if tensor.dtype in UNSERVED_TYPES:
             return _refused(

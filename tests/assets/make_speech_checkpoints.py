@@ -1,19 +1,23 @@
 """Write tiny NeMo speech checkpoints with random weights (run inside the `nemo` environment).
 
-``make_speech_checkpoints.py FOLDER [NAME…]`` writes FOLDER/NAME.nemo: ``conformer_bpe``,
+``make_speech_checkpoints.py FOLDER [NAME…] [--sound WAV…]`` writes FOLDER/NAME.nemo, and FOLDER/NAME.json
+with what NeMo says of each sound: ``conformer_bpe``,
 ``conformer_wpe``, ``quartznet_char``, ``hybrid_bpe`` (FastConformer, RNNT and CTC heads),
 ``streaming_bpe`` (cache-aware), ``transducer_bpe``, ``tdt_bpe`` (token and duration), ``hybrid_agg`` (two
 languages), ``indic_fork`` (the same as AI4Bharat's fork saves it), ``commands`` (MFCC classifier) and
 ``speaker`` (ECAPA). The weights are seeded, and sharpened so that the best path has words in it.
 """
 
+import argparse
 import io
+import json
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 import sentencepiece
+import soundfile
 import torch
 import yaml
 from nemo.collections.asr import models
@@ -378,6 +382,14 @@ def speaker(folder):
     return models.EncDecSpeakerLabelModel(OmegaConf.create(config))
 
 
+def large_bpe(folder):
+    """Past the two gigabytes that one protobuf file may hold."""
+    encoder = {**conformer(fast=True), "d_model": 2048, "n_layers": 8, "n_heads": 16}
+    config = base(encoder)
+    config.update(tokenizer=bpe(folder), decoder=ctc_decoder(2048))
+    return models.EncDecCTCModelBPE(OmegaConf.create(config))
+
+
 def sharpen(model):
     """Make an untrained head decide: large weights, and a blank that does not always win."""
     with torch.no_grad():
@@ -409,16 +421,45 @@ MAKERS = {
 }
 
 
+def answers(model, sounds):
+    """What NeMo itself says of each 16 kHz WAV file: text, or logits and embedding."""
+    if isinstance(model, models.EncDecRNNTModel | models.EncDecCTCModel):
+        found = model.transcribe([str(path) for path in sounds], batch_size=len(sounds))
+        return [getattr(item, "text", item) for item in found]
+    found = []
+    for path in sounds:
+        samples = torch.from_numpy(soundfile.read(str(path), dtype="float32")[0])[None]
+        with torch.inference_mode():
+            said = model.forward(
+                input_signal=samples, input_signal_length=torch.tensor([samples.shape[1]])
+            )
+        logits, embedding = said if isinstance(said, tuple) else (said, None)
+        entry = {"logits": logits[0].tolist()}
+        if embedding is not None:
+            entry["embedding"] = embedding[0].tolist()
+        found.append(entry)
+    return found
+
+
 def main(argv):
-    target = Path(argv[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--sound", action="append", default=[], type=Path, help="asked of NeMo")
+    options = parser.parse_args(argv)
+    target = options.folder
     target.mkdir(parents=True, exist_ok=True)
-    for name in argv[1:] or MAKERS:
+    for name in options.names or MAKERS:
         torch.manual_seed(11)
         with tempfile.TemporaryDirectory() as folder:
-            model = MAKERS[name](Path(folder))
+            model = {**MAKERS, "large_bpe": large_bpe}[name](Path(folder))
             sharpen(model)
             model.eval()
             model.save_to(str(target / f"{name}.nemo"))
+            # NeMo has no text path for an aggregate tokenizer.
+            if options.sound and not name.endswith(("_agg", "_fork")):
+                said = answers(model, options.sound)
+                (target / f"{name}.json").write_text(json.dumps(said, ensure_ascii=False))
         if name == "indic_fork":
             as_the_fork(target / f"{name}.nemo")
         print(name, (target / f"{name}.nemo").stat().st_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_work import build, deployment, plan_of, run
 
+from backends.registry import get
 from console.checkpoints.read import read
-from console.facts import DeckError, InferenceRequest, TensorValue
+from console.facts import DeckError, InferenceRequest, Level, TensorValue
 from console.planning.deployment import VerifyCase
 from console.planning.plan import CommandStep, Inference
 from console.planning.variables import expand
@@ -193,6 +195,24 @@ def test_a_graph_that_changed_after_the_plan_is_not_published(served, tmp_path):
     done = run(step, values)
     assert done.returncode == 1 and "not the one that the plan predicted" in done.stdout
     assert not list(tmp_path.rglob("model.onnx"))
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "a/../../secret.bin"])
+def test_a_graph_that_names_data_elsewhere_is_refused_before_and_in_the_run(
+    served, tmp_path, location
+):
+    sidecar = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    path = linear(tmp_path / "a.onnx", **sidecar)
+    step, values = graph_step(path, served.values, tmp_path)
+    argv = tuple(location if word == "weights.bin" else word for word in step.command.argv)
+    command = step.command.model_copy(update={"argv": argv})
+    done = run(step.model_copy(update={"command": command}), values)
+    assert done.returncode == 1 and "outside its folder" in done.stdout
+    assert not list(tmp_path.rglob("model.onnx"))
+    checkpoint = read(path)
+    hostile = replace(checkpoint, graph=replace(checkpoint.graph, external_data=(location,)))
+    verdict = get("onnx").accepts({"model": hostile})
+    assert verdict.level is Level.FAIL and "outside its own folder" in verdict.summary
 
 
 def test_a_graph_whose_data_went_missing_is_not_published(served, tmp_path):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from backends.onnx import OnnxBackend
 from backends.onnx_options import OnnxOptions
 from backends.speech import SpeechForm
+from console.checkpoints.model import Checkpoint, Format
 from console.facts import (
     DeckError,
     Endpoint,
@@ -90,6 +91,100 @@ def test_what_the_route_does_not_take_is_refused_with_the_reason(checkpoint, why
     assert verdict.level is Level.FAIL and why in verdict.summary and verdict.fix
     with pytest.raises(UsageError, match="does not take"):
         plan(checkpoint)
+
+
+def test_a_checkpoint_that_is_not_here_yet_is_refused_with_the_way_to_fetch_it():
+    named = Checkpoint(path=Path("hub:a/b"), format=Format.HUB, title="Hugging Face model · a/b")
+    verdict = BACKEND.accepts({"model": named})
+    assert verdict.level is Level.FAIL and "not on this machine" in verdict.summary
+    assert "hf download" in verdict.fix
+
+
+@pytest.mark.parametrize(
+    ("target", "route"),
+    [
+        ("nemo.collections.nlp.models.language_modeling.megatron_gpt_model.GPT", "TensorRT-LLM"),
+        ("nemo.collections.tts.models.HifiGanModel", "give the .onnx file"),
+    ],
+)
+def test_a_model_that_is_no_speech_recognition_is_sent_to_its_route(target, route):
+    other = dataclasses.replace(samples.speech(), speech=None, config={"target": target})
+    verdict = BACKEND.accepts({"model": other})
+    assert verdict.level is Level.FAIL and route in verdict.fix
+
+
+# ---------------------------------------------------------------------------- heads, languages
+
+
+def test_a_hybrid_is_served_through_ctc_unless_its_transducer_is_asked_for():
+    hybrid = samples.speech("hybrid")
+    for options, head in (({}, "ctc"), ({"decoder": "rnnt"}, "rnnt")):
+        made = plan(hybrid, **options)
+        export = made.step("export")
+        assert isinstance(export, CommandStep)
+        assert export.command.argv[export.command.argv.index("--decoder") + 1] == head
+        searched = any(path.endswith("decoder_joint.onnx") for path in export.outputs)
+        assert searched == (head == "rnnt")
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("ctc", "rnnt"), ("rnnt", "ctc")])
+def test_a_head_that_the_checkpoint_has_not_is_refused(kind, asked):
+    assert checks(samples.speech(kind), decoder=asked)["onnx-decoder"].level is Level.FAIL
+    with pytest.raises(UsageError, match=f"no {asked} decoder"):
+        plan(samples.speech(kind), decoder=asked)
+
+
+def test_a_transducer_runs_in_our_python_model_whatever_the_server_has():
+    made = plan(samples.speech("rnnt"), WITH_ORT)
+    assert [c.backend for c in configurations(made).values()] == ["python"]
+    verdict = checks(samples.speech("rnnt"), tools=WITH_ORT, form="onnxruntime")["onnx-decoder"]
+    assert verdict.level is Level.FAIL and 'form = "auto"' in verdict.fix
+
+
+def test_a_checkpoint_of_several_languages_gets_an_optional_language_input():
+    (config,) = configurations(plan(samples.ALL["aggregate"])).values()
+    (lang,) = (tensor for tensor in config.input if tensor.name == "LANG")
+    assert lang.optional and config.parameters["languages"].string_value == "hi,ta"
+    assert config.parameters["language_needed"].string_value == "false"
+    (config,) = configurations(plan(samples.speech())).values()
+    assert "LANG" not in [tensor.name for tensor in config.input]
+
+
+def test_a_forks_checkpoint_needs_a_language_unless_the_deployment_names_one():
+    (config,) = configurations(plan(samples.fork())).values()
+    assert config.parameters["language_needed"].string_value == "true"
+    (config,) = configurations(plan(samples.fork(), language="ta")).values()
+    assert config.parameters["language_needed"].string_value == "false"
+    assert checks(samples.fork(), language="xx")["onnx-language"].level is Level.FAIL
+
+
+def test_a_forks_checkpoint_warns_with_the_keys_that_are_dropped():
+    found = checks(samples.fork())
+    assert found["onnx-fork"].level is Level.WARN
+    assert "decoder.multisoftmax" in found["onnx-fork"].figure
+    assert checks(samples.fork(), decoder="rnnt")["onnx-decoder"].level is Level.FAIL
+
+
+def test_a_streaming_checkpoint_is_said_to_be_served_offline():
+    made = plan(samples.speech(streaming=True))
+    assert any("served offline" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(("kind", "embedding"), [("classification", False), ("speaker", True)])
+def test_a_classifier_answers_with_labels_and_a_speaker_model_with_an_embedding(kind, embedding):
+    (config,) = configurations(plan(samples.speech(kind, ""))).values()
+    names = {tensor.name for tensor in config.output}
+    assert {"LABEL", "SCORE", "RANKING", "SCORES", "SECONDS"} <= names
+    assert ("EMBEDDING" in names) == embedding
+
+
+def test_a_verify_case_says_its_language_or_its_label():
+    case = VerifyCase(input="a.wav", expect="x", fields={"lang": "hi"})
+    probe = plan(samples.fork(), verify=(case,)).step("verify").success[0]
+    assert [(t.name, t.values) for t in probe.inputs if t.name == "LANG"] == [("LANG", ("hi",))]
+    case = VerifyCase(input="a.wav", expect="stop")
+    probe = plan(samples.speech("classification", ""), verify=(case,)).step("verify").success[0]
+    assert probe.expect[0].output == "LABEL" and probe.expect[0].equals == ("stop",)
 
 
 def test_a_missing_checkpoint_is_said():
