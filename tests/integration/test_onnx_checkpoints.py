@@ -34,6 +34,7 @@ def checkpoints(tmp_path_factory, nemo_environment) -> Path:
 
 def make(folder: Path, nemo: Path, names: tuple[str, ...]) -> Path:
     """`folder` with those checkpoints in it."""
+    folder.mkdir(parents=True, exist_ok=True)
     made = subprocess.run(
         [str(nemo / "bin" / "python"), str(MAKER), str(folder), *names],
         cwd=folder,
