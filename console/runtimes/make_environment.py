@@ -18,11 +18,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
+import psutil
 from pydantic import ValidationError
 
 from console.facts import DeckError, UsageError
@@ -75,13 +77,34 @@ def create(job: Job) -> None:
             tell("an earlier creation was interrupted: starting afresh", 0.0)
             _discard(folder)
         try:
-            _make(job, held)
+            with _no_child_left():
+                _make(job, held)
         except (DeckError, OSError):
             # A cancelled creation is left as it is (the next one discards it); a failed one may
             # have failed for want of the space that it takes.
             if folder.exists():
                 _discard(folder)
             raise
+
+
+@contextmanager
+def _no_child_left() -> Iterator[None]:
+    """End the processes that are still there when the body is left early.
+
+    Looked up and not remembered: a signal may come when a child runs whose id nobody has yet.
+    """
+    try:
+        yield
+    finally:
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        _, left = psutil.wait_procs(children, timeout=5)
+        for child in left:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(left, timeout=5)
 
 
 def _make(job: Job, held: int) -> None:
@@ -91,7 +114,7 @@ def _make(job: Job, held: int) -> None:
     tell(f"creating a virtual environment with Python {chosen.text}", 0.01)
     folder.mkdir(mode=0o700)
     write_private(folder / INCOMPLETE, f"{os.getpid()}\n")
-    _virtual_environment(chosen.base, folder, spec.name)
+    _virtual_environment(chosen.base, folder, spec.name, held)
     python = folder / "bin" / "python"
     _install(job, python, held)
     tell("reading what was installed", 0.94)
@@ -111,7 +134,7 @@ def _make(job: Job, held: int) -> None:
     tell(f"{len(marker.freeze)} packages, {human_bytes(marker.size)}, {took}", 1.0)
 
 
-def _virtual_environment(base: Path, folder: Path, name: str) -> None:
+def _virtual_environment(base: Path, folder: Path, name: str, held: int) -> None:
     done = subprocess.run(
         [str(base), "-I", "-m", "venv", "--prompt", name, str(folder)],
         env=child_environment(),
@@ -120,6 +143,7 @@ def _virtual_environment(base: Path, folder: Path, name: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        pass_fds=(held,),  # as with pip: whoever writes into the folder holds its lock
     )
     if done.returncode:
         said = clean(done.stdout, multiline=True)
@@ -143,11 +167,12 @@ def _install(job: Job, python: Path, held: int) -> None:
     lines = tuple(dict.fromkeys((*spec.pre, *spec.requirements)))
     requirements = python.parent.parent / "requirements.txt"
     requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    words = ("-r", str(requirements))
-    if spec.constraints:
-        constraints = requirements.with_name("constraints.txt")
-        constraints.write_text("\n".join(spec.constraints) + "\n", encoding="utf-8")
-        words += ("-c", str(constraints))
+    constraints = requirements.with_name("constraints.txt")
+    # As constraints too: a package asked for with an extra (``fsspec[http]``) is another candidate
+    # to pip's resolver, which then tries every version down to the pinned one.
+    pins = (line for line in lines if pip.PIN.match(line))
+    constraints.write_text("\n".join((*spec.constraints, *pins)) + "\n", encoding="utf-8")
+    words = ("-r", str(requirements), "-c", str(constraints))
     step = pip.Install(python, env | pip.sources(packages, env), Span(after_torch, 0.93))
     step.run(words, len(pip.names(lines)), held)
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
-import signal
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,6 +51,10 @@ def sources(
     return env
 
 
+PIN = re.compile(r"^[A-Za-z0-9._-]+\s*==")
+"""A line that may stand among constraints: an exact version, without extras."""
+
+
 class Install:
     """One ``pip install``: prints its output cleaned, tells progress, raises in words."""
 
@@ -64,6 +66,7 @@ class Install:
         self._seen: set[str] = set()
         self._already = 0
         self._installing = 0
+        self._done = -1
         self._tail: list[str] = []
 
     def run(self, arguments: Sequence[str], expected: int, lock: int) -> None:
@@ -83,12 +86,8 @@ class Install:
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
         )
-        try:
-            self._follow(process)
-            status = process.wait()
-        finally:
-            _end(process)
-        if status:
+        self._follow(process)
+        if process.wait():
             raise explain("\n".join(self._tail), self.python)
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
@@ -141,23 +140,15 @@ class Install:
     def _look_at_disk(self) -> None:
         if self._installing:
             done = min(max(0, self._installed() - self._already), self._installing)
+            if done == self._done:
+                return
+            self._done = done
             fraction = 0.6 + 0.4 * done / self._installing
             self.progress(f"installing {done} of {self._installing}", fraction)
 
     def _installed(self) -> int:
         folder = self.python.parent.parent
         return sum(1 for _ in folder.glob("lib/python3.*/site-packages/*.dist-info"))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End pip if it still runs: we are being cancelled."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
 
 
 _UNREACHABLE = (
@@ -172,6 +163,14 @@ _UNREACHABLE = (
     "SSLError",
     "CERTIFICATE_VERIFY_FAILED",
 )
+
+_MISSING = re.compile(r"No matching distribution found for ([^\s(]+)")
+# Every pin is a constraint too, and pip tells a pin that it has no candidate for as a conflict of
+# the pin with itself.
+_MISSING_PIN = re.compile(
+    r"^ *The user requested (\S+)\n *The user requested \(constraint\) \1\n\s*(?:\n|\Z)", re.M
+)
+_CONFLICT = re.compile(r"^The conflict is caused by:\n((?: +\S.*(?:\n|\Z))+)", re.M)
 
 
 def explain(output: str, python: Path) -> DeckError:
@@ -194,7 +193,7 @@ def explain(output: str, python: Path) -> DeckError:
             fix="Debian and Ubuntu: apt-get install python3-venv; otherwise name another Python",
             raw=raw,
         )
-    if wanted := re.search(r"No matching distribution found for ([^\s(]+)", output):
+    if wanted := _MISSING.search(output) or _MISSING_PIN.search(output):
         unreachable = any(word in output for word in _UNREACHABLE)
         return DeckError(
             "cannot reach the package index"
@@ -209,6 +208,13 @@ def explain(output: str, python: Path) -> DeckError:
             "cannot reach the package index",
             why=_last_error(output),
             fix="check the network, and index_url and proxy under [packages] in the settings",
+            raw=raw,
+        )
+    if conflict := _CONFLICT.search(output):
+        return DeckError(
+            "the pinned packages do not fit together",
+            why="; ".join(line.strip() for line in conflict[1].splitlines()),
+            fix="the pins are in backends/catalog/environments.toml",
             raw=raw,
         )
     return DeckError("pip failed", why=_last_error(output), fix="its output is above", raw=raw)
