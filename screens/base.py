@@ -17,7 +17,6 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Footer
 from textual.worker import Worker, WorkerState, get_current_worker
 
 from console.diagnosis.crash import in_words, write_crash
@@ -28,6 +27,7 @@ from screens.flow import Flow, GoTo, ScreenContext, Stage
 from screens.help import HelpScreen
 from screens.viewer import TextScreen
 from screens.widgets.frame import HeaderLine, StepLine
+from screens.widgets.keyline import KeyLine
 
 STEP_BINDINGS: list[BindingType] = [
     *(
@@ -112,7 +112,7 @@ class DeckScreen(Screen[None]):
         yield self._header
         yield self._steps
         yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def body(self) -> Iterable[Widget]:
         """The screen's own widgets, between the step line and the keys."""

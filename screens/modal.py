@@ -10,9 +10,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
-from textual.widgets import Footer
 
 from screens.phrase import Phrase, Role, say
+from screens.widgets.keyline import KeyLine
 from screens.widgets.words import Words
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class DeckModal(ModalScreen[T]):
         with Vertical(classes="modal"):
             yield Words(self._heading, classes="modal-title")
             yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def body(self) -> Iterable[Widget]:
         raise NotImplementedError

@@ -1,0 +1,59 @@
+"""`KeyLine`: the keys that apply now, in the last line. One widget that draws one line.
+
+Textual's `Footer` makes a widget of each key and makes all of them anew whenever the keys are looked
+at: half of what a screen costs to open, and most of what a key press costs where the keys change.
+"""
+
+from __future__ import annotations
+
+from textual import events
+from textual.binding import Binding
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+
+from screens.phrase import Phrase, join, say
+
+
+class KeyLine(Widget):
+    """Keys and what they do; a click presses the key."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: tuple[tuple[Binding, bool], ...] = ()
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+        self._changed(self.screen)
+
+    def _changed(self, screen: Screen[object]) -> None:
+        first: dict[str, tuple[Binding, bool]] = {}
+        for _, binding, enabled, _ in screen.active_bindings.values():
+            if binding.show:
+                first.setdefault(binding.action, (binding, enabled))
+        keys = tuple(first.values())
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh()
+
+    def _words(self) -> list[tuple[Binding, Phrase]]:
+        words = []
+        for binding, enabled in self._keys:
+            key = say(self.app.get_key_display(binding), "accent" if enabled else "dim")
+            words.append((binding, join(key, say(binding.description, "dim"), between=" ")))
+        return words
+
+    def render(self) -> Content:
+        line = join(*(word for _, word in self._words()))
+        return (line.fit(self.size.width) if line.width > self.size.width else line).content()
+
+    def on_click(self, event: events.Click) -> None:
+        position = 0
+        for binding, word in self._words():
+            if position <= event.x < position + word.width:
+                self.app.simulate_key(binding.key)
+                return
+            position += word.width + 2
