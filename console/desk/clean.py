@@ -194,7 +194,10 @@ def _services(settings: Settings, keep: int) -> Iterator[_Found]:
 
     seen: set[str] = set()
     for service in store.views():
-        safe, reason = judged(service, service.deployment not in seen)
+        saved = (
+            bool(service.deployment) and configure.file_of(settings, service.deployment).exists()
+        )
+        safe, reason = judged(service, saved and service.deployment not in seen)
         seen.add(service.deployment)
         item = _item("services", service.folder, reason, safe=safe)
         yield _Found(item, lambda name=service.id: store.delete(name))  # type: ignore[misc]
