@@ -28,7 +28,8 @@ _INVISIBLE = [
     *range(0x200B, 0x2010),
     *range(0x202A, 0x202F),
     *range(0x2060, 0x2065),
-    *range(0x2066, 0x206A),
+    *range(0x2066, 0x2070),
+    *range(0xE0000, 0xE0080),  # tags: a whole sentence may be written in them
     0x061C,
     0xFEFF,
 ]
@@ -48,10 +49,18 @@ _SECRETS = re.compile(
     | \bnvapi-[A-Za-z0-9_-]{16,}                             # NGC
     | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b                          # AWS key id
     | \bgh[pousr]_[A-Za-z0-9]{20,}                           # GitHub
+    | \bgithub_pat_[A-Za-z0-9_]{20,}
     | \bsk-[A-Za-z0-9_-]{20,}                                # OpenAI and look-alikes
-    | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)                        # user:password in a URL
-    | (?i:(?<=bearer\s))[A-Za-z0-9._~+/=-]{8,}
-    | (?i:(?<=token[=:])|(?<=api_key=)|(?<=apikey=)|(?<=password=)|(?<=passwd=)|(?<=secret=))[^\s&'",;]{6,}
+    | (?P<kept>
+          (?i:https?://) (?=[^\s/?\#]+@)                     # a URL's user, and its password
+        | :// (?=[^\s/?\#@:]+:[^\s/?\#]+@)                   # other schemes: not a user alone
+      ) [^\s/?\#]+ (?=@)
+    | (?i:(?P<scheme>\bbearer\s+|\bauthorization:\s*\w+\s+))[A-Za-z0-9._~+/=-]{8,}
+    | (?i:(?P<name>
+          (?:api[_-]?key|password|passwd|secret|secret[_-]access[_-]key)["']?\s*[=:]\s*["']?
+        | token[=:]["']? | \btoken["']\s*:\s*["']
+        | --(?:api-key|password|secret|token)\s+
+      ))[^\s&'",;]{6,}
     """,
     re.VERBOSE,
 )
@@ -89,17 +98,21 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in sorted((s for s in secrets if len(s) >= 6), key=len, reverse=True):
         text = text.replace(secret, MASK)
-    return _SECRETS.sub(MASK, text)
+    return _SECRETS.sub(_masked, text)
+
+
+def _masked(match: re.Match[str]) -> str:
+    return (match["kept"] or match["scheme"] or match["name"] or "") + MASK
 
 
 def human_bytes(count: float) -> str:
     """Bytes with one binary unit and at most two significant decimals: ``4.05 MiB``, ``141 GiB``."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
-        if abs(value) < 1024 or unit == "PiB":
-            if unit == "B":
-                return f"{value:.0f} B"
-            return f"{value:.{2 if abs(value) < 10 else 1 if abs(value) < 100 else 0}f} {unit}"
+        size = abs(value)
+        digits = 0 if unit == "B" or size >= 99.95 else 1 if size >= 9.995 else 2
+        if round(size, digits) < 1024 or unit == "PiB":
+            return f"{value:.{digits}f} {unit}"
         value /= 1024
     raise AssertionError("the last unit returns")
 
@@ -108,9 +121,9 @@ def human_seconds(seconds: float) -> str:
     """A duration as people say it: ``38 ms``, ``3.1 s``, ``11 min 20 s``, ``2 h 5 min``, ``2 d``."""
     if seconds < 0:
         return "-" + human_seconds(-seconds)
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
