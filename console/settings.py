@@ -187,7 +187,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         if value := environ.get(variable):
             section = raw
             for key in keys[:-1]:
-                section = section.setdefault(key, {})  # type: ignore[assignment]
+                inner = section.setdefault(key, {})
+                section = inner if isinstance(inner, dict) else {}  # told below as a wrong value
             section[keys[-1]] = value
     try:
         return Settings.model_validate({**raw, "folders": where})
