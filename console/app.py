@@ -39,6 +39,8 @@ from screens.flow import Flow, GoTo, ScreenContext, Stage
 from screens.home import HomeScreen
 from screens.serve import ServeScreen
 from screens.try_ import TryScreen
+from themes import files as theme_files
+from themes.glyphs import AsciiFilter, ascii_only
 from themes.palettes import THEMES
 
 _SCREENS: dict[Stage, Callable[[ScreenContext, Flow], DeckScreen]] = {
@@ -83,8 +85,11 @@ class TritonDeckApp(App[None]):
         self._stage = stage
         self._controls = ControlFilter()
         self._ending = False
-        for theme in THEMES:
+        self._ascii = (AsciiFilter(),) if ascii_only() else ()
+        own, self._wrong_themes = theme_files.load(desk.settings.folders.config / "themes")
+        for theme in (*THEMES, *own):
             self.register_theme(theme)
+        self._theme_names = tuple(theme.name for theme in (*THEMES, *own))
 
     # -- start
 
@@ -94,8 +99,9 @@ class TritonDeckApp(App[None]):
     def on_load(self) -> None:
         wanted = self.desk.settings.screen.theme
         if wanted not in self.available_themes:
-            names = ", ".join(theme.name for theme in THEMES)
-            raise UsageError(f"no theme named {wanted}", fix=f"one of {names}")
+            why = "; ".join(str(error) for error in self._wrong_themes)
+            fix = f"one of {', '.join(self._theme_names)}"
+            raise UsageError(f"no theme named {clean(wanted)}", why=why, fix=fix)
         self.theme = wanted
         self.set_keymap(self.desk.settings.screen.keymap)
         loop = asyncio.get_running_loop()
@@ -103,7 +109,14 @@ class TritonDeckApp(App[None]):
             # Textual restores the terminal for SIGINT only; a closed SSH line sends SIGHUP.
             loop.add_signal_handler(number, self._signalled, number)
 
+    @property
+    def theme_names(self) -> tuple[str, ...]:
+        """Our themes and the operator's own."""
+        return self._theme_names
+
     def on_mount(self) -> None:
+        for error in self._wrong_themes:
+            self.notify(str(error), severity="warning", markup=False, timeout=10)
         if self._stage is not Stage.HOME:
             self._open(self._stage, self._flow)
 
@@ -139,7 +152,7 @@ class TritonDeckApp(App[None]):
     # -- guarding the terminal
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), self._controls]
+        return [*super().get_line_filters(), self._controls, *self._ascii]
 
     def panic(self, *renderables: RenderableType) -> None:
         # Textual's way to end with a rendered message: a dead terminal, an unreadable style sheet.

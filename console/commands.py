@@ -32,8 +32,9 @@ class DeckCommands(Provider):
         screen = self.screen
         if isinstance(screen, DeckScreen):
             yield from self._bound(screen)
-        for theme in sorted(self.app.available_themes):
-            if theme.startswith("tritondeck") and theme != self.app.theme:
+            yield from screen.commands()
+        for theme in getattr(self.app, "theme_names", ()):
+            if theme != self.app.theme:
                 yield f"theme: {theme.removeprefix('tritondeck-')}", partial(self._theme, theme), ""
 
     def _bound(self, screen: DeckScreen) -> Iterator[tuple[str, Any, str]]:
@@ -41,26 +42,34 @@ class DeckCommands(Provider):
         seen = {"command_palette", "quit", "help_quit", "screen.back"}
         for active in screen.active_bindings.values():
             binding = active.binding
-            if (
-                not active.enabled
-                or binding.action in seen
-                or active.node not in (screen, self.app)
-            ):
+            name = f"{id(active.node)} {binding.action}"
+            if not active.enabled or binding.action in seen or name in seen or not binding.id:
                 continue
-            seen.add(binding.action)
-            if not binding.id:
+            seen.add(name)
+            own = active.node in (screen, self.app)
+            if not own and binding.id.startswith(_MOVES):
                 continue
-            area = "go" if binding.id.startswith("go.") else screen.AREA
             if binding.action.startswith("stage("):
                 if not screen.flow.reaches(_stage(binding.action)):
                     continue
-                name = f"go: {binding.key.rpartition('+')[2]} {binding.description}"
+                seen.add(binding.action)
+                words = f"go: {binding.key.rpartition('+')[2]} {binding.description}"
             else:
-                name = f"{area}: {binding.description.lower()}"
-            yield name, partial(screen.run_action, binding.action), binding.tooltip
+                words = f"{_area(binding.id, screen, own)}: {binding.description.lower()}"
+            yield words, partial(self.app.run_action, binding.action, active.node), binding.tooltip
 
     def _theme(self, name: str) -> None:
         self.app.theme = name
+
+
+_MOVES = ("list.", "go.")
+"""Keys of a focused list that only move the cursor."""
+
+
+def _area(name: str, screen: DeckScreen, own: bool) -> str:
+    if name.startswith("go."):
+        return "go"
+    return screen.AREA if own else name.partition(".")[0]
 
 
 def _stage(action: str) -> Any:

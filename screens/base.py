@@ -8,6 +8,7 @@ screen; anything else is our own fault and becomes a crash file and the same scr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -19,15 +20,19 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import Worker, WorkerState, get_current_worker
 
+from console.desk.desk import Term
 from console.diagnosis.crash import in_words, write_crash
 from console.facts import DeckError
 from console.telemetry.sample import Sample
+from screens import outside, tour
 from screens.error import ErrorScreen
 from screens.flow import Flow, GoTo, ScreenContext, Stage
 from screens.help import HelpScreen
+from screens.jump import JumpScreen
 from screens.viewer import TextScreen
 from screens.widgets.frame import HeaderLine, StepLine
 from screens.widgets.keyline import KeyLine
+from screens.widgets.tourline import TourLine
 
 STEP_BINDINGS: list[BindingType] = [
     *(
@@ -70,6 +75,15 @@ FRAME_BINDINGS: list[BindingType] = [
         id="palette",
         tooltip="Everything that can be done here, by name",
     ),
+    Binding(
+        "ctrl+o",
+        "screen.jump",
+        "Jump",
+        show=False,
+        priority=True,
+        id="jump",
+        tooltip="Put a letter on everything that can have the cursor, and go there",
+    ),
     Binding("q", "screen.leave", "Leave", id="go.leave", tooltip="Leave the console; runs go on"),
 ]
 """Keys of every screen. The app holds them, so that the footer names a screen's own keys first."""
@@ -84,6 +98,16 @@ class DeckScreen(Screen[None]):
     """Whether the GPU strip is sampled here."""
     AREA: ClassVar[str] = "home"
     """First word of this screen's entries in the palette."""
+    WORDS: ClassVar[tuple[str, ...]] = ()
+    """Terms of the glossary that are met here; help explains them."""
+
+    class Explained(Message):
+        """The words of a step, for the guided tour."""
+
+        def __init__(self, stage: Stage, terms: tuple[Term, ...]) -> None:
+            super().__init__()
+            self.stage = stage
+            self.terms = terms
 
     class Sampled(Message):
         """Host and GPU figures arrived."""
@@ -111,6 +135,8 @@ class DeckScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield self._header
         yield self._steps
+        if self.flow.tour and self.stage is not Stage.HOME:
+            yield TourLine()
         yield from self.body()
         yield KeyLine()
 
@@ -119,6 +145,7 @@ class DeckScreen(Screen[None]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
+        self.explain_step()
         if self.LIVE:
             self.every(self.desk.settings.screen.interval, self.sample)
 
@@ -148,6 +175,31 @@ class DeckScreen(Screen[None]):
         """Take over a new flow and show it in the step line."""
         self.flow = flow
         self._steps.show(self.stage, flow)
+
+    def explain_step(self) -> None:
+        """Say what this step is for, where the guided tour is on."""
+        if line := self.query_one_optional(TourLine):
+            line.at(self.stage)
+            self._explain_words(self.stage)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="explain")
+    def _explain_words(self, stage: Stage) -> None:
+        found = (self.desk.explain(word) for word in tour.WORDS.get(stage, ()))
+        self.tell(self.Explained(stage, tuple(term for term in found if term)))
+
+    @on(Explained)
+    def _explained(self, message: Explained) -> None:
+        line = self.query_one_optional(TourLine)
+        if line is not None and message.stage is self.stage:
+            line.at(message.stage, message.terms)
+
+    def words(self) -> tuple[tuple[str, bool], ...]:
+        """Words that help explains here, and whether each is the name of a check."""
+        return tuple((word, False) for word in self.WORDS)
+
+    def commands(self) -> Iterable[tuple[str, Callable[[], object], str]]:
+        """Entries of the palette beside those of the keys: "area: verb", call, help."""
+        return ()
 
     def refresh_keys(self) -> None:
         """Draw the footer again, but only when other keys apply than those it names."""
@@ -214,7 +266,23 @@ class DeckScreen(Screen[None]):
         self.app.exit(message=LEFT)
 
     def action_help(self) -> None:
-        self.app.push_screen(HelpScreen(self))
+        self.app.push_screen(HelpScreen(self, self.desk, self.words()))
+
+    def action_jump(self) -> None:
+        def chosen(widget: Widget | None) -> None:
+            if widget is not None:
+                widget.focus()
+
+        self.app.push_screen(JumpScreen(self), chosen)
+
+    def open_outside(self, program: Callable[[], list[str]], file: Path) -> bool:
+        """Lend the terminal to a pager or an editor; whether it ended well."""
+        try:
+            outside.run(self.app, program(), file)
+        except DeckError as error:
+            self.show_error(error)
+            return False
+        return True
 
     def show_copy(self, title: str, *versions: tuple[str, str]) -> None:
         """Show text that `y` copies: (what it is, the text) each."""

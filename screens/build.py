@@ -13,10 +13,13 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import DataTable
 
+from console.desk.desk import DiffView
+from console.facts import UsageError
 from console.runs.model import RunState, RunView, StepState, StepView
 from console.telemetry.sample import Sample
 from console.text import human_seconds
-from screens import states
+from screens import notice, outside, states
+from screens.acts import difference
 from screens.base import DeckScreen
 from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
@@ -35,6 +38,7 @@ class BuildScreen(DeckScreen):
     STAGE = Stage.BUILD
     LIVE = True
     AREA = "build"
+    WORDS = ("run", "step", "plan", "verification", "journal")
     HELP = (
         "The run goes on without this screen: leave with `q` or `esc` and come back when you like. "
         "The log shows the step under the cursor; the cursor follows the running step until you "
@@ -49,6 +53,15 @@ class BuildScreen(DeckScreen):
             "r", "retry", "Retry", id="build.retry", tooltip="Continue at the step under the cursor"
         ),
         Binding("y", "copy", "Copy", id="copy", tooltip="Show and copy the state of the run"),
+        Binding("e", "outside", "Pager", show=False, id="edit", tooltip="The log in your pager"),
+        Binding(
+            "v",
+            "compare",
+            "Compare",
+            show=False,
+            id="build.compare",
+            tooltip="What differs from the run before",
+        ),
     ]
 
     class Followed(Message):
@@ -74,6 +87,13 @@ class BuildScreen(DeckScreen):
         def __init__(self, run: str) -> None:
             super().__init__()
             self.run = run
+
+    class Compared(Message):
+        """What differs between two runs."""
+
+        def __init__(self, view: DiffView) -> None:
+            super().__init__()
+            self.view = view
 
     def __init__(self, context: ScreenContext, flow: Flow) -> None:
         super().__init__(context, flow)
@@ -125,7 +145,10 @@ class BuildScreen(DeckScreen):
 
     @on(Followed)
     def _followed(self, message: Followed) -> None:
-        view = self._view = message.view
+        before, view = self._view, message.view
+        self._view = view
+        if before is not None and before.active:
+            notice.ended(self.app, self.desk.settings.notify, view)
         self.move(
             replace(self.flow, name=view.deployment, service=view.service or self.flow.service)
         )
@@ -214,6 +237,25 @@ class BuildScreen(DeckScreen):
 
     def action_back(self) -> None:
         self.go(Stage.HOME)
+
+    def action_outside(self) -> None:
+        if self._step is not None and self._step.log is not None:
+            self.open_outside(outside.pager, self._step.log)
+
+    def action_compare(self) -> None:
+        self._compare(self.flow.name, self.flow.run)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="compare")
+    def _compare(self, deployment: str, run: str) -> None:
+        older = [view.id for view in self.desk.runs(deployment)]
+        before = older[older.index(run) + 1 :] if run in older else []
+        if not before:
+            raise UsageError("there is no run before this one to compare with")
+        self.tell(self.Compared(self.desk.diff(before[0], run)))
+
+    @on(Compared)
+    def _compared(self, message: Compared) -> None:
+        self.show_copy(*difference(message.view))
 
     def action_copy(self) -> None:
         if self._view is not None:

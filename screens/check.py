@@ -30,12 +30,21 @@ class CheckScreen(DeckScreen):
 
     STAGE = Stage.CHECK
     AREA = "check"
+    WORDS = ("verdict", "environment")
     HELP = (
         "Every check on this deployment here. A failure blocks the build unless it is accepted by "
         "name; a warning or an unknown does not."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "build", "Build", id="check.build", tooltip="Start the build"),
+        Binding(
+            "ctrl+n",
+            "build",
+            "Build",
+            show=False,
+            id="check.forward",
+            tooltip="Go on: start the build",
+        ),
         Binding("f", "fix", "To its option", id="check.fix", tooltip="Go to the option to change"),
         Binding("a", "accept", "Accept", id="check.accept", tooltip="Accept this failure by name"),
         Binding("r", "again", "Again", id="again", tooltip="Check again"),
@@ -77,7 +86,7 @@ class CheckScreen(DeckScreen):
             Column("STATE", 10),
             Column("CHECK", 20),
             Column("WHAT WAS FOUND"),
-            Column("FIGURE", 34, least=110),
+            Column("FIGURE", 34, least=110, wide=70),
             empty=say("Checking …", "dim"),
             id="verdicts",
         )
@@ -150,13 +159,22 @@ class CheckScreen(DeckScreen):
 
     @on(DataTable.RowSelected)
     def _selected(self) -> None:
-        self.action_build()
+        # What blocks is mended where it stands; only then is there something to start.
+        if self._chosen is not None and self._chosen.blocks and self._chosen.option:
+            self.action_fix()
+        else:
+            self.action_build()
+
+    def words(self) -> tuple[tuple[str, bool], ...]:
+        found = self._chosen
+        return (*(((found.check, True),) if found else ()), *super().words())
 
     def action_build(self) -> None:
         if self.flow.deployment is None or self.context.readonly or self._report is None:
             return
         if self._report.blocks:
-            self.notify("A check fails: mend it, or accept it by name (a)", markup=False, timeout=5)
+            words = "A check fails: enter on it goes to its option, a accepts it by name"
+            self.notify(words, markup=False, timeout=5)
         else:
             self._deploy(self.flow.deployment)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import ClassVar
@@ -63,6 +64,7 @@ class CheckpointScreen(DeckScreen):
 
     STAGE = Stage.CHECKPOINT
     AREA = "checkpoint"
+    WORDS = ("checkpoint", "pickle", "tokenizer", "quantisation")
     HELP = (
         "Every checkpoint of this folder, read without loading its weights or running its code. "
         "`enter` takes the one under the cursor or opens the folder."
@@ -72,7 +74,6 @@ class CheckpointScreen(DeckScreen):
             "enter", "take", "Take", id="checkpoint.take", tooltip="Take it, or open the folder"
         ),
         Binding("backspace", "up", "Up", id="checkpoint.up", tooltip="The folder above"),
-        Binding("slash", "filter", "Filter", id="filter", tooltip="Show only names with a text"),
         Binding("o", "folder", "Open path", id="checkpoint.path", tooltip="Type a folder or file"),
     ]
 
@@ -112,7 +113,6 @@ class CheckpointScreen(DeckScreen):
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="checkpoint-path"):
             yield TextField(str(self._folder), id="folder", suggester=PathSuggester())
-            yield TextField(placeholder="filter: /", id="filter")
         with Horizontal(id="checkpoint-body"):
             yield Listing(
                 Column("NAME"),
@@ -141,22 +141,15 @@ class CheckpointScreen(DeckScreen):
         came_from, self._folder = self._folder, message.folder
         self._found = {str(c.path): c for c in message.found}
         self.query_one("#folder", TextField).value = str(message.folder)
-        self.query_one("#filter", TextField).value = ""
-        self.move(Flow(folder=str(message.folder), checkpoint=self.flow.checkpoint))
-        self._fill()
+        listing = self.query_one(Listing)
+        if came_from != message.folder and listing.has_class("-filtering"):
+            listing.action_unfilter()
+        kept = Flow(folder=str(message.folder), checkpoint=self.flow.checkpoint)
+        self.move(replace(kept, tour=self.flow.tour))
+        listing.show([Row(key, _cells(c)) for key, c in self._found.items()])
         self.query_one(Listing).table.choose(str(self._wanted or came_from))
         self._wanted = None
         self._show_detail()
-
-    def _fill(self) -> None:
-        wanted = self.query_one("#filter", TextField).value.lower()
-        self.query_one(Listing).show(
-            [Row(key, _cells(c)) for key, c in self._found.items() if wanted in c.path.name.lower()]
-        )
-
-    @on(Input.Changed, "#filter")
-    def _filter_changed(self) -> None:
-        self._fill()
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -175,9 +168,6 @@ class CheckpointScreen(DeckScreen):
     def _inspected(self, message: Inspected) -> None:
         self._take(message.checkpoint)
 
-    def action_filter(self) -> None:
-        self.query_one("#filter", TextField).focus()
-
     def action_folder(self) -> None:
         self.query_one("#folder", TextField).focus()
 
@@ -186,7 +176,6 @@ class CheckpointScreen(DeckScreen):
 
     def action_back(self) -> None:
         if isinstance(self.focused, Input):
-            self.query_one("#filter", TextField).value = ""
             self.query_one("#folder", TextField).value = str(self._folder)
             self.query_one(Listing).table.focus()
         else:
@@ -247,7 +236,8 @@ class CheckpointScreen(DeckScreen):
             self._inspect(chosen.path)
 
     def _take(self, checkpoint: Checkpoint) -> None:
-        self.go(Stage.ROUTE, Flow(folder=str(self._folder), checkpoint=checkpoint))
+        chosen = Flow(folder=str(self._folder), checkpoint=checkpoint, tour=self.flow.tour)
+        self.go(Stage.ROUTE, chosen)
 
 
 def _is_folder(checkpoint: Checkpoint) -> bool:

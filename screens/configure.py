@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -18,6 +20,7 @@ from console.checkpoints.model import Checkpoint
 from console.desk.desk import OptionField, OptionProblem, RouteView, Term
 from console.facts import DeckError, Level
 from console.planning.deployment import Deployment
+from screens import outside
 from screens.base import DeckScreen
 from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
@@ -95,6 +98,7 @@ class ConfigureScreen(DeckScreen):
 
     STAGE = Stage.ROUTE
     AREA = "configure"
+    WORDS = ("backend", "plan", "environment")
     HELP = (
         "Choose the route that this checkpoint takes, then set its options. The script shows what "
         "the deployment will run; it works without tritondeck."
@@ -112,6 +116,7 @@ class ConfigureScreen(DeckScreen):
         ),
         Binding("ctrl+s", "save", "Save", id="configure.save", tooltip="Save the deployment"),
         Binding("y", "copy", "Copy script", id="copy", tooltip="Show and copy the script"),
+        Binding("e", "outside", "Pager", show=False, id="edit", tooltip="The script in your pager"),
     ]
 
     def __init__(self, context: ScreenContext, flow: Flow, stage: Stage = Stage.ROUTE) -> None:
@@ -307,6 +312,7 @@ class ConfigureScreen(DeckScreen):
         inside = form is not None and form.has_focus_within
         self.stage = Stage.OPTIONS if inside else Stage.ROUTE
         self._steps.show(self.stage, self.flow)
+        self.explain_step()
 
     def action_back(self) -> None:
         if self.stage is Stage.OPTIONS:
@@ -316,6 +322,24 @@ class ConfigureScreen(DeckScreen):
 
     def action_copy(self) -> None:
         self.show_copy("The deployment as a shell script", ("script", self._text))
+
+    def action_outside(self) -> None:
+        with NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
+            file.write(self._text)
+            file.flush()
+            self.open_outside(outside.pager, Path(file.name))
+
+    def words(self) -> tuple[tuple[str, bool], ...]:
+        form = self.query_one_optional(OptionsForm)
+        option = form.current if form else ""
+        return (*(((option, False),) if option else ()), *super().words())
+
+    def commands(self) -> Iterable[tuple[str, Callable[[], object], str]]:
+        if (form := self.query_one_optional(OptionsForm)) is None:
+            return
+        for option in form.options:
+            words = f"option: {option.group.lower()}, {option.title.lower()}"
+            yield words, partial(form.focus_option, option.name), option.help
 
     def action_save(self) -> None:
         if self.flow.deployment is not None and not self._pending:

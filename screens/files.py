@@ -16,7 +16,7 @@ from textual.worker import get_current_worker
 from screens.modal import DeckModal
 from screens.phrase import say
 from screens.widgets.fields import entry_names
-from screens.widgets.table import Column, DeckTable, Row
+from screens.widgets.table import Column, Listing, Row
 from screens.widgets.words import Words
 
 
@@ -46,11 +46,11 @@ class FileScreen(DeckModal[Path | None]):
 
     def body(self) -> Iterable[Widget]:
         yield Words(id="files-folder")
-        yield DeckTable(Column("NAME"), id="files")
+        yield Listing(Column("NAME"), empty=say("Nothing here.", "dim"), id="files")
 
     def on_mount(self) -> None:
         self._open(self._folder)
-        self.query_one(DeckTable).focus()
+        self.query_one(Listing).table.focus()
 
     def _open(self, folder: Path) -> None:
         self._list(folder)
@@ -81,14 +81,14 @@ class FileScreen(DeckModal[Path | None]):
             Row(name, (say(name, "accent" if name.endswith("/") else ""),))
             for name in message.names
         ]
-        self.query_one(DeckTable).show(rows)
+        self.query_one(Listing).show(rows)
 
     @on(DataTable.RowSelected)
     def _clicked(self) -> None:
         self.action_take()
 
     def action_take(self) -> None:
-        name = self.query_one(DeckTable).chosen
+        name = self.query_one(Listing).table.chosen
         if name == "../":
             self.action_up()
         elif name.endswith("/"):

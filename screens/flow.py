@@ -46,6 +46,8 @@ class Flow:
     """Service id."""
     option: str = ""
     """Dotted deployment key that the next screen should put the cursor on."""
+    tour: bool = False
+    """Whether each screen explains its step."""
 
     def reaches(self, stage: Stage) -> bool:
         """Whether there is something to show at `stage` yet."""

@@ -3,32 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 
+from textual import on, work
+from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.worker import get_current_worker
 
+from console.desk.desk import Desk, Term
 from screens.modal import DeckModal, part
-from screens.phrase import paragraph, say
+from screens.phrase import Phrase, paragraph, say
 from screens.widgets.table import Column, DeckTable, Row
+
+_KEY = 18
 
 
 class HelpScreen(DeckModal[None]):
     """Help for what had the focus on `below` when it was asked for."""
 
-    def __init__(self, below: Screen[None]) -> None:
+    class Explained(Message):
+        """The words of the place, as the glossary has them."""
+
+        def __init__(self, terms: tuple[Term, ...]) -> None:
+            super().__init__()
+            self.terms = terms
+
+    def __init__(
+        self, below: Screen[None], desk: Desk, words: tuple[tuple[str, bool], ...] = ()
+    ) -> None:
         super().__init__("Help")
+        self._desk = desk
+        self._words = words
         self._texts = _help_texts(below)
         self._rows = _key_rows(below)
 
     def body(self) -> Iterable[Widget]:
         for text in self._texts:
             yield part(paragraph(text), "value")
-        yield DeckTable(Column("KEY", 12), Column("WHAT IT DOES"), id="keys")
+        yield DeckTable(Column("KEY, WORD", _KEY), Column("WHAT IT DOES, MEANS"), id="keys")
 
     def on_mount(self) -> None:
         table = self.query_one(DeckTable)
         table.show(self._rows)
         table.focus()
+        if self._words:
+            self._ask()
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="explain")
+    def _ask(self) -> None:
+        found = (self._desk.explain(word, check=check) for word, check in self._words)
+        terms = tuple(dict.fromkeys(term for term in found if term))
+        if not get_current_worker().is_cancelled:
+            self.post_message(self.Explained(terms))
+
+    @on(Explained)
+    def _explained(self, message: Explained) -> None:
+        words = [
+            Row(f"word:{term.name}", (say(term.name, "strong"), say(term.means.replace("`", ""))))
+            for term in message.terms
+        ]
+        wrapped = [row for word in words for row in _wrapped(word, self._width)]
+        self.query_one(DeckTable).show([*self._rows, *wrapped])
+
+    @property
+    def _width(self) -> int:
+        return max(20, self.query_one(DeckTable).size.width - _KEY - 5)
+
+
+def _wrapped(row: Row, width: int) -> list[Row]:
+    """A row whose text goes on below itself."""
+    name, text = row.cells
+    pieces = wrap(text.plain, width) or [""]
+    return [
+        Row(f"{row.key}:{number}", (name if number == 0 else Phrase(), say(piece, "dim")))
+        for number, piece in enumerate(pieces)
+    ]
 
 
 def _help_texts(below: Screen[None]) -> list[str]:

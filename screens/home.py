@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,9 +19,8 @@ from console.planning.deployment import Deployment
 from console.runs.model import RunState
 from console.services.model import ServiceState
 from console.text import human_seconds
-from screens import states
-from screens.base import DeckScreen
-from screens.confirm import ConfirmScreen
+from screens import notice, states, tour
+from screens.acts import CHANGING, DeploymentActs
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.table import Column, Listing, Row
@@ -34,15 +34,27 @@ _EMPTY = lines(
         say("to choose a checkpoint."),
         between=" ",
     ),
+    say(""),
+    join(
+        say("t", "accent"),
+        say("is a guided tour: a small real model, from its file to the right words. It explains"),
+        between=" ",
+    ),
+    say("each step and each word where it stands, and needs neither a GPU nor a checkpoint."),
+    say(""),
+    join(
+        say("d", "accent"), say("looks at what this machine has and what is missing."), between=" "
+    ),
 )
 
 
-class HomeScreen(DeckScreen):
+class HomeScreen(DeploymentActs):
     """Deployments, runs and servers with their state."""
 
     STAGE = Stage.HOME
     LIVE = True
     AREA = "home"
+    WORDS = ("deployment", "run", "checkpoint", "backend", "server")
     HELP = (
         "Home lists every deployment with its last run and its server. `enter` opens it where it "
         "is: its build while it runs, its server while it serves, its checks otherwise."
@@ -52,7 +64,13 @@ class HomeScreen(DeckScreen):
         Binding("n", "new", "New", id="home.new", tooltip="New deployment from a checkpoint"),
         Binding("o", "edit", "Options", id="home.options", tooltip="Change its options"),
         Binding("d", "doctor", "Doctor", id="home.doctor", tooltip="Check this machine"),
-        Binding("x", "forget", "Forget", id="home.forget", tooltip="Forget it, with its runs"),
+        Binding(
+            "t",
+            "tour",
+            "Tour",
+            id="home.tour",
+            tooltip="A guided tour: each step explained on a small real model",
+        ),
     ]
 
     class Listed(Message):
@@ -102,27 +120,38 @@ class HomeScreen(DeckScreen):
 
     @on(Listed)
     def _listed(self, message: Listed) -> None:
+        self._tell_ends(message.views)
         self._views = {view.name: view for view in message.views}
         now = self.context.clock()
-        self.query_one(Listing).show([Row(v.name, _cells(v, now)) for v in message.views])
+        rows = [Row(v.name, _cells(v, now, v.name == self.marked)) for v in message.views]
+        self.query_one(Listing).show(rows)
         self._detail()
         self.refresh_keys()
 
+    def _tell_ends(self, views: tuple[DeploymentView, ...]) -> None:
+        """Say which runs have ended since the last look."""
+        for view in views:
+            before = self._views.get(view.name)
+            if before and before.run and before.run.active and view.run:
+                notice.ended(self.app, self.desk.settings.notify, view.run)
+
     @on(DataTable.RowHighlighted)
     def _detail(self) -> None:
-        view = self._chosen
+        view = self.chosen
         shown = _detail(view, self.size.width - 4) if view else Phrase()
+        if view and self.size.height >= _TALL:
+            shown = lines(shown, *_more(view))
         self.query_one("#home-detail", Words).show(shown)
 
     @property
-    def _chosen(self) -> DeploymentView | None:
+    def chosen(self) -> DeploymentView | None:
         return self._views.get(self.query_one(Listing).table.chosen)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("open", "edit"):
-            return bool(self._views)
-        if action == "forget":
+        if action in CHANGING:
             return bool(self._views) and not self.context.readonly
+        if action in ("open", "edit", "mark", "compare"):
+            return bool(self._views)
         return action != "back"
 
     @on(DataTable.RowSelected)
@@ -130,11 +159,11 @@ class HomeScreen(DeckScreen):
         self.action_open()
 
     def action_open(self) -> None:
-        if view := self._chosen:
+        if view := self.chosen:
             self._open(_destination(view), view)
 
     def action_edit(self) -> None:
-        if view := self._chosen:
+        if view := self.chosen:
             self._open(Stage.OPTIONS, view)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="open")
@@ -159,24 +188,38 @@ class HomeScreen(DeckScreen):
     def action_doctor(self) -> None:
         self.go(Stage.CHECK, Flow())
 
-    def action_forget(self) -> None:
-        if not (view := self._chosen):
-            return
+    def action_tour(self) -> None:
+        self.go(Stage.CHECKPOINT, tour.begin())
 
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._forget(view.name)
+    def commands(self) -> Iterable[tuple[str, Callable[[], object], str]]:
+        for view in self._views.values():
+            yield f"deployment: open {view.name}", partial(self._go_to, view), view.checkpoint
 
-        explanation = lines(
-            say("The deployment file and its runs go to the trash folder."),
-            say("A server that still runs is refused; the checkpoint is not touched."),
-        )
-        self.app.push_screen(ConfirmScreen(f"Forget {view.name}", explanation, view.name), answered)
+    def _go_to(self, view: DeploymentView) -> None:
+        self._open(_destination(view), view)
 
-    @work(thread=True, exclusive=True, exit_on_error=False, group="forget")
-    def _forget(self, name: str) -> None:
-        self.desk.forget(name)
-        self.tell(self.Listed(self.desk.deployments()))
+
+_TALL = 32
+"""Rows from which there is room for more than two lines about the chosen deployment."""
+
+
+def _more(view: DeploymentView) -> Iterable[Phrase]:
+    """Where it stands: its files, its server, and the steps of its last run with their times."""
+    facts = [("checkpoint", view.checkpoint), ("file", str(view.file))]
+    if view.service is not None and view.service.state is ServiceState.RUNNING:
+        facts.append(("server", f"{view.service.endpoint.url}  {' '.join(view.service.models)}"))
+    yield say("")
+    for label, value in facts:
+        yield say(label, "dim").fit(14) + say(value)
+    if view.run is None:
+        return
+    yield say("")
+    number = say(f"run {view.run.number}", "dim").fit(14)
+    yield number + join(states.run(view.run.state), say(human_seconds(view.run.elapsed), "dim"))
+    for step in view.run.steps:
+        took = "" if step.elapsed is None else human_seconds(step.elapsed)
+        when = say(took, "dim").fit(12, right=True)
+        yield say("").fit(14) + states.step(step.state).fit(14) + when + say(f"  {step.title}")
 
 
 def _destination(view: DeploymentView) -> Stage:
@@ -189,7 +232,7 @@ def _destination(view: DeploymentView) -> Stage:
     return Stage.CHECK
 
 
-def _cells(view: DeploymentView, now: float) -> tuple[Phrase, ...]:
+def _cells(view: DeploymentView, now: float, marked: bool = False) -> tuple[Phrase, ...]:
     server = Phrase()
     if view.service is not None and view.service.state is ServiceState.RUNNING:
         server = say(f"{view.service.launcher} :{view.service.endpoint.url.rpartition(':')[2]}")
@@ -197,7 +240,7 @@ def _cells(view: DeploymentView, now: float) -> tuple[Phrase, ...]:
     started = started or (view.run.started if view.run else 0.0)
     return (
         states.deployment(view),
-        say(view.name, "strong"),
+        say(f"{view.name} ▸" if marked else view.name, "accent" if marked else "strong"),
         say(Path(view.checkpoint).name),
         say(view.backend),
         server or say("–", "dim"),

@@ -16,7 +16,7 @@ from textual.widgets import DataTable
 from console.services.model import ServiceState, ServiceView
 from console.text import human_seconds
 from console.triton.health import ServerHealth
-from screens import states
+from screens import outside, states
 from screens.base import DeckScreen
 from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
@@ -56,7 +56,10 @@ class ServeScreen(DeckScreen):
             id="copy",
             tooltip="Show and copy the ssh tunnel and addresses",
         ),
+        Binding("e", "outside", "Pager", show=False, id="edit", tooltip="The log in your pager"),
     ]
+
+    WORDS = ("live", "readiness", "server", "explicit model control", "loopback", "token (access)")
 
     class Seen(Message):
         """The service, and what its server says (None while no process runs)."""
@@ -213,6 +216,10 @@ class ServeScreen(DeckScreen):
         self._busy = message.words
         self._draw()
         self.look()
+
+    def action_outside(self) -> None:
+        if self._view is not None:
+            self.open_outside(outside.pager, self._view.log)
 
     def action_back(self) -> None:
         self.go(Stage.BUILD if self.flow.run else Stage.HOME)

@@ -33,6 +33,7 @@ class TryScreen(DeckScreen):
 
     STAGE = Stage.TRY
     AREA = "try"
+    WORDS = ("tensor", "latency", "endpoint", "word times")
     HELP = (
         "Fill in the form and send it with `enter` from a field or `ctrl+s` from anywhere. Files "
         "are read here and sent as they are."

@@ -71,7 +71,7 @@ class Palette:
         )
 
 
-DARK = Palette(
+_DARK = Palette(
     background="#11151a",
     foreground="#d5dbe3",
     strong="#f2f5f8",
@@ -84,9 +84,9 @@ DARK = Palette(
     success="#93c47d",
     warning="#e3b565",
     error="#ea7f84",
-).theme("tritondeck-dark", dark=True)
+)
 
-LIGHT = Palette(
+_LIGHT = Palette(
     background="#fbfaf7",
     foreground="#25303b",
     strong="#0b1116",
@@ -99,9 +99,9 @@ LIGHT = Palette(
     success="#2f6f1f",
     warning="#8a5a00",
     error="#b3252e",
-).theme("tritondeck-light", dark=False)
+)
 
-MONO = Palette(
+_MONO = Palette(
     background="#000000",
     foreground="#d0d0d0",
     strong="#ffffff",
@@ -114,6 +114,15 @@ MONO = Palette(
     success="#ffffff",
     warning="#ffffff",
     error="#ffffff",
-).theme("tritondeck-mono", dark=True)
+)
 
-THEMES: tuple[Theme, ...] = (DARK, LIGHT, MONO)
+PALETTES: dict[str, tuple[Palette, bool]] = {
+    "dark": (_DARK, True),
+    "light": (_LIGHT, False),
+    "mono": (_MONO, True),
+}
+"""By the name that settings and theme files use; whether it is a dark one."""
+
+THEMES: tuple[Theme, ...] = tuple(
+    palette.theme(f"tritondeck-{name}", dark=dark) for name, (palette, dark) in PALETTES.items()
+)

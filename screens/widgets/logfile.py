@@ -104,6 +104,12 @@ class LogFile:
             position += len(data) or BLOCK
         return self._indexed
 
+    def piece(self, position: int, size: int) -> bytes:
+        """Up to `size` indexed bytes from `position`."""
+        with self._lock:
+            size = min(size, self._indexed - position)
+            return os.pread(self._handle, size, position) if self._handle >= 0 and size > 0 else b""
+
     def read(self, first: int, count: int) -> list[bytes]:
         """Up to `count` lines from `first`, without their newlines, each cut at `LINE_BYTES`."""
         with self._lock:

@@ -74,6 +74,8 @@ class LogPane(Vertical):
                 state,
                 pending,
                 say(f"{count} lines", "dim"),
+                say(_many(self.view.errors, "error"), "bad"),
+                say(_many(self.view.warnings, "warning"), "warn"),
                 say(self.view.note, "dim"),
             )
         )
@@ -96,3 +98,8 @@ class LogPane(Vertical):
         event.stop()
         self.view.search(event.value)
         self.view.focus()
+
+
+def _many(count: int, word: str) -> str:
+    """``3 warnings``; nothing for none."""
+    return f"{count:,} {word}{'s' if count > 1 else ''}".replace(",", " ") if count else ""

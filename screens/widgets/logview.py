@@ -19,16 +19,9 @@ from textual.strip import Strip
 from textual.worker import get_current_worker
 
 from console.text import clean
-from screens.phrase import Role, rich_style
+from screens.phrase import rich_style
 from screens.widgets.logfile import LogFile
-
-_BAD = re.compile(
-    rb"\b(?:error|failed|failure|fatal|traceback|exception|killed|oom)\b|^E\d{4} |\[E\]|\[NeMo E "
-    rb"|\b[A-Z]\w+Error:|out of memory",
-    re.IGNORECASE,
-)
-_WARN = re.compile(rb"\bwarn(?:ing)?s?\b|^W\d{4} |\[W\]|\[NeMo W |\bdeprecat", re.IGNORECASE)
-_EITHER = re.compile(_BAD.pattern + b"|" + _WARN.pattern, re.IGNORECASE)
+from screens.widgets.severity import EITHER, Tally, role
 
 
 class LogLines(ScrollView, can_focus=True):
@@ -60,9 +53,20 @@ class LogLines(ScrollView, can_focus=True):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, LogLines.Status) and message.view is self.view
 
+    class Counted(Message):
+        """There are more warnings or errors now."""
+
+        def __init__(self, tally: Tally) -> None:
+            super().__init__()
+            self.tally = tally
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, LogLines.Counted)
+
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._file: LogFile | None = None
+        self._tally: Tally | None = None
         self._hit = -1
         self._seen = 0
         self._visible: dict[int, bytes] = {}
@@ -77,6 +81,16 @@ class LogLines(ScrollView, can_focus=True):
         return self._file.lines if self._file else 0
 
     @property
+    def warnings(self) -> int:
+        """Lines with a warning that were counted so far."""
+        return self._tally.warnings if self._tally else 0
+
+    @property
+    def errors(self) -> int:
+        """Lines with an error that were counted so far."""
+        return self._tally.errors if self._tally else 0
+
+    @property
     def pending(self) -> int:
         """Lines that came since the reader stopped following."""
         return 0 if self.following else max(0, self.lines - self._seen)
@@ -88,6 +102,7 @@ class LogLines(ScrollView, can_focus=True):
                 return
             self._file.close()
         self._file = LogFile(path) if path else None
+        self._tally = Tally(self._file) if self._file else None
         self.following, self._hit, self.note, self._seen = True, -1, "", 0
         self._resize()
         self.look()
@@ -125,6 +140,19 @@ class LogLines(ScrollView, can_focus=True):
         if message.problem:
             self.note = clean(message.problem)
         self._resize()
+        if self._tally is not None:
+            self._count(self._tally)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="count")
+    def _count(self, tally: Tally) -> None:
+        # After the lines are there: counting a large file takes longer than showing its end.
+        if tally.grow(self._cancelled()):
+            self.post_message(self.Counted(tally))
+
+    @on(Counted)
+    def _counted(self, message: Counted) -> None:
+        if message.tally is self._tally:
+            self.post_message(self.Status(self))
 
     def _resize(self) -> None:
         if self.following:
@@ -165,7 +193,7 @@ class LogLines(ScrollView, can_focus=True):
             return Strip.blank(self.size.width, base)
         text = clean(row.decode("utf-8", "replace").expandtabs(8))
         colours = self.app.theme_variables
-        style = base + Style.parse(rich_style(_role(row), colours))
+        style = base + Style.parse(rich_style(role(row), colours))
         if number == self._hit:
             style += Style(reverse=True)
         strip = Strip([Segment(text, style)])
@@ -280,7 +308,7 @@ class LogView(LogLines):
             self._look_for(self._pattern, direction, "hit")
 
     def action_jump(self, direction: int) -> None:
-        self._look_for(_EITHER, direction, "warning or error")
+        self._look_for(EITHER, direction, "warning or error")
 
     def _look_for(self, pattern: re.Pattern[bytes], direction: int, what: str) -> None:
         if self._file is None:
@@ -316,11 +344,3 @@ class LogView(LogLines):
             self.scroll_to(y=max(0, message.line - self.size.height // 3), animate=False)
         self.refresh()
         self.post_message(self.Status(self))
-
-
-def _role(row: bytes) -> Role:
-    if row.startswith((b"I0", b"I1", b"D")) and row[1:5].isdigit():
-        return ""
-    if _BAD.search(row):
-        return "bad"
-    return "warn" if _WARN.search(row) else ""

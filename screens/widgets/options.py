@@ -163,6 +163,16 @@ class OptionsForm(VerticalScroll, can_focus=False):
             self._known = now
             self.post_message(self.Changed(changed))
 
+    @property
+    def options(self) -> tuple[OptionField, ...]:
+        return self._options
+
+    @property
+    def current(self) -> str:
+        """Last part of the name of the option that has the cursor, empty when none has."""
+        rows = (row for row in self.query(OptionRow) if row.has_focus_within)
+        return next((row.option.name.rpartition(".")[2] for row in rows), "")
+
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         row = next((n for n in event.widget.ancestors if isinstance(n, OptionRow)), None)
         if row is not None:

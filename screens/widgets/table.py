@@ -12,25 +12,31 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
-from textual.widgets import DataTable
+from textual.widgets import DataTable, Input
 
 from screens.phrase import Phrase, say
+from screens.widgets.fields import TextField
 from screens.widgets.words import Words
+
+WIDE = 150
+"""Cells from which a table gives its side columns more room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; `width` 0 marks the flexible one. `least`: hidden in tables narrower than this."""
+    """One column; `width` 0 marks the flexible one. `least`: hidden in tables narrower than this.
+    `wide`: its width in tables of `WIDE` cells and more."""
 
     title: str
     width: int = 0
     right: bool = False
     least: int = 0
+    wide: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,29 +158,54 @@ class DeckTable(DataTable[Text], inherit_bindings=False):
             return
         self._fitted = width
         self._shown = [i for i, spec in enumerate(self._specs) if width >= spec.least]
-        padding = 2 * len(self._shown)
-        taken = padding + sum(self._specs[i].width for i in self._shown)
-        self._widths = [self._specs[i].width or max(4, width - taken) for i in self._shown]
+        specs = [self._specs[i] for i in self._shown]
+        fixed = [(spec.wide if width >= WIDE else 0) or spec.width for spec in specs]
+        taken = 2 * len(fixed) + sum(fixed)
+        self._widths = [own or max(4, width - taken) for own in fixed]
         self._fill()
 
 
 class Listing(Vertical):
-    """A table, or two lines that say what it will show and the one key that fills it."""
+    """A table with a filter, or two lines that say what it will show and the key that fills it."""
 
+    HELP = "A list: `/` leaves only the rows with a text, `esc` shows all of them again."
     DEFAULT_CSS = """
     Listing { height: 1fr; }
     Listing > DeckTable { height: 1fr; }
     Listing > .empty { padding: 1 2; color: $text-dim; display: none; height: auto; }
+    Listing > TextField { display: none; width: 32; margin: 0 1; }
+    Listing.-filtering > TextField { display: block; }
     Listing.-empty > DeckTable { display: none; }
     Listing.-empty > .empty { display: block; }
     """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "slash",
+            "filter",
+            "Filter",
+            show=False,
+            id="filter",
+            tooltip="Show only the rows that hold a text",
+        ),
+        Binding(
+            "escape",
+            "unfilter",
+            "All rows",
+            show=False,
+            id="filter.clear",
+            tooltip="Show every row again",
+        ),
+    ]
 
     def __init__(self, *columns: Column, empty: Phrase, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
         self.table = DeckTable(*columns, id=f"{id}-table")
         self._empty = Words(empty, classes="empty")
+        self._filter = TextField(placeholder="rows that hold this text")
+        self._rows: tuple[Row, ...] = ()
 
     def compose(self) -> ComposeResult:
+        yield self._filter
         yield self.table
         yield self._empty
 
@@ -182,5 +213,41 @@ class Listing(Vertical):
         """Show the rows; `empty` replaces the words for when there are none."""
         if empty is not None:
             self._empty.show(empty)
+        self._rows = tuple(rows)
         self.set_class(not rows, "-empty")
-        self.table.show(rows)
+        self._fill()
+
+    def _fill(self) -> None:
+        wanted = self._filter.value.casefold()
+        self.table.show([row for row in self._rows if wanted in _words(row)])
+
+    # -- the filter
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action != "unfilter" or self.has_class("-filtering")
+
+    def action_filter(self) -> None:
+        self.add_class("-filtering")
+        self._filter.focus()
+
+    def action_unfilter(self) -> None:
+        self.remove_class("-filtering")
+        self._filter.value = ""
+        self.table.focus()
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._fill()
+
+    @on(Input.Submitted)
+    def _taken(self, event: Input.Submitted) -> None:
+        event.stop()
+        if self._filter.value:
+            self.table.focus()
+        else:
+            self.action_unfilter()
+
+
+def _words(row: Row) -> str:
+    return " ".join(cell.plain for cell in row.cells).casefold()

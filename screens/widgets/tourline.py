@@ -1,0 +1,32 @@
+"""`TourLine`: what this step is for, while the guided tour is on."""
+
+from __future__ import annotations
+
+from console.desk.desk import Term
+from screens.flow import Stage
+from screens.phrase import join, lines, say
+from screens.tour import TEXTS
+from screens.widgets.words import Words
+
+
+class TourLine(Words):
+    """A few lines under the step line; the words of the step follow when the desk has told them."""
+
+    DEFAULT_CSS = """
+    TourLine { height: auto; padding: 0 1; background: $panel; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="tour")
+        self._terms: tuple[Term, ...] = ()
+        self._stage = Stage.HOME
+
+    def at(self, stage: Stage, terms: tuple[Term, ...] = ()) -> None:
+        """Explain `stage`, with the meaning of its words."""
+        self._terms = terms or (self._terms if stage is self._stage else ())
+        self._stage = stage
+        meanings = (
+            join(say(term.name, "accent"), say(term.means.replace("`", ""), "dim"))
+            for term in self._terms
+        )
+        self.show(lines(say(TEXTS.get(stage, "")), *meanings))
