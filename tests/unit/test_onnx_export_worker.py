@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import sys
 import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 from types import ModuleType
