@@ -12,25 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.desk import (
-    check,
-    clean,
-    compare,
-    configure,
-    doctor,
-    edit,
-    environments,
-    follow,
-    form,
-    glossary,
-    inspect,
-    options,
-    plan,
-    query,
-    shell,
-    start,
-)
 from console.desk.glossary import Term
+from console.desk.rooms import Room
 from console.desk.views import (
     BackendView,
     CheckReport,
@@ -58,6 +41,24 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from console.checkpoints.model import Checkpoint
+    from console.desk import (
+        check,
+        clean,
+        compare,
+        configure,
+        doctor,
+        edit,
+        environments,
+        follow,
+        form,
+        glossary,
+        inspect,
+        options,
+        plan,
+        query,
+        shell,
+        start,
+    )
     from console.planning.deployment import Deployment
     from console.planning.plan import Plan
     from console.runs.model import RunView
@@ -65,6 +66,23 @@ if TYPE_CHECKING:
     from console.services.model import ServiceView
     from console.telemetry.sample import Sample
     from console.triton.health import ServerHealth
+else:
+    check = Room("check")
+    clean = Room("clean")
+    compare = Room("compare")
+    configure = Room("configure")
+    doctor = Room("doctor")
+    edit = Room("edit")
+    environments = Room("environments")
+    follow = Room("follow")
+    form = Room("form")
+    glossary = Room("glossary")
+    inspect = Room("inspect")
+    options = Room("options")
+    plan = Room("plan")
+    query = Room("query")
+    shell = Room("shell")
+    start = Room("start")
 
 __all__ = [
     "BackendView",

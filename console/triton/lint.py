@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from console.facts import Level, Verdict
 from console.text import clean
+from console.triton import messages
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -194,8 +195,7 @@ def _batching(config: ModelConfig, around: Surroundings) -> Iterator[Verdict]:
 
 
 def _instances(config: ModelConfig, around: Surroundings) -> Iterator[Verdict]:
-    from tritonclient.grpc.model_config_pb2 import ModelInstanceGroup as Group
-
+    kinds = messages.model_config().ModelInstanceGroup
     if _is_ensemble(config) and config.instance_group:
         yield _verdict(
             "instances", "an ensemble has no instances of its own", "remove instance_group"
@@ -203,9 +203,9 @@ def _instances(config: ModelConfig, around: Surroundings) -> Iterator[Verdict]:
     for group in config.instance_group:
         if group.count < 0:
             yield _verdict("instances", f"instance count {group.count}", "count: 1")
-        if group.kind == Group.KIND_CPU and group.gpus:
+        if group.kind == kinds.KIND_CPU and group.gpus:
             yield _verdict("instances", "KIND_CPU with gpus", "remove gpus, or use KIND_GPU")
-        if around.gpus is None or not (group.kind == Group.KIND_GPU or group.gpus):
+        if around.gpus is None or not (group.kind == kinds.KIND_GPU or group.gpus):
             continue
         absent = [gpu for gpu in group.gpus if not 0 <= gpu < around.gpus]
         if around.gpus == 0:
@@ -352,13 +352,12 @@ def _step(
 
 
 def _agree(label: str, ours: Any, theirs: Any, config: Any, model: Any) -> Iterator[Verdict]:
-    from tritonclient.grpc.model_config_pb2 import DataType
-
+    types = messages.model_config().DataType
     if ours.data_type != theirs.data_type:
         yield _verdict(
             "ensemble",
-            f"{label}: {ours.name} is {DataType.Name(ours.data_type)}, "
-            f"{theirs.name} is {DataType.Name(theirs.data_type)}",
+            f"{label}: {ours.name} is {types.Name(ours.data_type)}, "
+            f"{theirs.name} is {types.Name(theirs.data_type)}",
         )
     shapes = [
         [*([-1] if m.max_batch_size > 0 else []), *t.dims]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from console.checkpoints.model import GraphFacts
 from console.facts import TensorSpec, UsageError
 from console.text import clean
+from console.triton import messages
 from console.triton.lint import lint as lint
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def model_config(
     to serve (empty: the newest). Raises `UsageError` for a signature that cannot be batched or a
     type that Triton has no name for.
     """
-    from tritonclient.grpc import model_config_pb2 as pb
+    pb = messages.model_config()
 
     config = pb.ModelConfig(name=name, backend=backend, max_batch_size=max_batch_size)
     if backend == "onnxruntime":
@@ -128,7 +129,7 @@ def _tensor(message: Any, spec: TensorSpec, max_batch_size: int) -> Any:
 
 def data_type(dtype: str) -> int:
     """The configuration's number for a wire type (``FP32`` → ``TYPE_FP32``, ``BYTES`` → ``TYPE_STRING``)."""
-    from tritonclient.grpc import model_config_pb2 as pb
+    pb = messages.model_config()
 
     try:
         return int(pb.DataType.Value("TYPE_STRING" if dtype == "BYTES" else f"TYPE_{dtype}"))
@@ -150,7 +151,8 @@ def from_text(text: str, file: str = "config.pbtxt") -> ModelConfig:
     know different fields (see `lint`).
     """
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2 as pb
+
+    pb = messages.model_config()
 
     config = pb.ModelConfig()
     try:
