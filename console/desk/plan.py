@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from console.planning.plan import EnvironmentSpec, Plan
     from console.runtimes.environments import Environments
 
-EMBEDDED_TRITON = "2.51.0"
-"""The server inside every nvidia-pytriton wheel from 0.5.13 to 0.7.0: container 24.10."""
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -61,14 +58,15 @@ def prepare(settings: Settings, deployment: Deployment) -> Prepared:
 def tools(settings: Settings, needs: tuple[EnvironmentSpec, ...]) -> ToolFacts:
     """What is installed where it is installed already; what will be there where it is not."""
     from console.runtimes.environments import Environments
+    from console.triton import embedded as server
 
     environments = Environments(settings)
     ready = {spec.name: _facts(environments, spec) for spec in needs if environments.ready(spec)}
     embedded = any(spec.name == "embedded" for spec in needs)
     return ToolFacts(
         environments=ready,
-        triton_version=EMBEDDED_TRITON if embedded else "",
-        triton_backends=frozenset({"python"} if embedded else ()),
+        triton_version=server.VERSION if embedded else "",
+        triton_backends=server.TRITON_BACKENDS if embedded else frozenset(),
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.desk.plan import EMBEDDED_TRITON
 from console.facts import Level, Verdict
 from console.settings import Settings
 from console.text import clean, human_bytes
@@ -172,18 +171,10 @@ def risks(ready: Prepared) -> Iterator[Verdict]:
 def server_age(deployment: Deployment) -> Iterator[Verdict]:
     """The embedded server is old, and what that means where it listens."""
     server = deployment.server
-    if server.launcher != "embedded":
-        return
-    yield Verdict(
-        "server-age",
-        Level.FAIL if server.expose else Level.WARN,
-        f"the embedded Triton is {EMBEDDED_TRITON} (container 24.10): it lacks the security fixes "
-        "of 25.07 and later",
-        figure=f"listens on {clean(server.address)}",
-        source="nvidia-pytriton 0.7.0, its newest release; Triton's security bulletins",
-        fix="keep it on loopback and load only models that you trust",
-        option="server.expose" if server.expose else "server.launcher",
-    )
+    if server.launcher == "embedded":
+        from console.triton import embedded
+
+        yield embedded.age(server.address, server.expose)
 
 
 def model_configurations(ready: Prepared) -> Iterator[Verdict]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from console.facts import Level, Verdict
 from console.planning.plan import Command, ServiceSpec
 from console.planning.variables import Variable, literal
+from console.text import clean
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
@@ -128,16 +129,18 @@ def _reachable(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def age(exposed: bool = False) -> Verdict:
-    """That the embedded server is older than known security fixes; `fail` when it is exposed."""
+def age(address: str, exposed: bool = False) -> Verdict:
+    """That the embedded server is older than known security fixes; `fail` when it is exposed.
+
+    Fixed from 25.07: CVE-2025-23310, -23311, -23319, -23320, -23334; from 26.04: NVIDIA bulletin 5828.
+    """
     return Verdict(
-        check="triton-age",
+        check="server-age",
         level=Level.FAIL if exposed else Level.WARN,
-        summary=f"the embedded Triton is {VERSION} (container 24.10), without later security fixes"
-        + ("" if not exposed else ", and would listen beyond this host"),
-        figure=f"{VERSION}; fixed from 25.07 (CVE-2025-23310, -23311, -23319, -23320, -23334) "
-        "and 26.04 (NVIDIA bulletin 5828)",
-        source="nvidia-pytriton 0.7.0, GET /v2; NVIDIA security bulletins",
-        fix="keep it on loopback; serve others from a newer Triton container",
-        option="server.address" if exposed else "server.launcher",
+        summary=f"the embedded Triton is {VERSION} (container 24.10): it lacks the security fixes "
+        "of 25.07 and later",
+        figure=f"listens on {clean(address)}",
+        source="nvidia-pytriton 0.7.0, its newest release; CVE-2025-23319 and others, bulletin 5828",
+        fix="keep it on loopback and load only models that you trust",
+        option="server.expose" if exposed else "server.launcher",
     )

@@ -96,33 +96,31 @@ def _changed(on: Desk, found: Deployment, changes: list[tuple[str, str]]) -> Dep
             why="; ".join(f"{p.field}: {p.message}" for p in problems),
             fix=f"tritondeck backends {found.backend} lists what each option takes",
         )
-    for key, value in changes:
-        if key not in own:
-            result = _with_key(result, key, value)
-    return result
+    dotted = {k: v for k, v in changes if k not in own}
+    return _with_keys(result, dotted) if dotted else result
 
 
-def _with_key(found: Deployment, key: str, value: str) -> Deployment:
-    """The deployment with one dotted key changed, validated as a whole."""
+def _with_keys(found: Deployment, changes: dict[str, str]) -> Deployment:
+    """The deployment with dotted keys changed, validated once: keys may depend on each other."""
     from pydantic import ValidationError
 
     from console.planning.deployment import Deployment, problems, resolve
 
     data: dict[str, Any] = found.model_dump(mode="python")
-    section = data
-    *parents, last = key.split(".")
-    for part in parents:
-        inner = section.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"--set {clean(key)}: {clean(part)} is not a section")
-        section = inner
-    section[last] = value.split(",") if isinstance(section.get(last), tuple | list) else value
+    for key, value in changes.items():
+        section = data
+        *parents, last = key.split(".")
+        for part in parents:
+            inner = section.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"--set {clean(key)}: {clean(part)} is not a section")
+            section = inner
+        section[last] = value.split(",") if isinstance(section.get(last), tuple | list) else value
     try:
         return resolve(Deployment.model_validate(data), Path.cwd())
     except ValidationError as error:
-        raise UsageError(
-            f"--set {clean(key)}={clean(value)} is not valid", why="; ".join(problems(error, ""))
-        ) from error
+        words = " ".join(f"--set {clean(key)}={clean(value)}" for key, value in changes.items())
+        raise UsageError(f"{words} is not valid", why="; ".join(problems(error, ""))) from error
 
 
 def _accepting(found: Deployment, names: list[str]) -> Deployment:

@@ -121,6 +121,6 @@ def test_verbose_logging_is_passed_on():
 
 
 def test_age_warns_on_loopback_and_fails_when_exposed():
-    assert embedded.age().level is Level.WARN
-    assert embedded.age(exposed=True).level is Level.FAIL
-    assert "CVE-2025-23319" in embedded.age().figure or "-23319" in embedded.age().figure
+    assert embedded.age("127.0.0.1").level is Level.WARN
+    assert embedded.age("0.0.0.0", exposed=True).level is Level.FAIL
+    assert "CVE-2025-23319" in embedded.age("127.0.0.1").source
