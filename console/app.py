@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import ClassVar, cast
@@ -31,27 +31,29 @@ from console.driver import CellDriver, ControlFilter
 from console.facts import UsageError
 from console.text import clean
 from screens.base import FRAME_BINDINGS, LEFT, DeckScreen
-from screens.build import BuildScreen
-from screens.check import CheckScreen
-from screens.checkpoint import CheckpointScreen
-from screens.configure import ConfigureScreen
 from screens.flow import Flow, GoTo, ScreenContext, Stage
 from screens.home import HomeScreen
-from screens.serve import ServeScreen
-from screens.try_ import TryScreen
 from themes import files as theme_files
 from themes.glyphs import AsciiFilter, ascii_only
 from themes.palettes import THEMES
 
-_SCREENS: dict[Stage, Callable[[ScreenContext, Flow], DeckScreen]] = {
-    Stage.CHECKPOINT: CheckpointScreen,
-    Stage.ROUTE: partial(ConfigureScreen, stage=Stage.ROUTE),
-    Stage.OPTIONS: partial(ConfigureScreen, stage=Stage.OPTIONS),
-    Stage.CHECK: CheckScreen,
-    Stage.BUILD: BuildScreen,
-    Stage.SERVE: ServeScreen,
-    Stage.TRY: TryScreen,
+# Imported when they are opened: the first paint does not wait for them.
+_SCREENS: dict[Stage, tuple[str, str]] = {
+    Stage.CHECKPOINT: ("checkpoint", "CheckpointScreen"),
+    Stage.ROUTE: ("configure", "ConfigureScreen"),
+    Stage.OPTIONS: ("configure", "ConfigureScreen"),
+    Stage.CHECK: ("check", "CheckScreen"),
+    Stage.BUILD: ("build", "BuildScreen"),
+    Stage.SERVE: ("serve", "ServeScreen"),
+    Stage.TRY: ("try_", "TryScreen"),
 }
+
+
+def _screen(stage: Stage, context: ScreenContext, flow: Flow) -> DeckScreen:
+    module, name = _SCREENS[stage]
+    make = getattr(import_module(f"screens.{module}"), name)
+    made = make(context, flow, stage=stage) if module == "configure" else make(context, flow)
+    return cast(DeckScreen, made)
 
 
 class TritonDeckApp(App[None]):
@@ -135,7 +137,7 @@ class TritonDeckApp(App[None]):
             if not at_home:
                 self.pop_screen()
             return
-        screen = _SCREENS[stage](self._given, flow)
+        screen = _screen(stage, self._given, flow)
         if at_home:
             self.push_screen(screen)
         else:

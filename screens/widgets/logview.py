@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -162,6 +162,11 @@ class LogLines(ScrollView, can_focus=True):
             self.scroll_end(animate=False, immediate=True, x_axis=False)
         self.refresh()
         self.post_message(self.Status(self))
+
+    def scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> None:
+        # An animation of no length still waits for a tick, and reaching the end from inside that
+        # tick starts the following, which stops the animation that Textual is about to delete.
+        super().scroll_to(x, y, **{**options, "animate": False})
 
     def on_resize(self, event: Resize) -> None:
         if self.following:
