@@ -1,0 +1,44 @@
+"""The log on the screen: reaching its end by key, and files that are large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.app import App, ComposeResult
+
+from screens.widgets.logview import LogView
+
+
+class LogApp(App[None]):
+    def compose(self) -> ComposeResult:
+        yield LogView()
+
+
+async def wait_for_lines(app: LogApp, count: int) -> LogView:
+    view = app.query_one(LogView)
+    while view.lines < count:
+        await app.workers.wait_for_complete()
+        view.look()
+    return view
+
+
+async def test_a_page_key_that_reaches_the_end_follows_it_again(tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    log.write_text("".join(f"line {n}\n" for n in range(300)))
+    app = LogApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.query_one(LogView).open(log)
+        view = await wait_for_lines(app, 300)
+        view.focus()
+        while not view.max_scroll_y or view.scroll_offset.y < view.max_scroll_y:
+            await pilot.pause()
+        while view.following:  # the first drawing may still be scrolling to the end
+            await pilot.press("pageup")
+            await pilot.pause()
+        above = view.scroll_offset.y
+        assert above < view.max_scroll_y
+        await pilot.press("pagedown")
+        while not view.following:
+            await pilot.press("pagedown")
+            await pilot.pause()
+        assert view.scroll_offset.y == view.max_scroll_y
