@@ -39,7 +39,6 @@ class DeploymentActs(DeckScreen):
             id="home.compare",
             tooltip="What differs from the marked one",
         ),
-        Binding("x", "forget", "Forget", id="home.forget", tooltip="Forget it, with its runs"),
     ]
 
     class Compared(Message):

@@ -36,7 +36,13 @@ class CheckScreen(DeckScreen):
         "name; a warning or an unknown does not."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "build", "Build", id="check.build", tooltip="Start the build"),
+        Binding(
+            "enter",
+            "enter",
+            "Build",
+            id="check.build",
+            tooltip="Start the build; on a check that fails: to its option",
+        ),
         Binding(
             "ctrl+n",
             "build",
@@ -144,7 +150,7 @@ class CheckScreen(DeckScreen):
         self.refresh_keys()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "build":
+        if action in ("build", "enter"):
             return self.flow.deployment is not None and not self.context.readonly
         if action == "fix":
             return bool(self.flow.deployment and self._chosen and self._chosen.option)
@@ -159,6 +165,9 @@ class CheckScreen(DeckScreen):
 
     @on(DataTable.RowSelected)
     def _selected(self) -> None:
+        self.action_enter()
+
+    def action_enter(self) -> None:
         # What blocks is mended where it stands; only then is there something to start.
         if self._chosen is not None and self._chosen.blocks and self._chosen.option:
             self.action_fix()

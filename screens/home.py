@@ -63,6 +63,14 @@ class HomeScreen(DeploymentActs):
         Binding("enter", "open", "Open", id="home.open", tooltip="Open the chosen deployment"),
         Binding("n", "new", "New", id="home.new", tooltip="New deployment from a checkpoint"),
         Binding("o", "edit", "Options", id="home.options", tooltip="Change its options"),
+        Binding(
+            "x",
+            "forget",
+            "Forget",
+            show=False,
+            id="home.forget",
+            tooltip="Forget it, with its runs",
+        ),
         Binding("d", "doctor", "Doctor", id="home.doctor", tooltip="Check this machine"),
         Binding(
             "t",

@@ -3,15 +3,18 @@
 
     scripts/screenshots.py [FOLDER]        default docs/screenshots
 
-Runs the console on the spoken-digits example with the real desk: the checkpoint is read, the checks
-are made, and where the example is already deployed its build, server and answer are shown too
-(`make quickstart` first). Nothing is started or stopped here.
+Deploys the spoken-digits example for real in a state folder of its own (the managed environments
+are the operator's), walks the guided path with the real desk, and stops the server. Takes two
+minutes where the environments are there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +41,8 @@ from screens.widgets.words import Words
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "digits"
 SIZE = (120, 34)
+HOST = "gpu-07"
+_FONT = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 
 
 class Photographer:
@@ -47,9 +52,14 @@ class Photographer:
         self.pilot = pilot
         self.app: Any = pilot.app
         self.folder = folder
-        self.home = home
+        self.names = {
+            str(EXAMPLE): "/opt/checkpoints",
+            str(home): "~/.local/state",
+            str(ROOT): "/opt/tritondeck",
+            str(Path.home()): "~",
+        }
 
-    async def until(self, predicate: Callable[[], object], seconds: float = 60) -> None:
+    async def until(self, predicate: Callable[[], object], seconds: float = 180) -> None:
         end = time.monotonic() + seconds
         while not predicate():
             if time.monotonic() > end:
@@ -60,25 +70,35 @@ class Photographer:
         await self.until(lambda: isinstance(self.app.screen, screen))
 
     async def take(self, name: str) -> None:
-        await self.pilot.pause(1.2)
-        picture = self.app.export_screenshot()
-        for place, shown in ((EXAMPLE, "/opt/checkpoints"), (self.home, "~/tritondeck")):
+        await self.until(lambda: not self.app.workers)
+        await self.pilot.pause(0.3)
+        picture = self.app.export_screenshot(title=f"tritondeck · {name}", simplify=True)
+        # The font is fetched from elsewhere otherwise; any monospace of the reader's does.
+        picture = _FONT.sub("", picture).replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
+        for place, shown in self.names.items():
             # Of the same length, because the picture fixes each text's width.
-            picture = picture.replace(str(place), shown.ljust(len(str(place)), "\xa0"))
+            picture = picture.replace(place, shown.ljust(len(place), "\xa0")[: len(place)])
         (self.folder / f"{name}.svg").write_text(picture, encoding="utf-8")
-        print(f"{self.folder / name}.svg")
+        print(self.folder / f"{name}.svg")
 
     def says(self, selector: str, text: str) -> bool:
         return text in str(self.app.screen.query_one(selector, Words).content)
 
-    async def before_the_build(self) -> None:
-        """Home, help, checkpoint, route and options, check."""
+    async def first_time(self) -> None:
         await self.on(HomeScreen)
-        await self.take("home")
-        await self.pilot.press("question_mark")
-        await self.on(HelpScreen)
-        await self.take("help")
-        await self.pilot.press("escape", "n")
+        await self.until(lambda: self.app.screen.query_one(Listing).has_class("-empty"))
+        await self.take("first-time")
+        await self.pilot.press("t")
+        await self.on(CheckpointScreen)
+        await self.until(lambda: self.says("#tour", "pickle"))
+        await self.until(lambda: self.says("#detail", "✓ onnx"))
+        await self.take("tour")
+        await self.pilot.press("escape")
+        await self.on(HomeScreen)
+
+    async def before_the_build(self) -> None:
+        """Help, checkpoint, route and options, check, and the build while it runs."""
+        await self.pilot.press("n")
         await self.on(CheckpointScreen)
         table = self.app.screen.query_one(Listing).table
         await self.until(lambda: table.row_count)
@@ -88,6 +108,8 @@ class Photographer:
         await self.pilot.press("enter")
         await self.on(ConfigureScreen)
         await self.until(lambda: self.app.screen.query(OptionsForm))
+        for port in ("http", "grpc", "metrics"):
+            self.app.screen.query_one(f"#option-server-{port}_port").query_one(Input).value = "0"
         await self.pilot.press("enter", "tab")
         await self.until(lambda: self.says("#script-title", "lines"))
         await self.take("options")
@@ -95,22 +117,23 @@ class Photographer:
         await self.on(CheckScreen)
         await self.until(lambda: self.says("#check-title", " checks in "))
         await self.take("check")
-
-    async def the_deployment(self) -> None:
-        """Build, serve and try of the deployed example."""
-        await self.pilot.press("escape", "escape", "escape", "escape")
-        await self.on(HomeScreen)
+        await self.pilot.press("enter")
+        await self.on(BuildScreen)
         table = self.app.screen.query_one(Listing).table
-        await self.until(lambda: table.row_count)
-        table.choose("digits")
+        await self.until(lambda: table.row_count and table.chosen == "export")
+        await self.until(lambda: self.app.screen.query_one(Listing).table.row_count > 5)
+        await self.until(lambda: self.says("#step-detail", "export"))
+        await self.take("build-running")
+
+    async def after_the_build(self) -> None:
+        """The finished build, the server, an answer, and Home with its help."""
+        await self.until(lambda: self.says("#build-title", "verified"))
+        await self.until(lambda: self.app.screen._samples)
+        await self.take("build")
         await self.pilot.press("enter")
         await self.on(ServeScreen)
         await self.until(lambda: self.says("#serve-title", "● ready"))
         await self.take("serve")
-        await self.pilot.press("5")
-        await self.on(BuildScreen)
-        await self.until(lambda: self.app.screen._samples)
-        await self.take("build")
         await self.pilot.press("7")
         await self.on(TryScreen)
         await self.until(lambda: isinstance(self.app.focused, Input))
@@ -118,20 +141,38 @@ class Photographer:
         await self.pilot.press("enter")
         await self.until(lambda: self.says("#answers", " ms"))
         await self.take("try")
+        self.app.screen.action_stage(1)
+        await self.on(CheckpointScreen)
+        await self.pilot.press("escape")
+        await self.on(HomeScreen)
+        await self.until(lambda: self.app.screen.query_one(Listing).table.row_count)
+        await self.take("home")
+        await self.pilot.press("question_mark")
+        await self.on(HelpScreen)
+        await self.take("help")
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, home: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    desk = Desk(settings_module.load())
-    app = TritonDeckApp(desk, hostname="gpu-07", start=str(EXAMPLE))
-    async with app.run_test(size=SIZE) as pilot:
-        photographer = Photographer(pilot, folder, desk.settings.folders.state.parent)
-        await photographer.before_the_build()
-        if any(s.deployment == "digits" and s.state.value == "running" for s in desk.services()):
-            await photographer.the_deployment()
-        else:
-            print("no server of the example runs: build, serve and try are left out")
+    places = {"TRITONDECK_ENVIRONMENTS": str(settings_module.load().folders.environments)}
+    desk = Desk(settings_module.load({**os.environ, **places, "TRITONDECK_HOME": str(home)}))
+    app = TritonDeckApp(desk, hostname=HOST, start=str(EXAMPLE))
+    try:
+        async with app.run_test(size=SIZE) as pilot:
+            photographer = Photographer(pilot, folder, home)
+            await photographer.first_time()
+            await photographer.before_the_build()
+            await photographer.after_the_build()
+    finally:
+        for run in desk.runs():
+            if run.active:
+                desk.cancel(run.id)
+        for service in desk.services():
+            if service.pid:
+                desk.stop(service.id)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "screenshots"))
+    with tempfile.TemporaryDirectory(prefix="tritondeck-") as home:
+        place = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "screenshots"
+        asyncio.run(main(place, Path(home)))

@@ -45,6 +45,7 @@ class LogPane(Vertical):
         self.view = LogView()
         self._title = Words(classes="log-title")
         self._search = TextField(placeholder="search")
+        self._search.disabled = True
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -85,12 +86,14 @@ class LogPane(Vertical):
 
     def action_search(self) -> None:
         self.add_class("-searching")
+        self._search.disabled = False
         self._search.focus()
         self.refresh_bindings()
 
     def action_close(self) -> None:
         self.remove_class("-searching")
         self.view.focus()
+        self._search.disabled = True
         self.refresh_bindings()
 
     @on(Input.Submitted)

@@ -27,6 +27,7 @@ class OptionRow(Horizontal):
     OptionRow { height: auto; min-height: 1; padding: 0 1; }
     OptionRow > .option-label { width: 26; color: $text-dim; }
     OptionRow > .option-field { width: 18; }
+    OptionRow > PathField.option-field { width: 2fr; }
     OptionRow > .option-note {
         width: 1fr; padding: 0 0 0 1; color: $text-dim; height: 1;
         text-overflow: ellipsis; text-wrap: nowrap;

@@ -202,6 +202,8 @@ class Listing(Vertical):
         self.table = DeckTable(*columns, id=f"{id}-table")
         self._empty = Words(empty, classes="empty")
         self._filter = TextField(placeholder="rows that hold this text")
+        # Disabled while it is not shown: Textual would give it the focus of an empty list.
+        self._filter.disabled = True
         self._rows: tuple[Row, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -228,12 +230,14 @@ class Listing(Vertical):
 
     def action_filter(self) -> None:
         self.add_class("-filtering")
+        self._filter.disabled = False
         self._filter.focus()
 
     def action_unfilter(self) -> None:
         self.remove_class("-filtering")
         self._filter.value = ""
         self.table.focus()
+        self._filter.disabled = True
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:

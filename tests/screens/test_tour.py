@@ -193,7 +193,7 @@ async def test_a_failing_check_stops_the_build_until_it_is_accepted_by_name(
     desk.blocks = True
     async with app.run_test(size=SIZE) as pilot:
         await to_check(pilot)
-        await pilot.press("enter")
+        await pilot.press("ctrl+n")
         await pilot.pause()
         assert desk.calls == []
         await pilot.press("a")
@@ -340,7 +340,19 @@ async def test_the_palette_offers_only_what_applies_now(app: TritonDeckApp) -> N
         assert "theme: mono" in names
 
 
-DANGEROUS = {"forget", "accept", "build", "cancel", "retry", "load", "unload", "stop", "save"}
+DANGEROUS = {
+    "forget",
+    "clone",
+    "edit_file",
+    "accept",
+    "build",
+    "cancel",
+    "retry",
+    "load",
+    "unload",
+    "stop",
+    "save",
+}
 
 
 async def test_readonly_has_no_dangerous_action_on_any_screen(settings: Settings) -> None:

@@ -1,0 +1,412 @@
+"""Habits that hold on every screen: filter, jump, palette, help, pager, editor, compare, notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from console.app import TritonDeckApp
+from console.commands import DeckCommands
+from console.desk.views import DiffEntry, DiffView
+from console.runs.model import RunState
+from console.settings import Settings
+from screens import outside
+from screens.asking import AskScreen
+from screens.check import CheckScreen
+from screens.checkpoint import CheckpointScreen
+from screens.configure import ConfigureScreen
+from screens.confirm import ConfirmScreen
+from screens.error import ErrorScreen
+from screens.files import FileScreen
+from screens.help import HelpScreen
+from screens.home import HomeScreen
+from screens.jump import JumpScreen
+from screens.viewer import TextScreen
+from screens.widgets.logfile import LogFile
+from screens.widgets.logview import LogView
+from screens.widgets.options import OptionsForm
+from screens.widgets.severity import Tally
+from screens.widgets.table import DeckTable, Listing
+from screens.widgets.textview import TextView
+from screens.widgets.words import Words
+from tests.screens.conftest import make_app, until
+from tests.screens.desk_double import DeskDouble
+from tests.screens.test_tour import (
+    listed,
+    on,
+    shown,
+    to_build,
+    to_check,
+    to_options,
+)
+
+SIZE = (120, 36)
+
+
+def rows_of(table: DeckTable) -> list[str]:
+    return [" ".join(str(c) for c in table.get_row_at(n)) for n in range(table.row_count)]
+
+
+# -- filter
+
+
+@pytest.mark.parametrize(
+    ("arrive", "text", "left"),
+    [(listed, "nemo-tensor", 1), (to_check, "libpython", 1), (to_build, "export", 1)],
+    ids=["home", "check", "build"],
+)
+async def test_a_list_is_filtered_by_any_of_its_columns(
+    app: TritonDeckApp, arrive: Any, text: str, left: int
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await arrive(pilot)
+        table = app.screen.query_one(Listing).table
+        every = table.row_count
+        await pilot.press("slash", *text)
+        await until(pilot, lambda: table.row_count == left)
+        await pilot.press("enter")
+        assert app.focused is table
+        await pilot.press("escape")
+        await until(pilot, lambda: table.row_count == every)
+
+
+async def test_a_file_is_found_by_the_filter(app: TritonDeckApp, tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds"
+    sounds.mkdir()
+    for name in ("one.wav", "two.wav"):
+        (sounds / name).touch()
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        app.push_screen(FileScreen(sounds, (".wav",)))
+        await on(pilot, FileScreen)
+        table = app.screen.query_one(Listing).table
+        await until(pilot, lambda: table.row_count == 3)
+        await pilot.press("slash", *"two")
+        await until(pilot, lambda: rows_of(table)[0].strip() == "two.wav")
+
+
+# -- jump mode
+
+
+async def test_jump_mode_goes_to_the_place_with_the_letter(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_build(pilot)
+        await pilot.press("ctrl+o")
+        jump = await on(pilot, JumpScreen)
+        letter = next(key for key, widget in jump._places.items() if isinstance(widget, LogView))
+        await pilot.press(letter)
+        await until(pilot, lambda: isinstance(app.focused, LogView))
+
+
+async def test_jump_mode_can_be_left_where_it_was(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        table = await listed(pilot)
+        await pilot.press("ctrl+o")
+        await on(pilot, JumpScreen)
+        await pilot.press("escape")
+        await until(pilot, lambda: app.focused is table)
+
+
+# -- palette and help
+
+
+async def palette(app: TritonDeckApp) -> list[str]:
+    provider = DeckCommands(app.screen)  # type: ignore[arg-type]
+    return [str(hit.text) async for hit in provider.discover()]
+
+
+async def test_the_palette_names_deployments_options_and_the_focused_log(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        assert "deployment: open digits" in await palette(app)
+        await to_options(pilot)
+        assert "option: server, http port" in await palette(app)
+        await pilot.press("ctrl+n")
+        await on(pilot, CheckScreen)
+        await listed(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query(LogView))
+        app.screen.query_one(LogView).focus()
+        await until(pilot, lambda: isinstance(app.focused, LogView))
+        assert "log: follow" in await palette(app)
+        assert all(": " in name for name in await palette(app))
+
+
+async def test_an_option_is_reached_from_the_palette(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        calls = {name: call for name, call, _ in app.screen.commands()}  # type: ignore[attr-defined]
+        calls["option: server, load time limit"]()
+        form = app.screen.query_one(OptionsForm)
+        await until(pilot, lambda: form.current == "load_timeout")
+
+
+async def test_help_explains_the_option_under_the_cursor(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        await pilot.press("tab")
+        await until(pilot, lambda: app.screen.query_one(OptionsForm).current == "opset")
+        app.screen.action_help()  # type: ignore[attr-defined]
+        await on(pilot, HelpScreen)
+        table = app.screen.query_one(DeckTable)
+        await until(pilot, lambda: any("opset" in row for row in rows_of(table)))
+
+
+async def test_help_explains_the_check_under_the_cursor(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_check(pilot)
+        await pilot.press("question_mark")
+        await on(pilot, HelpScreen)
+        table = app.screen.query_one(DeckTable)
+        await until(pilot, lambda: any("port-*" in row for row in rows_of(table)))
+
+
+# -- the operator's own programs
+
+
+@contextmanager
+def lent(app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A terminal that can be lent: there is none in a headless test."""
+
+    @contextmanager
+    def suspend() -> Iterator[None]:
+        yield
+
+    monkeypatch.setattr(app, "suspend", suspend)
+    yield
+
+
+async def test_a_log_opens_in_the_pager(
+    app: TritonDeckApp, desk: DeskDouble, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen"
+    monkeypatch.setenv("PAGER", f"cp -t {tmp_path}")
+    async with app.run_test(size=SIZE) as pilot:
+        await to_build(pilot)
+        with lent(app, monkeypatch):
+            await pilot.press("e")
+            await until(pilot, lambda: (tmp_path / desk.log.name).exists())
+    assert (tmp_path / desk.log.name).read_bytes() == desk.log.read_bytes()
+    assert not seen.exists()
+
+
+async def test_a_terminal_that_cannot_be_lent_is_said_in_words(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_build(pilot)
+        await pilot.press("e")
+        error = (await on(pilot, ErrorScreen)).error
+        assert "lent" in error.title
+
+
+def test_the_pager_is_the_operators_or_one_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGER", "cat -A")
+    assert outside.pager() == ["cat", "-A"]
+    monkeypatch.setenv("PAGER", "no-such-program")
+    assert Path(outside.pager()[0]).name in ("less", "more", "cat")
+
+
+async def test_a_deployment_is_edited_in_the_editor_and_saved(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    saved: list[str] = []
+    file = tmp_path / "digits.toml"
+    file.write_text("one\n")
+    monkeypatch.setattr(DeskDouble, "deployment_text", lambda self, name: "one\n")
+    monkeypatch.setattr(DeskDouble, "draft_file", lambda self, name, text: file)
+    monkeypatch.setattr(
+        DeskDouble, "replace_text", lambda self, name, text, before: saved.append(text)
+    )
+    monkeypatch.setenv("VISUAL", "sed -i s/one/two/")
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        with lent(app, monkeypatch):
+            await pilot.press("e")
+            await until(pilot, lambda: saved)
+    assert saved == ["two\n"]
+
+
+# -- clone and compare
+
+
+async def test_a_clone_asks_for_its_name(
+    app: TritonDeckApp, desk: DeskDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        DeskDouble, "clone", lambda self, name, new: self.calls.append(f"clone {name} {new}")
+    )
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await pilot.press("c")
+        await on(pilot, AskScreen)
+        app.screen.query_one(Input).value = "digits-gpu"
+        await pilot.press("enter")
+        await until(pilot, lambda: "clone digits digits-gpu" in desk.calls)
+
+
+async def test_two_deployments_are_compared(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        DeskDouble,
+        "diff",
+        lambda self, left, right: DiffView(
+            left, right, (DiffEntry("options", "opset", "17", "18"),), "-17\n+18\n"
+        ),
+    )
+    async with app.run_test(size=SIZE) as pilot:
+        table = await listed(pilot)
+        await pilot.press("space", "down")
+        await until(pilot, lambda: any("digits ▸" in row for row in rows_of(table)))
+        await pilot.press("v")
+        screen = await on(pilot, TextScreen)
+        text = screen.query_one(TextView).text
+        assert "opset" in text
+        assert "17  →  18" in text
+
+
+# -- notices
+
+
+async def test_the_end_of_a_long_run_rings_and_notifies(
+    app: TritonDeckApp, desk: DeskDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    bells: list[int] = []
+    monkeypatch.setattr(app, "bell", lambda: bells.append(1))
+    async with app.run_test(size=SIZE) as pilot:
+        await to_build(pilot)
+        monkeypatch.setattr(app._driver, "write", sent.append)
+        desk.run_state = RunState.SUCCEEDED
+        await until(pilot, lambda: "verified" in shown(app, "#build-title"))
+        await until(pilot, lambda: app._notifications)
+    assert "\x1b]9;tritondeck: digits succeeded after 11 min 20 s\x1b\\" in sent
+    assert bells == [1]
+
+
+async def test_a_short_run_ends_without_a_notice(settings: Settings) -> None:
+    quiet = settings.notify.model_copy(update={"after": 3600.0})
+    desk = DeskDouble(settings.model_copy(update={"notify": quiet}))
+    app = make_app(desk)
+    async with app.run_test(size=SIZE) as pilot:
+        await to_build(pilot)
+        desk.run_state = RunState.SUCCEEDED
+        await until(pilot, lambda: "verified" in shown(app, "#build-title"))
+        assert not app._notifications
+
+
+# -- the log's figures
+
+
+async def test_the_log_header_counts_warnings_and_errors(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_build(pilot)
+        await until(pilot, lambda: "1 warning" in shown(app, ".log-title"))
+        with desk.log.open("a") as out:
+            out.write("RuntimeError: no room\nW0102 03:04 late\n")
+        await until(pilot, lambda: "1 error  2 warnings" in shown(app, ".log-title"))
+
+
+def test_a_tally_goes_on_where_it_stopped_and_counts_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"warning: one\nI0102 03:04 error count 0\nfai")
+    log = LogFile(path)
+    log.grow()
+    tally = Tally(log)
+    assert tally.grow()
+    assert (tally.warnings, tally.errors) == (1, 0)
+    with path.open("ab") as out:
+        out.write(b"led and failed\n")
+    log.grow()
+    assert tally.grow()
+    assert (tally.warnings, tally.errors) == (1, 1)
+    assert not tally.grow()
+
+
+# -- a verdict's own field, exposure, the tour
+
+
+async def test_enter_on_a_failing_check_goes_to_its_field(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    desk.blocks = True
+    async with app.run_test(size=SIZE) as pilot:
+        await to_check(pilot)
+        await pilot.press("enter")
+        await on(pilot, ConfigureScreen)
+        await until(pilot, lambda: app.screen.query(OptionsForm))
+        await until(pilot, lambda: app.screen.query_one(OptionsForm).current == "instances")
+
+
+async def test_a_server_port_is_changed_in_the_form(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        port = app.screen.query_one("#option-server-http_port").query_one(Input)
+        port.value = "70000"
+        note = app.screen.query_one("#option-server-http_port .option-note", Words)
+        await until(pilot, lambda: "65535" in str(note.content))
+        port.value = "9000"
+        await until(pilot, lambda: app.screen.flow.deployment.server.http_port == 9000)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("typed", ["digits", "wrong"])
+async def test_exposing_the_server_needs_the_name_typed(app: TritonDeckApp, typed: str) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        row: Any = app.screen.query_one("#option-server-expose")
+        row._input.value = True
+        await on(pilot, ConfirmScreen)
+        app.screen.query_one(Input).value = typed
+        await pilot.press("enter")
+        if typed == "wrong":
+            await pilot.press("escape")
+        await on(pilot, ConfigureScreen)
+        await until(pilot, lambda: row._input.value is (typed == "digits"))
+
+
+async def test_the_tour_explains_each_step_on_its_screen(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await pilot.press("t")
+        await on(pilot, CheckpointScreen)
+        assert app.screen.flow.folder.endswith("examples/digits")  # type: ignore[attr-defined]
+        await until(pilot, lambda: "A trained model on disk" in shown(app, "#tour"))
+        (await listed(pilot)).move_cursor(row=6)
+        await pilot.press("enter")
+        await on(pilot, ConfigureScreen)
+        await until(pilot, lambda: "A route is one way" in shown(app, "#tour"))
+        await until(pilot, lambda: app.screen.query(OptionsForm))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Go on with ctrl+n" in shown(app, "#tour"))
+
+
+async def test_an_empty_home_keeps_its_keys_after_the_tour(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeskDouble, "deployments", lambda self: ())
+    app = make_app(DeskDouble(settings))
+    async with app.run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Listing).has_class("-empty"))
+        await pilot.press("t")
+        await on(pilot, CheckpointScreen)
+        await listed(pilot)
+        await pilot.press("escape")
+        await on(pilot, HomeScreen)
+        await pilot.press("n")
+        await on(pilot, CheckpointScreen)
+
+
+async def test_outside_the_tour_no_screen_explains_itself(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_check(pilot)
+        assert not app.screen.query("#tour")
