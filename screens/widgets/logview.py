@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,6 +69,7 @@ class LogLines(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._file: LogFile | None = None
         self._tally: Tally | None = None
+        self._indexing: LogFile | None = None
         self._hit = -1
         self._seen = 0
         self._visible: dict[int, bytes] = {}
@@ -89,6 +92,11 @@ class LogLines(ScrollView, can_focus=True):
     def errors(self) -> int:
         """Lines with an error that were counted so far."""
         return self._tally.errors if self._tally else 0
+
+    @property
+    def indexed(self) -> int:
+        """Bytes of the file whose lines are known."""
+        return self._file.size if self._file else 0
 
     @property
     def pending(self) -> int:
@@ -116,18 +124,30 @@ class LogLines(ScrollView, can_focus=True):
 
     def look(self) -> None:
         """See whether the file has grown, off the event loop."""
-        if self._file is not None:
+        if self._file is not None and self._indexing is not self._file:
+            self._indexing = self._file
             self._grow(self._file)
 
     @work(thread=True, exclusive=False, exit_on_error=False, group="log")
     def _grow(self, file: LogFile) -> None:
-        problem = ""
-        try:
-            changed = file.grow(self._cancelled())
-        except OSError as error:
-            changed, problem = True, f"cannot read {file.path}: {error.strerror}"
-        if changed:
-            self.post_message(self.Grown(self, file, problem))
+        # A file of gigabytes is shown as far as it is known, several times a second.
+        left = self._cancelled()
+        unfinished = True
+        while unfinished and not left() and file is self._file:
+            end = time.monotonic() + 0.2
+            problem = ""
+            try:
+                changed = file.grow(partial(self._enough, file, left, end))
+            except OSError as error:
+                changed, problem = True, f"cannot read {file.path}: {error.strerror}"
+            unfinished = changed and not problem and time.monotonic() > end
+            if changed:
+                self.post_message(self.Grown(self, file, problem))
+        if self._indexing is file:
+            self._indexing = None
+
+    def _enough(self, file: LogFile, left: Callable[[], bool], end: float) -> bool:
+        return left() or file is not self._file or time.monotonic() > end
 
     def _cancelled(self) -> Callable[[], bool]:
         worker = get_current_worker()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from textual.content import Content
+from textual.css.styles import RulesMap
 from textual.widgets import Static
 
 from screens.phrase import Phrase
@@ -23,4 +27,16 @@ class Words(Static):
     def show(self, phrase: Phrase) -> None:
         if phrase != self._phrase:
             self._phrase = phrase
-            self.update(phrase.content())
+            content = phrase.content()
+            self.update(content, layout=self._resizes(content))
+
+    def _resizes(self, content: Content) -> bool:
+        """Whether these words need other room. A layout is half of what a cursor key costs, and the
+        words below a list change with every key while their room stays."""
+        styles, room = self.styles, self.content_size
+        if styles.is_auto_width or not room.width:
+            return True
+        return (
+            styles.is_auto_height
+            and content.get_height(cast("RulesMap", styles), room.width) != room.height
+        )

@@ -42,3 +42,23 @@ async def test_a_page_key_that_reaches_the_end_follows_it_again(tmp_path: Path) 
             await pilot.press("pagedown")
             await pilot.pause()
         assert view.scroll_offset.y == view.max_scroll_y
+
+
+async def test_a_large_log_is_shown_while_it_is_being_indexed(tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    with log.open("wb") as file:
+        file.write(b"first\n" * 1000)
+        file.seek(3_000_000_000)
+        file.write(b"\n")
+    app = LogApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        view = app.query_one(LogView)
+        view.open(log)
+        while not view.virtual_size.height:
+            await pilot.pause()
+        assert view.indexed < log.stat().st_size
+        other = tmp_path / "other.log"
+        other.write_text("short\n")
+        view.open(other)
+        await wait_for_lines(app, 1)
+        assert view.lines == 1
