@@ -76,8 +76,7 @@ class Photographer:
         # The font is fetched from elsewhere otherwise; any monospace of the reader's does.
         picture = _FONT.sub("", picture).replace("Fira Code", "DejaVu Sans Mono, Menlo, Consolas")
         for place, shown in self.names.items():
-            # Of the same length, because the picture fixes each text's width.
-            picture = picture.replace(place, shown.ljust(len(place), "\xa0")[: len(place)])
+            picture = anonymous(picture, place, shown)
         (self.folder / f"{name}.svg").write_text(picture, encoding="utf-8")
         print(self.folder / f"{name}.svg")
 
@@ -150,6 +149,22 @@ class Photographer:
         await self.pilot.press("question_mark")
         await self.on(HelpScreen)
         await self.take("help")
+
+
+def anonymous(picture: str, place: str, shown: str) -> str:
+    """`picture` with `shown` for the folder `place` of this machine, also where a line was cut.
+
+    Every text keeps its length, because the picture fixes its width.
+    """
+
+    def renamed(found: re.Match[str]) -> str:
+        return (shown + found[1]).ljust(len(found[0]), "\xa0")[: len(found[0])]
+
+    picture = re.sub(re.escape(place) + r"([^\s<&\xa0]*)", renamed, picture)
+    for length in range(len(place) - 1, 5, -1):
+        cut = shown[:length].ljust(length, "\xa0")
+        picture = re.sub(re.escape(place[:length]) + "(?=[<…])", cut, picture)
+    return picture
 
 
 async def main(folder: Path, home: Path) -> None:
