@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import onnx
 import psutil
+from onnx import TensorProto, helper
 
 from backends.environments import environment
 from console import settings
@@ -68,11 +70,33 @@ def until_gone(mark: str, timeout: float = 10.0) -> None:
         time.sleep(0.1)
 
 
-class Operator:
-    """Somebody at a shell, with a state folder of their own and this user's environments."""
+def make_doubler(folder: Path) -> Path:
+    """An ONNX graph: Y = X + X, float32 [n, 4]."""
+    file = folder / "doubler.onnx"
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "XY"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["X", "X"], ["Y"])], "doubler", [sides[0]], [sides[1]]
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), file)
+    return file
 
-    def __init__(self, home: Path) -> None:
+
+ANY_PORTS = [
+    word for port in ("http", "grpc", "metrics") for word in ("--set", f"server.{port}_port=0")
+]
+
+
+class Operator:
+    """Somebody at a shell, with a state folder of their own and this user's environments.
+
+    `program` is the console that they run: this checkout's, or an installed one.
+    """
+
+    def __init__(self, home: Path, program: tuple[str, ...] = ()) -> None:
         self.home = home
+        self.program = program or (sys.executable, "-m", "console.cli")
+        self.cwd = home if program else Path(__file__).parents[1]
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(home),
@@ -86,9 +110,9 @@ class Operator:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """`tritondeck WORDS` with no terminal."""
         return subprocess.Popen(
-            [sys.executable, "-m", "console.cli", *words],
+            [*self.program, *words],
             env=self.env,
-            cwd=Path(__file__).parents[1],
+            cwd=self.cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,19 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from tests.processes import until
-from tests.support import Operator
+from tests.support import ANY_PORTS, Operator, make_doubler
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-ANY_PORTS = [
-    word for port in ("http", "grpc", "metrics") for word in ("--set", f"server.{port}_port=0")
-]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +31,7 @@ def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 @pytest.fixture(scope="module")
 def doubler(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX graph: Y = X + X, float32 [n, 4]."""
-    file = tmp_path_factory.mktemp("models") / "doubler.onnx"
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "XY"]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["X", "X"], ["Y"])], "doubler", [sides[0]], [sides[1]]
-    )
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), file)
-    return file
+    return make_doubler(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
