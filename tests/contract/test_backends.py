@@ -156,7 +156,8 @@ def test_a_hostile_file_name_is_one_literal_word(backend):
             if isinstance(step, CommandStep)
             for word in step.command.argv
         ]
-        assert str(checkpoint.path) in words, kind
+        # A route without commands has no words of a command line.
+        assert not words or str(checkpoint.path) in words, kind
 
 
 def test_environments_come_before_the_steps_that_run_in_them(backend):
