@@ -153,6 +153,8 @@ class BuildScreen(DeckScreen):
             replace(self.flow, name=view.deployment, service=view.service or self.flow.service)
         )
         self.query_one("#build-title", Words).show(_title(view))
+        # On a small terminal the reason is worth more than the curve.
+        self.set_class(bool(view.error), "-failed")
         listing = self.query_one(Listing)
         listing.show([Row(step.id, _cells(step)) for step in view.steps])
         self._follow_step(view)

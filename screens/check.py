@@ -51,10 +51,10 @@ class CheckScreen(DeckScreen):
             id="check.forward",
             tooltip="Go on: start the build",
         ),
-        Binding("f", "fix", "To its option", id="check.fix", tooltip="Go to the option to change"),
+        Binding("f", "fix", "Option", id="check.fix", tooltip="Go to the option to change"),
         Binding("a", "accept", "Accept", id="check.accept", tooltip="Accept this failure by name"),
         Binding("r", "again", "Again", id="again", tooltip="Check again"),
-        Binding("y", "copy", "Copy", id="copy", tooltip="Show and copy the report"),
+        Binding("y", "copy", "Copy", show=False, id="copy", tooltip="Show and copy the report"),
     ]
 
     class Checked(Message):
@@ -197,7 +197,9 @@ class CheckScreen(DeckScreen):
 
     def action_fix(self) -> None:
         if self._chosen is not None:
-            self.go(Stage.OPTIONS, replace(self.flow, option=self._chosen.option))
+            option = self._chosen.option
+            stage = Stage.CHECKPOINT if option.startswith("checkpoints.") else Stage.OPTIONS
+            self.go(stage, replace(self.flow, option=option))
 
     def action_accept(self) -> None:
         found, deployment = self._chosen, self.flow.deployment

@@ -93,7 +93,40 @@ class Saved(Message):
         self.path = path
 
 
-class ConfigureScreen(DeckScreen):
+class ScriptScreen(DeckScreen):
+    """What can be done with the script and the file of a deployment that is being configured."""
+
+    text = ""
+    """The script as it was rendered last."""
+    pending: dict[str, Any]
+    """Changed fields that do not make a valid deployment yet."""
+
+    def action_copy(self) -> None:
+        self.show_copy("The deployment as a shell script", ("script", self.text))
+
+    def action_outside(self) -> None:
+        with NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
+            file.write(self.text)
+            file.flush()
+            self.open_outside(outside.pager, Path(file.name))
+
+    def action_save(self) -> None:
+        if self.flow.deployment is not None and not self.pending:
+            self._save(self.flow.deployment)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="save")
+    def _save(self, deployment: Deployment) -> None:
+        self.tell(Saved(str(self.desk.save(deployment))))
+
+    @on(Saved)
+    def _saved(self, message: Saved) -> None:
+        self.notify(f"saved {message.path}", markup=False, timeout=4)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return not (action == "save" and self.context.readonly)
+
+
+class ConfigureScreen(ScriptScreen):
     """Routes and options on the left, the live script on the right (below on narrow terminals)."""
 
     STAGE = Stage.ROUTE
@@ -123,8 +156,7 @@ class ConfigureScreen(DeckScreen):
         super().__init__(context, flow)
         self.stage = stage
         self._routes: dict[str, RouteView] = {}
-        self._pending: dict[str, Any] = {}
-        self._text = ""
+        self.pending: dict[str, Any] = {}
         self._terms: dict[str, Term] = {}
         self._enter_form = stage is Stage.OPTIONS
 
@@ -221,9 +253,9 @@ class ConfigureScreen(DeckScreen):
     def _changed(self, message: OptionsForm.Changed) -> None:
         if message.values.get(_EXPOSE) is True:
             self._confirm_exposure()
-        self._pending.update(message.values)
+        self.pending.update(message.values)
         if self.flow.deployment is not None:
-            self._bind(self.flow.deployment, dict(self._pending))
+            self._bind(self.flow.deployment, dict(self.pending))
 
     def _confirm_exposure(self) -> None:
         def answered(yes: bool | None) -> None:
@@ -245,7 +277,7 @@ class ConfigureScreen(DeckScreen):
         if message.problems:
             self._title(say("Script", "strong"), say("of the last valid options", "warn"))
             return
-        self._pending.clear()
+        self.pending.clear()
         self.move(replace(self.flow, deployment=message.deployment))
         self._script(message.deployment)
 
@@ -267,7 +299,7 @@ class ConfigureScreen(DeckScreen):
             say("Script", "strong"),
             say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
         )
-        self._text = message.script
+        self.text = message.script
         self.query_one(TextView).show(fold(message.script))
 
     @on(OptionsForm.Focused)
@@ -292,7 +324,7 @@ class ConfigureScreen(DeckScreen):
             self.action_check()
 
     def action_check(self) -> None:
-        if self._pending:
+        if self.pending:
             self.notify("An option is invalid: it is marked in the form", markup=False, timeout=4)
         elif self.flow.deployment is not None:
             self.go(Stage.CHECK, replace(self.flow, option=""))
@@ -320,15 +352,6 @@ class ConfigureScreen(DeckScreen):
         else:
             self.go(Stage.CHECKPOINT)
 
-    def action_copy(self) -> None:
-        self.show_copy("The deployment as a shell script", ("script", self._text))
-
-    def action_outside(self) -> None:
-        with NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
-            file.write(self._text)
-            file.flush()
-            self.open_outside(outside.pager, Path(file.name))
-
     def words(self) -> tuple[tuple[str, bool], ...]:
         form = self.query_one_optional(OptionsForm)
         option = form.current if form else ""
@@ -340,21 +363,6 @@ class ConfigureScreen(DeckScreen):
         for option in form.options:
             words = f"option: {option.group.lower()}, {option.title.lower()}"
             yield words, partial(form.focus_option, option.name), option.help
-
-    def action_save(self) -> None:
-        if self.flow.deployment is not None and not self._pending:
-            self._save(self.flow.deployment)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="save")
-    def _save(self, deployment: Deployment) -> None:
-        self.tell(Saved(str(self.desk.save(deployment))))
-
-    @on(Saved)
-    def _saved(self, message: Saved) -> None:
-        self.notify(f"saved {message.path}", markup=False, timeout=4)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action == "save" and self.context.readonly)
 
 
 def _takes(route: RouteView) -> bool:

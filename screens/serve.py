@@ -43,16 +43,16 @@ class ServeScreen(DeckScreen):
         "third thing, and only an answered request (7 Try) proves that it serves."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "forward", "Try it", id="forward", tooltip="Send this model a request"),
+        Binding("enter", "forward", "Try", id="forward", tooltip="Send this model a request"),
         Binding("l", "load", "Load", id="serve.load", tooltip="Load the model under the cursor"),
         Binding(
             "u", "unload", "Unload", id="serve.unload", tooltip="Unload the model under the cursor"
         ),
-        Binding("x", "stop", "Stop server", id="serve.stop", tooltip="Stop the server"),
+        Binding("x", "stop", "Stop", id="serve.stop", tooltip="Stop the server"),
         Binding(
             "y",
             "copy",
-            "Copy tunnel",
+            "Tunnel",
             id="copy",
             tooltip="Show and copy the ssh tunnel and addresses",
         ),
@@ -150,12 +150,21 @@ class ServeScreen(DeckScreen):
         living = self._view is not None and self._view.state in _LIVING
         if action in ("load", "unload"):
             ours = self._view is not None and self._view.endpoint.token_file is not None
-            return living and ours and bool(self._model) and not self.context.readonly
+            allowed = living and ours and bool(self._model) and not self.context.readonly
+            return allowed and self._ready(self._model) is (action == "unload")
         if action == "stop":
             return living and not self.context.readonly
         if action == "forward":
             return living
         return True
+
+    def _ready(self, model: str) -> bool:
+        models = self._health.models if self._health else ()
+        return any(m.ready for m in models if m.name == model)
+
+    @on(DataTable.RowHighlighted)
+    def _moved(self) -> None:
+        self.refresh_keys()
 
     @on(DataTable.RowSelected)
     def _selected(self) -> None:

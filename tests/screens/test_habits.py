@@ -43,6 +43,7 @@ from tests.screens.test_tour import (
     to_build,
     to_check,
     to_options,
+    to_serve,
 )
 
 SIZE = (120, 36)
@@ -410,3 +411,30 @@ async def test_outside_the_tour_no_screen_explains_itself(app: TritonDeckApp) ->
     async with app.run_test(size=SIZE) as pilot:
         await to_check(pilot)
         assert not app.screen.query("#tour")
+
+
+async def test_a_small_terminal_shows_why_a_run_failed(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    desk.run_state = RunState.FAILED
+    async with app.run_test(size=(80, 24)) as pilot:
+        await to_build(pilot)
+        await until(pilot, lambda: "differs from PyTorch" in shown(app, "#step-detail"))
+        detail = app.screen.query_one("#step-detail")
+        # The reason is the second line of it; the log's title comes after its last.
+        await until(pilot, lambda: detail.region.height >= 3)
+        assert detail.region.bottom <= app.screen.query_one("#log").region.y
+
+
+async def test_only_a_model_that_is_not_ready_can_be_loaded(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_serve(pilot, desk)
+
+        def offered() -> set[str]:
+            return {a.binding.action for a in app.screen.active_bindings.values()}
+
+        await until(pilot, lambda: "unload" in offered() and "load" not in offered())
+        app.screen.query_one(Listing).table.move_cursor(row=2)
+        await until(pilot, lambda: "load" in offered() and "unload" not in offered())
