@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from console.planning.plan import (
     VerifyStep,
     WriteStep,
 )
-from console.runs import kept, keys, probes
+from console.runs import kept, keys, probes, reasons
 from console.runs.context import Cancelled, Context
 from console.runs.failure import cause, last_lines
 from console.runs.keys import Key
@@ -161,6 +162,8 @@ def _command_failed(
         parts.append("the kernel ends processes like this when memory runs out")
     title, *rest = dict.fromkeys(part for part in parts if part)
     full = _full_disk(context)
+    if ended and ended.code and full is None and (known := reasons.of_graph(lines)):
+        return known
     return DeckError(
         title,
         why=": ".join([*rest, *([f"{full.title}, {full.why}"] if full else [])]),
@@ -205,6 +208,7 @@ def _service(context: Context, step: ServiceStep) -> None:
     context.say(f"{'adopted' if adopted else 'started'} service {service_id}")
     try:
         _until_ready(context, services, service_id)
+        _all_ports(services.view(service_id).log)
         services.mark_ready(service_id)
     except (Cancelled, DeckError):
         if not adopted:
@@ -213,6 +217,13 @@ def _service(context: Context, step: ServiceStep) -> None:
     context.message = f"{service_id} at {services.view(service_id).endpoint.url}"
     if adopted:
         context.message += " (was running, unchanged)"
+
+
+def _all_ports(log: Path) -> None:
+    """Raise for a port that was lost since it was found free: Triton serves on without metrics."""
+    without = DeckError("the server runs without one of its ports")
+    if (told := reasons.of_server(without, log, 0, "port-taken")) is not without:
+        raise told
 
 
 def _until_ready(context: Context, services: ServiceStore, service_id: str) -> None:
@@ -231,27 +242,30 @@ def _until_ready(context: Context, services: ServiceStore, service_id: str) -> N
     _judge(context, None, view.endpoint)
 
 
-def _still_there(services: ServiceStore, service_id: str) -> ServiceView:
+def _still_there(services: ServiceStore, service_id: str, since: int = 0) -> ServiceView:
+    """The service, or why it ended, as its log says after byte `since`."""
     view = services.view(service_id)
     if view.state not in (ServiceState.STARTING, ServiceState.RUNNING):
-        lines = last_lines(view.log)
-        raise DeckError(
+        killed = view.exit_status == -signal.SIGKILL
+        look = "look at the kernel's log (dmesg) for the OOM killer" if killed else "read its log"
+        ended = DeckError(
             f"the server has ended: {view.reason}",
-            fix="read its log, then retry",
-            raw="\n".join(lines),
+            fix=f"{look}, then retry",
+            raw="\n".join(last_lines(view.log)),
         )
+        raise reasons.of_server(ended, view.log, since)
     return view
 
 
-def _death_says_more(error: DeckError, services: ServiceStore, service_id: str) -> None:
+def _death_says_more(error: DeckError, services: ServiceStore, service_id: str, since: int) -> None:
     """Raise why the server ended, if it did: that says more than a broken connection."""
     from console.triton.plain_http import NoAnswer
 
-    _still_there(services, service_id)
+    _still_there(services, service_id, since)
     until = time.monotonic() + (_DYING if isinstance(error, NoAnswer) else 0)
     while time.monotonic() < until:  # its supervisor needs a moment to write it down
         time.sleep(0.05)
-        _still_there(services, service_id)
+        _still_there(services, service_id, since)
 
 
 def _service_of(context: Context, name: str) -> tuple[ServiceStore, ServiceView]:
@@ -263,9 +277,10 @@ def _service_of(context: Context, name: str) -> tuple[ServiceStore, ServiceView]
 
 
 def _load(context: Context, step: LoadStep) -> None:
-    from console.triton.control import load
+    from console.triton.control import LoadHangs, load
 
     services, view = _service_of(context, step.service)
+    since = reasons.size(view.log)
     for index, model in enumerate(step.models):
         context.progress(f"loading {model}", index / len(step.models))
         context.say(f"loading {model} (time limit {human_seconds(step.model_timeout)})")
@@ -274,20 +289,26 @@ def _load(context: Context, step: LoadStep) -> None:
             load(view.endpoint, model, step.model_timeout)
 
         try:
-            context.patiently(call, each=lambda: _still_there(services, view.id))
+            context.patiently(call, each=lambda: _still_there(services, view.id, since))
         except DeckError as error:
             context.say(str(error))
-            _death_says_more(error, services, view.id)
-            raise
+            if isinstance(error, LoadHangs):
+                services.mark_broken(view.id)
+            _death_says_more(error, services, view.id, since)
+            raise reasons.of_server(error, view.log, since) from error
         context.say(f"loaded {model}")
     _judge(context, None, view.endpoint)
 
 
 def _verify(context: Context, step: VerifyStep) -> None:
     services, view = _service_of(context, step.service)
+    since = reasons.size(view.log)
     try:
         _judge(context, None, view.endpoint)
     except DeckError as error:
-        _death_says_more(error, services, view.id)
+        _death_says_more(error, services, view.id, since)
+        if known := reasons.of_dead_model(error):
+            services.mark_broken(view.id)
+            raise known from error
         raise
     context.note_answer(context.message)

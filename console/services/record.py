@@ -15,7 +15,7 @@ from console.facts import Endpoint
 from console.planning.plan import ServiceSpec
 from console.planning.variables import expand, names
 from console.services.model import ServiceState, ServiceView
-from console.text import clean, redact
+from console.text import clean
 
 VERSION = 1
 MANIFEST = "service.json"
@@ -175,15 +175,17 @@ def _ended(exit_: keeper.Exit, folder: Path) -> tuple[ServiceState, str]:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something, cleaned."""
+    """The last line of a log that says something, cleaned, without Triton's frame around it."""
+    from console.triton.logs import parse
+
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - 16384))
             text = stream.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in clean(text, multiline=True).split("\n")]
-    return next((redact(line)[:300] for line in reversed(lines) if line.strip("+-|= ")), "")
+    lines = [parse(line) for line in reversed(text.split("\n")) if line.strip("+-|= \r")]
+    return next((clean(line.message)[:300] for line in lines if not line.harmless), "")
 
 
 def _unreadable(folder: Path, problem: str) -> ServiceView:

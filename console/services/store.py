@@ -89,7 +89,7 @@ class ServiceStore:
                     if self._same(old, spec, values):
                         return old.id
                     if progress:
-                        progress(f"stopping {old.id}, which was started with other settings")
+                        progress(f"stopping {old.id}, which has other settings or needs a restart")
                     self._stop(old, progress)
                 self._prune(deployment)
                 return self._launch(spec, values, deployment)
@@ -100,11 +100,17 @@ class ServiceStore:
         """Note that the server answered: `starting` becomes `running`."""
         (self.view(service_id).folder / "ready").touch(mode=0o600)
 
+    def mark_broken(self, service_id: str) -> None:
+        """Note that only a restart helps (a load that hangs, a dead model): it is not adopted again."""
+        (self.view(service_id).folder / "broken").touch(mode=0o600)
+
     def _same(self, old: ServiceView, spec: ServiceSpec, values: Mapping[str, str]) -> bool:
         from console.triton.health import probe
 
         before = self._record(old.id)
         if old.state is ServiceState.STOPPING or before.spec != spec:
+            return False
+        if (old.folder / "broken").exists():
             return False
         now = record.asked(spec, {"token_file": "", **values})
         then = record.asked(spec, before.values)

@@ -14,10 +14,14 @@ REASON_IN_LOG = "failed to poll from model repository"
 """The server gives this answer for every fault of a configuration; the fault is only in its log."""
 
 
+class LoadHangs(DeckError):
+    """A load did not return in time; the server may never answer it, and cannot be asked to stop."""
+
+
 def load(endpoint: Endpoint, model: str, timeout: float = 120.0) -> None:
     """Load `model` and wait until the server has done so (its load call is synchronous).
 
-    Raises `DeckError` with the server's own reason, or after `timeout` seconds: some loads never
+    Raises `DeckError` with the server's own reason, or `LoadHangs` after `timeout` seconds: some loads never
     return (a Python model without ``1/model.py``, a missing libpython).
     """
     shown = clean(model)
@@ -28,11 +32,11 @@ def load(endpoint: Endpoint, model: str, timeout: float = 120.0) -> None:
     except NoAnswer as error:
         if "within" not in error.title:
             raise
-        raise DeckError(
+        raise LoadHangs(
             f"model {shown} was not loaded within {human_seconds(timeout)}",
             why=_state_words(endpoint, model),
-            fix="see that 1/model.py exists and reads its weights in time, raise the load time "
-            "limit for large models, and restart the server: a hanging load is not cancelled",
+            fix="see that 1/model.py exists and reads its weights in time, or raise the load time "
+            "limit for large models; a retry restarts the server: a hanging load is not cancelled",
         ) from error
     if not response.ok:
         raise _failure(response, shown, "load")
@@ -106,10 +110,10 @@ def _failure(response: Response, model: str, verb: str) -> DeckError:
             raw=response.words,
         )
     known = logs.explain_line(reason)
-    first, _, rest = reason.partition("\n")
+    first = reason.partition("\n")[0]
     return DeckError(
         f"model {model} could not be {verb}ed",
-        why=f"{known.what}: {first}" if known else first,
+        why=f"{known.what}: {known.why}" if known else first,
         fix=known.fix if known else "",
-        raw=reason if rest else "",
+        raw=reason if known or reason != first else "",
     )
