@@ -242,7 +242,9 @@ def _free(*places: Path) -> int:
 
 def _last_error(output: str) -> str:
     lines = [line for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")]
+    # Which comes with a help page and no reason; the line before it says what conflicts.
+    told = (line for line in lines if "ResolutionImpossible" not in line)
+    errors = [line for line in told if line.startswith("ERROR:")]
     return next(iter([*errors[-1:], *lines[-1:]]), "it said nothing").removeprefix("ERROR: ")
 
 

@@ -81,6 +81,9 @@ def test_a_package_that_does_not_exist_fails_the_step_in_the_creators_words(
 ) -> None:
     view = ended(store, started(store, "no-such-package==9"), 60)
     assert view.state is RunState.FAILED
-    assert "the environment could not be made: exit code 1: pip failed" in view.error
+    assert (
+        "the environment could not be made: exit code 1: no package source has no-such-package==9"
+        in view.error
+    )
     assert "no-such-package" in store.log_file(view.id, "environment").read_text()
     assert view.steps[1].state is StepState.PENDING
