@@ -1,21 +1,25 @@
-"""The steps that fetch checkpoints named by a hub id, for every route that wants one.
+"""The steps that fetch checkpoints named by a hub id, in front of every route's own.
 
 ``hub:owner/name@revision`` is fetched from Hugging Face by a worker of ours in the `hub` environment,
-``ngc:org/team/model:version`` by NVIDIA's own `ngc` program, which is not run here as a test.
+``nemo:name`` by NeMo itself in the `nemo` environment, ``ngc:org/team/model:version`` by NVIDIA's own
+`ngc` program, which is not run here as a test.
+
+A route plans from facts, and before the fetch there are none. So there are two plans: the first one
+fetches and nothing else; the second one, made when the files are here, fetches the same again
+(which finds everything in its place) and goes on with the route's steps.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from backends.base import Checkpoints
 from backends.environments import environment
 from backends.sources import WORKERS, worker
-from console.checkpoints.hub import words
+from console.checkpoints.hub import ngc_folder, words
 from console.checkpoints.model import Checkpoint, Format, HubRef
 from console.facts import Level, UsageError, Verdict
 from console.planning.deployment import Deployment
@@ -26,6 +30,7 @@ from console.planning.plan import (
     EnvironmentStep,
     ExitCode,
     JsonFile,
+    Plan,
     Step,
     WriteStep,
     join,
@@ -38,29 +43,33 @@ TOKENS = ("HF_TOKEN", "HF_TOKEN_PATH")
 NGC_KEYS = ("NGC_CLI_API_KEY", "NGC_CLI_ORG", "NGC_CLI_TEAM")
 
 
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """What a plan gets for its checkpoints; empty where none is named by a hub id."""
-
-    environments: tuple[EnvironmentSpec, ...]
-    steps: tuple[Step, ...]
-    """To be put before every step that reads a checkpoint."""
-    paths: Mapping[str, str]
-    """Role to the checkpoint's path (template), fetched or local."""
+WORKERS_OF = {
+    "hugging-face": ("hub", ("fetch_hub",)),
+    "nemo": ("nemo", ("fetch_nemo", "nemo_archive")),
+}
+"""Hub to the environment of its worker, and the worker with what lies beside it."""
 
 
-def fetching(
-    deployment: Deployment, checkpoints: Checkpoints, lone: Mapping[str, str] | None = None
-) -> Fetching:
-    """The steps that bring every checkpoint with a hub id here.
+def unfetched(checkpoints: Checkpoints) -> bool:
+    """Whether something must be fetched before a route can plan."""
+    return any(c.format is Format.HUB for c in checkpoints.values())
 
-    `lone` says for a role that its path has to be the one file of an ending in the repository
-    (``.nemo``); other roles get the folder. Raises `UsageError` for an NGC id without a version.
+
+def environments(deployment: Deployment, checkpoints: Checkpoints) -> tuple[EnvironmentSpec, ...]:
+    """Environments that fetch what the deployment names by hub ids."""
+    hubs = {c.hub.hub for c in checkpoints.values() if c.hub is not None}
+    return tuple(
+        environment(name, deployment) for hub, (name, _) in WORKERS_OF.items() if hub in hubs
+    )
+
+
+def fetching(deployment: Deployment, checkpoints: Checkpoints) -> Plan:
+    """The plan that brings every checkpoint with a hub id here: the first of two.
+
+    It has no steps where nothing is named so. Raises `UsageError` for an NGC id without a version.
     """
-    named = {role: c.hub for role, c in checkpoints.items() if c.hub is not None}
-    paths = {role: literal(str(c.path)) for role, c in checkpoints.items()}
-    from_hub = any(ref.hub == "hugging-face" for ref in named.values())
-    environments = (environment("hub", deployment),) if from_hub else ()
+    named = {role: _pinned(c, c.hub) for role, c in checkpoints.items() if c.hub is not None}
+    specs = environments(deployment, checkpoints)
     steps: list[Step] = [
         EnvironmentStep(
             id=f"environment-{spec.name}",
@@ -68,61 +77,114 @@ def fetching(
             why="the library that speaks with the hub, apart from the console's own packages",
             environment=spec.name,
         )
-        for spec in environments
+        for spec in specs
     ]
-    if from_hub:
+    hubs = {ref.hub for ref in named.values()}
+    scripts = [name for hub, (_, names) in WORKERS_OF.items() if hub in hubs for name in names]
+    if scripts:
+        files = tuple(map(worker, scripts))
         steps.append(
             WriteStep(
                 id="fetch-worker",
                 title="write the fetch worker",
                 why="a program of its own, so that the plan can be read and run without tritondeck",
-                files=(worker("fetch_hub"),),
-                outputs=(join(WORKERS, "fetch_hub.py"),),
+                files=files,
+                outputs=tuple(file.path for file in files),
             )
         )
-    for role, ref in named.items():
-        ending = (lone or {}).get(role, "")
-        step, paths[role] = (
-            _ngc(role, ref) if ref.hub == "ngc" else _hugging_face(role, ref, ending)
-        )
-        steps.append(step)
-    return Fetching(environments, tuple(steps), paths)
+    steps += [_FETCH[ref.hub](role, ref) for role, ref in named.items()]
+    return Plan(
+        deployment=deployment.name,
+        backend=deployment.backend,
+        environments=specs,
+        steps=tuple(steps),
+        notes=(
+            f"the first of two plans: what is built from {_listed(named.values())} is planned when "
+            f"it is here; tritondeck deploy {deployment.name} goes on then",
+        ),
+    )
 
 
-def _hugging_face(role: str, ref: HubRef, lone: str) -> tuple[CommandStep, str]:
-    path = join(FETCHED, f"{role}{lone}")
-    report = join(FETCHED, f"{role}.json")
-    argv = [
-        "python",
-        join(WORKERS, "fetch_hub.py"),
-        f"--repository={literal(ref.name)}",
-        *([f"--revision={literal(ref.revision)}"] if ref.revision else []),
-        f"--link={path}",
-        f"--report={report}",
-        *([f"--lone={lone}"] if lone else []),
-    ]
-    step = CommandStep(
+def before(plan: Plan, fetch: Plan) -> Plan:
+    """A route's plan with the steps of `fetch` in front of its own: the second of two."""
+    there = {step.id for step in fetch.steps}
+    specs = {spec.name: spec for spec in (*fetch.environments, *plan.environments)}
+    return Plan(
+        deployment=plan.deployment,
+        backend=plan.backend,
+        variables=plan.variables,
+        environments=tuple(specs.values()),
+        steps=(*fetch.steps, *(step for step in plan.steps if step.id not in there)),
+        notes=plan.notes,
+    )
+
+
+def _listed(refs: Iterable[HubRef]) -> str:
+    return ", ".join(map(words, refs))
+
+
+def _pinned(checkpoint: Checkpoint, ref: HubRef) -> HubRef:
+    """The commit that the facts were read from, where Hugging Face's cache tells it: what a branch
+    stands for tomorrow is not what was planned from."""
+    parts = checkpoint.path.parts
+    if ref.hub == "hugging-face" and checkpoint.format is not Format.HUB and "snapshots" in parts:
+        return HubRef(ref.hub, ref.name, parts[parts.index("snapshots") + 1])
+    return ref
+
+
+def _hugging_face(role: str, ref: HubRef) -> CommandStep:
+    arguments = [f"--repository={literal(ref.name)}"]
+    arguments += [f"--revision={literal(ref.revision)}"] if ref.revision else []
+    return _by_worker(
+        role,
+        ref,
+        arguments,
+        "the model's files come from Hugging Face into its cache on this machine, each with "
+        "its checksum; an interrupted fetch goes on where it stopped",
+        TOKENS,
+    )
+
+
+def _nemo(role: str, ref: HubRef) -> CommandStep:
+    return _by_worker(
+        role,
+        ref,
+        [f"--name={literal(ref.name)}"],
+        "NeMo looks the name up in its lists and downloads the .nemo file into its own cache",
+    )
+
+
+def _by_worker(
+    role: str, ref: HubRef, arguments: list[str], why: str, secrets: tuple[str, ...] = ()
+) -> CommandStep:
+    """A step of one of our workers, which leaves a link to the model and a report."""
+    name, (script, *_) = WORKERS_OF[ref.hub]
+    path, report = join(FETCHED, role), join(FETCHED, f"{role}.json")
+    argv = ("python", join(WORKERS, f"{script}.py"), *arguments)
+    return CommandStep(
         id=f"fetch-{role.replace('_', '-').lower()}",
         title=f"fetch {ref.name}",
-        why="the model's files come from Hugging Face into its cache on this machine, each with "
-        "its checksum; an interrupted fetch goes on where it stopped",
-        command=Command(argv=tuple(argv), runtime="environment:hub", secrets=TOKENS),
+        why=why,
+        command=Command(
+            argv=(*argv, f"--link={path}", f"--report={report}"),
+            runtime=f"environment:{name}",
+            secrets=secrets,
+        ),
         outputs=(path, report),
         success=(ExitCode(), JsonFile(path=report, expect={"verified": True})),
     )
-    return step, path
 
 
-def _ngc(role: str, ref: HubRef) -> tuple[CommandStep, str]:
+def _ngc(role: str, ref: HubRef) -> CommandStep:
     if not ref.revision:
         raise UsageError(
             f"{words(ref)} names no version", fix="the form is ngc:org/team/model:version"
         )
     folder = join(FETCHED, role)
-    # The CLI makes a folder of its own in the destination.
-    path = join(folder, literal(f"{ref.name.rpartition('/')[2]}_v{ref.revision}"))
     target = literal(f"{ref.name}:{ref.revision}")
-    step = CommandStep(
+    # The CLI makes a folder of its own in the destination.
+    path = join(folder, literal(ngc_folder(ref)))
+    return CommandStep(
         id=f"fetch-{role.replace('_', '-').lower()}",
         title=f"fetch {ref.name} from NGC",
         why="NVIDIA's own program downloads the model and checks it",
@@ -133,7 +195,13 @@ def _ngc(role: str, ref: HubRef) -> tuple[CommandStep, str]:
         outputs=(path,),
         success=(ExitCode(),),
     )
-    return step, path
+
+
+_FETCH: dict[str, Callable[[str, HubRef], CommandStep]] = {
+    "hugging-face": _hugging_face,
+    "nemo": _nemo,
+    "ngc": _ngc,
+}
 
 
 def checks(checkpoints: Checkpoints) -> tuple[Verdict, ...]:
@@ -143,10 +211,19 @@ def checks(checkpoints: Checkpoints) -> tuple[Verdict, ...]:
 
 def _check(role: str, checkpoint: Checkpoint, ref: HubRef) -> Verdict:
     option = f"checkpoints.{role}"
+    if checkpoint.format is not Format.HUB:
+        return Verdict("hub", Level.PASS, f"{words(ref)} is on this machine already", option=option)
     if ref.hub == "ngc":
         return _ngc_check(ref, option)
-    if checkpoint.format is not Format.HUB:
-        return Verdict("hub", Level.PASS, f"{words(ref)} is in the cache already", option=option)
+    if ref.hub == "nemo":
+        return Verdict(
+            "hub",
+            Level.UNKNOWN,
+            f"{words(ref)} will be fetched by NeMo, if its lists have that name",
+            source="NeMo's lists of pretrained models, which only NeMo can be asked for",
+            fix="on a machine without a network, give the .nemo file itself",
+            option=option,
+        )
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return Verdict(
             "hub",

@@ -40,6 +40,8 @@ class OnnxBackend(Backend):
         """CPU unless the host has a GPU that ONNX Runtime's environment can use; batching where
         the graph allows it."""
         checkpoint = checkpoints["model"]
+        if checkpoint.format is Format.HUB:
+            return OnnxOptions()
         if checkpoint.speech is not None:
             longest = speech.longest_seconds(checkpoint)
             return OnnxOptions(chunk_seconds=min(20.0, max(2.0, longest / 2)))
@@ -80,7 +82,7 @@ class OnnxBackend(Backend):
         """What only this route knows: serving form, graph, batch, device, lengths."""
         options = self.bind(deployment.options)
         assert isinstance(options, OnnxOptions)
-        if self.accepts(checkpoints).level is Level.FAIL:
+        if self.accepts(checkpoints).level is not Level.PASS:
             return ()  # that verdict says it all
         return onnx_checks.checks(deployment, options, checkpoints["model"], host, tools)
 

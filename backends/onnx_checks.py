@@ -37,9 +37,11 @@ def accepts(checkpoint: Checkpoint | None) -> Verdict:
     if checkpoint.format is Format.ONNX and checkpoint.graph is not None:
         return _accepts_graph(checkpoint)
     if checkpoint.format is Format.HUB:
-        return _refused(
-            "the graph's signature comes from the checkpoint, and this one is not on this machine yet",
-            "fetch it first (hf download, or the ngc program), then name its .nemo or .onnx file",
+        return Verdict(
+            ROUTE,
+            Level.UNKNOWN,
+            "what it holds shows when it is fetched, which a deployment does first; a .nemo of a "
+            "speech model or an .onnx graph is taken",
         )
     return _refused(
         f"{clean(checkpoint.title)}: not a NeMo speech archive and not an ONNX graph",

@@ -135,7 +135,7 @@ def plan(
     """The plan. Raises `UsageError` for a checkpoint that is not accepted, a launcher that this
     version cannot start, and verify cases that do not fit the model."""
     verdict = accepts(checkpoint)
-    if verdict.level is Level.FAIL:
+    if verdict.level is not Level.PASS:
         raise UsageError(
             f"the onnx route does not take {checkpoint.path.name}",
             why=verdict.summary,

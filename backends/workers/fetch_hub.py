@@ -7,8 +7,7 @@ the cache out; the bytes go into a partial file of ours beside it, because the l
 away when it ends: a fetch that was interrupted goes on where it stopped.
 
 A file counts only when its SHA-256 (large files) or Git object id (small ones) is the hub's. At the
-end `--link` is a link to the snapshot, or with `--lone .nemo` to the one file of that ending in it,
-and the report says commit, files and bytes.
+end `--link` is a link to the snapshot, and the report says commit, files and bytes.
 
 The token is HF_TOKEN, or what ``hf auth login`` left; it is never printed.
 Exit codes: 0 fetched, 1 refused or failed (the last line says why), 2 wrong usage.
@@ -178,7 +177,7 @@ class Fetch:
             )
 
     def file(self, sibling):
-        """One file into the cache, checked. Returns its snapshot path."""
+        """One file into the cache, checked."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         name = sibling.rfilename
@@ -191,9 +190,8 @@ class Fetch:
         if not blob.exists():
             self.bytes_of(sibling, facts, blob)
         self.check(sibling, blob, ours=False)
-        path = hf_hub_download(self.repository, name, revision=self.commit)
+        hf_hub_download(self.repository, name, revision=self.commit)
         self.done += sibling.size or 0
-        return path
 
     def bytes_of(self, sibling, facts, blob):
         """The content into a partial file, then under its own name once it is right."""
@@ -313,9 +311,10 @@ def fetch(arguments):
     if skipped:
         print("%d file(s) of other forms are left out" % skipped, flush=True)
     with reporting(work):
-        paths = [Path(work.file(sibling)) for sibling in files]
+        for sibling in files:
+            work.file(sibling)
     snapshot = work.cache / work.blobs.parent.name / "snapshots" / work.commit
-    link(snapshot, paths, arguments)
+    link(snapshot, arguments.link)
     remember(work, arguments.revision or "main")
     report = {
         "repository": work.repository,
@@ -355,23 +354,14 @@ def reporting(work):
         thread.join()
 
 
-def link(snapshot, paths, arguments):
-    """Point `--link` at the snapshot or at its one file of the wanted ending, at once."""
-    target = snapshot
-    if arguments.lone:
-        fitting = [p for p in paths if p.name.lower().endswith(arguments.lone)]
-        if len(fitting) != 1:
-            names = ", ".join(p.name for p in fitting[:4]) or "none"
-            raise Refused(
-                "the model should hold one %s file; it holds: %s" % (arguments.lone, names)
-            )
-        target = fitting[0]
-    arguments.link.parent.mkdir(parents=True, exist_ok=True)
-    partial = arguments.link.with_name(".%s.partial" % arguments.link.name)
+def link(target, place):
+    """Point `place` at `target`, at once."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(".%s.partial" % place.name)
     with contextlib.suppress(FileNotFoundError):
         partial.unlink()
     partial.symlink_to(target)
-    partial.replace(arguments.link)
+    partial.replace(place)
 
 
 def remember(work, revision):
@@ -389,7 +379,6 @@ def main():
     parser.add_argument("--revision", default="", help="branch, tag or commit")
     parser.add_argument("--link", required=True, type=Path)
     parser.add_argument("--report", required=True, type=Path)
-    parser.add_argument("--lone", default="", help="link to the one file with this ending")
     arguments = parser.parse_args()
     from huggingface_hub.errors import HTTPError
 

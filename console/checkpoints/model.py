@@ -154,10 +154,10 @@ class AdapterFacts:
 
 @dataclass(frozen=True, slots=True)
 class HubRef:
-    """A model by its id on a hub: ``hub:owner/name@revision`` or ``ngc:org/team/model:version``."""
+    """A model by its id on a hub: ``hub:owner/name@revision``, ``ngc:org/team/model:version``, ``nemo:name``."""
 
     hub: str
-    """``hugging-face`` or ``ngc``"""
+    """``hugging-face``, ``ngc`` or ``nemo`` (a pretrained name of NeMo's own lists)"""
     name: str
     revision: str = ""
     """Branch, tag or commit; an NGC version. Empty is the hub's default."""

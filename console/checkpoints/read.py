@@ -56,15 +56,22 @@ def _hub(ref: HubRef) -> Checkpoint:
     """What was fetched of a hub id, or its name alone."""
     folder = hub.cached(ref)
     if folder is not None:
-        inside = [*folder.glob("*.nemo"), *folder.glob("*.qnemo")]
-        lone = inside[0] if len(inside) == 1 and folder_reader(folder) is None else folder
         try:
-            found = read(lone)
+            found = fetched(ref, folder)
         except UsageError:
             return hub.unfetched(ref)  # an interrupted download; the fetch step completes it
         if not any(r.code == "no-weights" for r in found.risks):
-            return replace(found, hub=ref)
+            return found
     return hub.unfetched(ref)
+
+
+def fetched(ref: HubRef, place: Path) -> Checkpoint:
+    """The facts of what was fetched to the file or folder `place`; raises like `read`."""
+    if place.is_dir():
+        inside = [*place.glob("*.nemo"), *place.glob("*.qnemo")]
+        if len(inside) == 1 and folder_reader(place) is None:
+            place = inside[0]
+    return replace(read(place), hub=ref)
 
 
 def _folder(path: Path) -> Checkpoint:

@@ -57,9 +57,14 @@ def draft(
 
 
 def _first_route(found: dict[str, Checkpoint]) -> str:
+    from console.checkpoints.model import Format
+
     answers = routes(found)
+    fits = {Level.PASS, Level.WARN}
+    if found["model"].format is Format.HUB:
+        fits.add(Level.UNKNOWN)  # no route can say more before the fetch
     for route in answers:
-        if route.verdict.level in (Level.PASS, Level.WARN):
+        if route.verdict.level in fits:
             return route.name
     raise Refused(
         f"no backend takes {found['model'].title}",

@@ -238,6 +238,11 @@ class Desk:
         """
         return start.deploy(self.settings, deployment, from_step=from_step, force=force)
 
+    def fetches_first(self, deployment: Deployment) -> bool:
+        """Whether a run of it only fetches what a hub id names: when that run has succeeded,
+        `deploy` it once more to build and serve."""
+        return plan.fetches_first(self.settings, deployment)
+
     def runs(self, deployment: str = "") -> tuple[RunView, ...]:
         """Runs, the newest first."""
         return start.store(self.settings).views(deployment)

@@ -34,7 +34,21 @@ class Prepared:
 
     @cached_property
     def plan(self) -> Plan:
-        return self.backend.plan(self.deployment, self.checkpoints, self.host, self.tools)
+        """The route's plan with the fetch before it; the fetch alone where facts are missing."""
+        from backends import hub
+
+        fetch = hub.fetching(self.deployment, self.checkpoints)
+        if self.fetches_first:
+            return fetch
+        plan = self.backend.plan(self.deployment, self.checkpoints, self.host, self.tools)
+        return hub.before(plan, fetch) if fetch.steps else plan
+
+    @property
+    def fetches_first(self) -> bool:
+        """Whether the plan only fetches, and another one is to be made afterwards."""
+        from backends import hub
+
+        return hub.unfetched(self.checkpoints)
 
 
 def host() -> Host:
@@ -45,14 +59,47 @@ def host() -> Host:
 
 def prepare(settings: Settings, deployment: Deployment) -> Prepared:
     """Read the checkpoints and this host; runs nothing, writes nothing."""
-    from console.checkpoints.read import read
+    from backends import hub
 
     chosen = options.backend(deployment.backend)
     values = options.bound(deployment).model_dump(mode="json", exclude_none=True)
     complete = deployment.model_copy(update={"options": values})
-    checkpoints = {role: read(Path(path)) for role, path in deployment.checkpoints.items()}
-    needs = chosen.needs(complete)
+    checkpoints = {role: checkpoint(settings, deployment, role) for role in deployment.checkpoints}
+    # What a hub id stands for decides what is needed, not the id.
+    located = {role: str(found.path) for role, found in checkpoints.items()}
+    needed = (
+        *hub.environments(complete, checkpoints),
+        *chosen.needs(complete.model_copy(update={"checkpoints": located})),
+    )
+    needs = tuple({spec.name: spec for spec in needed}.values())
     return Prepared(complete, chosen, checkpoints, host(), needs, tools(settings, needs))
+
+
+def checkpoint(settings: Settings, deployment: Deployment, role: str) -> Checkpoint:
+    """The facts of one checkpoint; of a hub id, of what an ended fetch has brought.
+
+    Raises `UsageError` for what cannot be read, fetched or not.
+    """
+    from console.checkpoints import hub
+    from console.checkpoints.read import fetched, read
+
+    text = deployment.checkpoints[role]
+    ref = hub.parse(text)
+    folder = settings.folders.work / deployment.name / "fetched"
+    place = hub.fetched(ref, folder, role) if ref else None
+    return fetched(ref, place) if ref and place else read(Path(text))
+
+
+def fetches_first(settings: Settings, deployment: Deployment) -> bool:
+    """Whether a run of it would only fetch; it is then deployed once more."""
+    from backends import hub
+    from console.checkpoints.hub import is_hub
+
+    if not any(map(is_hub, deployment.checkpoints.values())):
+        return False
+    return hub.unfetched(
+        {role: checkpoint(settings, deployment, role) for role in deployment.checkpoints}
+    )
 
 
 def tools(settings: Settings, needs: tuple[EnvironmentSpec, ...]) -> ToolFacts:

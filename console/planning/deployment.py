@@ -150,7 +150,7 @@ class Deployment(Section):
     profile: str = ""
     """Profile of the settings that it was drafted with, for people; nothing is read from it."""
     checkpoints: dict[str, str]
-    """Role (``model``, …) to path, ``hub:`` id or ``ngc:`` id."""
+    """Role (``model``, …) to path, ``hub:``, ``ngc:`` or ``nemo:`` id."""
     model_name: Name | None = None
     """Name of the served model; the deployment's name when absent."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -210,7 +210,7 @@ def resolve(deployment: Deployment, folder: Path) -> Deployment:
     """Make checkpoint and verify paths absolute, relative to `folder`."""
 
     def absolute(value: str) -> str:
-        if not value or value.startswith(("hub:", "ngc:")):
+        if not value or value.startswith(("hub:", "ngc:", "nemo:")):
             return value
         return str((folder / at_home(Path(value))).absolute())
 

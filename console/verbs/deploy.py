@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from console.facts import DeckError
 from console.text import clean
 from console.verbs import common, output, progress
 
@@ -91,5 +92,18 @@ def show_report(report: CheckReport) -> None:
 def deploy(args: argparse.Namespace) -> int:
     on = common.desk(args)
     chosen = common.deployment(args, on)
+    fetches_first = on.fetches_first(chosen)
     run_id = on.deploy(chosen, from_step=args.from_step, force=args.force)
-    return progress.started(on, run_id, detach=args.detach, as_json=args.json)
+    if fetches_first and args.detach:
+        output.note("it only fetches; what was fetched is built by the next deploy")
+
+    def build() -> str:
+        if on.fetches_first(chosen):
+            raise DeckError(
+                f"{chosen.name} was fetched, but nothing here says what it is",
+                fix="give the path of the checkpoint file instead of the hub id",
+            )
+        return on.deploy(chosen, force=args.force)
+
+    then = build if fetches_first else None
+    return progress.started(on, run_id, detach=args.detach, as_json=args.json, then=then)

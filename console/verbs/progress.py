@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from console.facts import Progress
@@ -31,8 +32,18 @@ _WORDS = {
 }
 
 
-def started(on: Desk, run_id: str, *, detach: bool, as_json: bool) -> int:
-    """Follow the run to its end, unless detached; returns the exit code."""
+def started(
+    on: Desk,
+    run_id: str,
+    *,
+    detach: bool,
+    as_json: bool,
+    then: Callable[[], str] | None = None,
+) -> int:
+    """Follow the run to its end, unless detached; returns the exit code.
+
+    `then` starts the run that goes on from a succeeded one; it is followed too.
+    """
     view = on.run(run_id)
     if detach:
         if as_json:
@@ -43,6 +54,9 @@ def started(on: Desk, run_id: str, *, detach: bool, as_json: bool) -> int:
         return 0
     try:
         view = told(on, run_id)
+        if then and view.state is RunState.SUCCEEDED:
+            run_id = then()
+            view = told(on, run_id)
     except KeyboardInterrupt:
         view = on.run(run_id)
         if as_json:

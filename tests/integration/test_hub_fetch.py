@@ -13,10 +13,10 @@ import pytest
 
 from backends import hub as steps
 from backends.sources import worker
-from console.checkpoints.model import Checkpoint, Format
+from console.checkpoints.model import Format
 from console.checkpoints.read import read
 from console.planning.deployment import Deployment, EnvironmentChoice
-from console.planning.plan import CommandStep, Plan
+from console.planning.plan import CommandStep
 from console.planning.variables import expand
 from console.runs.model import StepState
 from console.runs.store import RunStore
@@ -63,10 +63,10 @@ class Bench:
         found = self.cache.glob("models--acme--llama/blobs/*.tritondeck-partial")
         return max((p.stat().st_size for p in found), default=0)
 
-    def argv(self, checkpoint: str, lone: str = "") -> list[str]:
+    def argv(self, checkpoint: str) -> list[str]:
         deployment = Deployment(name="t", backend="onnx", checkpoints={"model": checkpoint})
         checkpoints = {"model": read(Path(checkpoint))}
-        plan = steps.fetching(deployment, checkpoints, {"model": lone} if lone else None)
+        plan = steps.fetching(deployment, checkpoints)
         step = plan.steps[-1]
         assert isinstance(step, CommandStep)
         spec = worker("fetch_hub")
@@ -87,11 +87,9 @@ class Bench:
             **more,
         }
 
-    def run(
-        self, hub: Hub, checkpoint: str, lone: str = "", **more: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, hub: Hub, checkpoint: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.argv(checkpoint, lone),
+            self.argv(checkpoint),
             env=self.environ(hub, **more),
             capture_output=True,
             text=True,
@@ -244,10 +242,8 @@ def test_pickles_stay_away_where_there_are_safetensors(bench: Bench) -> None:
 def test_the_one_nemo_file_of_a_repository_is_the_checkpoint(bench: Bench) -> None:
     digits = (ROOT / "examples" / "digits" / "digits.nemo").read_bytes()
     with Hub(digits=Repository({"README.md": b"hello", "digits.nemo": digits})) as hub:
-        done = bench.run(hub, "hub:acme/digits", lone=".nemo")
+        done = bench.run(hub, "hub:acme/digits")
     assert done.returncode == 0, done.stdout + done.stderr
-    found: Checkpoint = read(bench.folder / "fetched" / "model.nemo")
-    assert found.model_class == "EncDecCTCModelBPE"
     assert read(Path("hub:acme/digits")).model_class == "EncDecCTCModelBPE"
 
 
@@ -277,10 +273,7 @@ def test_a_run_fetches_once_with_the_token_by_name(
         checkpoints={"model": "hub:acme/llama"},
         environments={"hub": EnvironmentChoice(use=str(bench.environment))},
     )
-    fetching = steps.fetching(deployment, {"model": read(Path("hub:acme/llama"))})
-    plan = Plan(
-        deployment="t", backend="x", environments=fetching.environments, steps=fetching.steps
-    )
+    plan = steps.fetching(deployment, {"model": read(Path("hub:acme/llama"))})
     store = RunStore(settings_at(bench.folder / "deck"))
     with Hub(llama=llama(token=TOKEN)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)

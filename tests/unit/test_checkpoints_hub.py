@@ -101,33 +101,79 @@ def deployment(checkpoint: str) -> Deployment:
 def test_the_plan_fetches_before_it_builds() -> None:
     text = "hub:acme/llama@v1"
     checkpoints = {"model": read(Path(text))}
-    fetching = steps.fetching(deployment(text), checkpoints)
-    plan = Plan(
-        deployment="t", backend="x", environments=fetching.environments, steps=fetching.steps
-    )
+    plan = steps.fetching(deployment(text), checkpoints)
     assert [step.id for step in plan.steps] == ["environment-hub", "fetch-worker", "fetch-model"]
     step = plan.step("fetch-model")
     assert isinstance(step, CommandStep)
     assert {"--repository=acme/llama", "--revision=v1"} <= set(step.command.argv)
     assert step.command.secrets == ("HF_TOKEN", "HF_TOKEN_PATH")
-    assert fetching.paths["model"] == "${work}/fetched/model"
+    assert "--link=${work}/fetched/model" in step.command.argv
 
 
 def test_a_local_checkpoint_needs_no_fetch(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "a$b.nemo", Format.NEMO, "")
-    fetching = steps.fetching(deployment("x"), {"model": checkpoint})
-    assert (fetching.steps, fetching.environments) == ((), ())
-    assert fetching.paths["model"].endswith("a$$b.nemo")
+    plan = steps.fetching(deployment("x"), {"model": checkpoint})
+    assert (plan.steps, plan.environments) == ((), ())
 
 
 def test_ngc_is_fetched_by_its_own_program() -> None:
     text = "ngc:nvidia/nemo/stt_en:1.0"
-    fetching = steps.fetching(deployment(text), {"model": read(Path(text))})
-    (step,) = fetching.steps
+    (step,) = steps.fetching(deployment(text), {"model": read(Path(text))}).steps
     assert isinstance(step, CommandStep)
     assert step.command.argv[:4] == ("ngc", "registry", "model", "download-version")
     assert step.command.argv[-1] == "nvidia/nemo/stt_en:1.0"
-    assert fetching.paths["model"] == "${work}/fetched/model/stt_en_v1.0"
+    assert step.outputs == ("${work}/fetched/model/stt_en_v1.0",)
+
+
+def test_what_nemo_lists_is_fetched_in_its_environment() -> None:
+    text = "nemo:stt_en_conformer_ctc_small"
+    plan = steps.fetching(deployment(text), {"model": read(Path(text))})
+    assert [spec.name for spec in plan.environments] == ["nemo"]
+    step = plan.step("fetch-model")
+    assert isinstance(step, CommandStep)
+    assert step.command.runtime == "environment:nemo"
+    assert "--name=stt_en_conformer_ctc_small" in step.command.argv
+
+
+def test_a_second_plan_fetches_the_commit_that_it_was_made_from(tmp_path: Path) -> None:
+    cached(tmp_path)
+    step = steps.fetching(deployment("x"), {"model": read(Path("hub:acme/llama"))}).steps[-1]
+    assert isinstance(step, CommandStep)
+    assert f"--revision={COMMIT}" in step.command.argv
+
+
+def test_a_steps_environment_is_made_once_when_fetch_and_route_need_it() -> None:
+    text = "nemo:stt_en_conformer_ctc_small"
+    fetch = steps.fetching(deployment(text), {"model": read(Path(text))})
+    route = Plan(
+        deployment="t",
+        backend="onnx",
+        environments=fetch.environments,
+        steps=(fetch.steps[0],),
+        notes=("of the route",),
+    )
+    joined = steps.before(route, fetch)
+    assert joined.steps == fetch.steps
+    assert (joined.environments, joined.notes) == (fetch.environments, route.notes)
+
+
+# ------------------------------------------------------------------------------ what was fetched
+
+
+def test_a_report_of_another_id_does_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "model.nemo"
+    file.write_bytes(b"x")
+    (tmp_path / "model.json").write_text(f'{{"name": "right", "file": "{file}"}}')
+    assert hub.fetched(HubRef("nemo", "right"), tmp_path, "model") == file
+    assert hub.fetched(HubRef("nemo", "wrong"), tmp_path, "model") is None
+    file.unlink()
+    assert hub.fetched(HubRef("nemo", "right"), tmp_path, "model") is None
+
+
+@pytest.mark.parametrize("report", ["", "[]", "{", '{"file": 3}'])
+def test_a_damaged_report_means_that_it_is_fetched_again(tmp_path: Path, report: str) -> None:
+    (tmp_path / "model.json").write_text(report)
+    assert hub.fetched(HubRef("nemo", "x"), tmp_path, "model") is None
 
 
 def verdict(text: str) -> tuple[Level, str]:

@@ -93,11 +93,13 @@ def test_what_the_route_does_not_take_is_refused_with_the_reason(checkpoint, why
         plan(checkpoint)
 
 
-def test_a_checkpoint_that_is_not_here_yet_is_refused_with_the_way_to_fetch_it():
+def test_of_a_checkpoint_that_is_not_here_yet_nothing_is_promised_or_planned():
     named = Checkpoint(path=Path("hub:a/b"), format=Format.HUB, title="Hugging Face model · a/b")
     verdict = BACKEND.accepts({"model": named})
-    assert verdict.level is Level.FAIL and "not on this machine" in verdict.summary
-    assert "hf download" in verdict.fix
+    assert verdict.level is Level.UNKNOWN and "shows when it is fetched" in verdict.summary
+    assert BACKEND.suggest({"model": named}, samples.HOST) == OnnxOptions()
+    with pytest.raises(UsageError, match="does not take"):
+        plan(named)
 
 
 @pytest.mark.parametrize(
