@@ -62,7 +62,10 @@ class TextView(ScrollView, can_focus=True):
 
 
 def fold(script: str) -> str:
-    """A shell script with each here-document as one line: what runs, without the files it carries."""
+    """A shell script with each carried program or lock as one line: what runs, and its configuration.
+
+    Configurations stay: they are what an option changes.
+    """
     shown: list[str] = []
     end, hidden = "", 0
     for line in script.split("\n"):
@@ -74,6 +77,6 @@ def fold(script: str) -> str:
             end, hidden = "", 0
             continue
         shown.append(line)
-        if match := _HERE.search(line):
+        if (match := _HERE.search(line)) and "config.pbtxt" not in line:
             end = match[1]
     return "\n".join(shown)
