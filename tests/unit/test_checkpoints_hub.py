@@ -35,6 +35,7 @@ def _no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (f"hub:acme/llama@{COMMIT}", HubRef("hugging-face", "acme/llama", COMMIT)),
         ("ngc:nvidia/nemo/stt:1.0", HubRef("ngc", "nvidia/nemo/stt", "1.0")),
         ("ngc:nvidia/stt", HubRef("ngc", "nvidia/stt")),
+        ("nemo:QuartzNet15x5Base-En", HubRef("nemo", "QuartzNet15x5Base-En")),
     ],
 )
 def test_an_id_is_taken_apart_and_written_back(text: str, ref: HubRef) -> None:
@@ -195,6 +196,19 @@ def test_without_the_ngc_program_the_check_says_so(
     assert "not been tried" in words
 
 
+def test_a_nemo_name_with_an_owner_is_sent_to_its_hub() -> None:
+    with pytest.raises(UsageError) as caught:
+        hub.parse("nemo:nvidia/parakeet")
+    assert "hub:owner/name" in caught.value.fix
+
+
+def test_whether_nemo_lists_a_name_is_not_known_before() -> None:
+    level, words = verdict("nemo:stt_en")
+    assert level is Level.UNKNOWN
+    assert "if its lists have that name" in words
+    assert [r.code for r in read(Path("nemo:stt_en")).risks] == ["not-fetched"]
+
+
 def test_an_ngc_id_without_version_is_refused() -> None:
     assert verdict("ngc:nvidia/nemo/stt")[0] is Level.FAIL
 
@@ -223,6 +237,6 @@ def test_offline_fails_unless_it_is_in_the_cache(
 
 
 def test_a_deployment_file_keeps_hub_ids_as_they_are(tmp_path: Path) -> None:
-    for text in ("hub:acme/llama", "ngc:nvidia/nemo/stt:1.0"):
+    for text in ("hub:acme/llama", "ngc:nvidia/nemo/stt:1.0", "nemo:stt_en"):
         content = f'name = "t"\nbackend = "onnx"\n[checkpoints]\nmodel = "{text}"\n'
         assert loads(content, tmp_path / "t.toml").checkpoints["model"] == text
