@@ -99,7 +99,11 @@ __all__ = [
 
 
 class Desk:
-    """The use cases. One object a process; holds settings and nothing else that changes."""
+    """The use cases. One object a process; holds settings and nothing else that changes.
+
+    Longer than a class should be because it is the one list of use cases: each method is its promise
+    and one call into its module.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
