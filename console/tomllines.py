@@ -20,7 +20,9 @@ def problems(error: ValidationError, text: str, prefix: tuple[str, ...] = ()) ->
         where = f"line {line}, " if line else ""
         got = item.get("input")
         shown = "" if isinstance(got, Mapping) else f" (got {clean(repr(got))[:80]})"
-        lines.append(f"{where}{clean(key)}: {clean(item['msg'].removeprefix('Value error, '))}{shown}")
+        lines.append(
+            f"{where}{clean(key)}: {clean(item['msg'].removeprefix('Value error, '))}{shown}"
+        )
     return lines
 
 
