@@ -86,7 +86,7 @@ def _state_words(endpoint: Endpoint, model: str) -> str:
         entries, problem = health.index(endpoint)
     except DeckError as error:
         return str(error)
-    states = [e.state or "without a state" for e in entries if e.name == clean(model)]
+    states = [e.state or "not loaded" for e in entries if e.name == clean(model)]
     return problem or f"the server still lists it as {', '.join(states) or 'unknown'}"
 
 
