@@ -1,0 +1,78 @@
+"""The steps that serve the ONNX route's models: the server, their load, and a real request."""
+
+from __future__ import annotations
+
+from backends import labels, onnx_requests, speech
+from backends.onnx_work import SAMPLES, Work
+from backends.sources import WORKERS
+from console.planning.plan import (
+    Inference,
+    LoadStep,
+    ServiceStep,
+    Step,
+    UrlReady,
+    VerifyStep,
+    join,
+)
+from console.triton import embedded
+
+
+def serving_steps(work: Work) -> list[Step]:
+    """Start the server, load what it was given, verify an answer."""
+    deployment = work.deployment
+    # A model that others call must be there first.
+    models = tuple(dict.fromkeys((work.graph_model, work.name)))
+    service = embedded.service(deployment, models, join(WORKERS, "embedded_triton.py"))
+    explicit = deployment.server.control == "explicit"
+    timeout = 60.0 if explicit else 60.0 + deployment.server.load_timeout * len(models)
+    steps: list[Step] = [
+        ServiceStep(
+            id="service",
+            title="start Triton",
+            why="the server starts empty; live is not yet ready",
+            service=service,
+            success=(UrlReady(url=f"{service.http_url}/v2/health/live", timeout=timeout),),
+        )
+    ]
+    if explicit:
+        steps.append(
+            LoadStep(
+                id="load",
+                title="load the model",
+                why="one request for each model, with a time limit",
+                service=service.name,
+                models=models,
+                model_timeout=deployment.server.load_timeout,
+                success=tuple(
+                    UrlReady(url=f"{service.http_url}/v2/models/{name}/ready") for name in models
+                ),
+            )
+        )
+    steps.append(
+        VerifyStep(
+            id="verify",
+            title="verify",
+            why="a model serves only when a real request has the right answer",
+            service=service.name,
+            success=verification(work),
+        )
+    )
+    return steps
+
+
+def verification(work: Work) -> tuple[Inference, ...]:
+    """The requests that the deployment has to answer; one of our own where it names none."""
+    cases = enumerate(work.deployment.verify)
+    if not work.exported:
+        given = [
+            onnx_requests.verify_case(c, i, work.name, work.graph, work.batching) for i, c in cases
+        ]
+        made = onnx_requests.default_case(work.name, work.graph, work.batching, SAMPLES)
+        return tuple(given) or (made,)
+    sample = f"{SAMPLES}/sample.wav"
+    if not work.text:
+        heard = [labels.verify_case(case, i, work.name, work.batching) for i, case in cases]
+        return tuple(heard) or (labels.default_case(work.name, work.batching, sample),)
+    spoken = [speech.verify_case(case, i, work.name, work.batching) for i, case in cases]
+    language = work.languages[0] if work.masked and not work.options.language else ""
+    return tuple(spoken) or (speech.default_case(work.name, work.batching, sample, language),)

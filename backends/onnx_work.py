@@ -1,0 +1,93 @@
+"""What every step of the ONNX route needs to know, and where its files stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends import speech
+from backends.onnx_options import OnnxOptions
+from backends.sources import WORKERS
+from console.checkpoints.model import Checkpoint, Format, GraphFacts
+from console.planning.deployment import Deployment
+from console.planning.plan import join
+from console.planning.variables import literal
+
+REPORT = "${work}/export/report.json"
+SAMPLES = "${work}/export/samples"
+SIGNATURE = join(WORKERS, "signature.json")
+SHARED_SOURCES = ("sound", "features", "graphs")
+TEXT_SOURCES = (*SHARED_SOURCES, "decoding", "transducer")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every step needs to know."""
+
+    deployment: Deployment
+    options: OnnxOptions
+    checkpoint: Checkpoint
+    form: str
+    """``onnxruntime`` or ``python``"""
+
+    @property
+    def name(self) -> str:
+        return self.deployment.served_name
+
+    @property
+    def folder(self) -> str:
+        return model_folder(self.name)
+
+    @property
+    def exported(self) -> bool:
+        return self.checkpoint.format is Format.NEMO
+
+    @property
+    def head(self) -> speech.Head:
+        """The head of a speech checkpoint that is served."""
+        return speech.head(self.checkpoint, self.options.decoder)
+
+    @property
+    def text(self) -> bool:
+        return self.head in speech.TEXT_HEADS
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return TEXT_SOURCES if self.text else SHARED_SOURCES
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        spoken = self.checkpoint.speech
+        return spoken.languages if spoken is not None and self.text else ()
+
+    @property
+    def masked(self) -> bool:
+        """Whether the head means something only within one language."""
+        return bool(self.languages) and speech.is_fork(self.checkpoint)
+
+    @property
+    def batching(self) -> bool:
+        return self.options.max_batch_size > 0
+
+    @property
+    def graph_model(self) -> str:
+        """The model whose version folder holds ``model.onnx``."""
+        return (
+            f"{self.name}_acoustic" if self.exported and self.form == "onnxruntime" else self.name
+        )
+
+    @property
+    def graph(self) -> GraphFacts:
+        if self.exported:
+            assert self.head == "ctc", "other heads have no graph of their own in the server"
+            return speech.acoustic_graph(self.checkpoint, self.options.opset)
+        assert self.checkpoint.graph is not None, "accepted checkpoints have a graph"
+        return self.checkpoint.graph
+
+
+def model_folder(model: str) -> str:
+    """A model's folder in the repository (template)."""
+    return join("${repository}", literal(model))
+
+
+def version_folder(model: str) -> str:
+    return join(model_folder(model), "1")
