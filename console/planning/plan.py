@@ -5,7 +5,12 @@ shell script (`planning.script`), shown on the screen, and executed by `console.
 
 `${work}` is the deployment's own folder (artefacts outlive a run there, which is what lets a later
 run skip unchanged steps), `${token_file}` the 0600 file of this launch's token, `${env_<name>}` an
-environment's folder; every other variable is declared by the plan.
+environment's folder, `${image_<name>}` an image's reference; every other variable is declared by the
+plan.
+
+A command runs on the host, in a managed environment or in an image (`Command.runtime`). What a
+command in an image needs beside its argv is a `Container`; `planning.containers` turns both into
+the words of ``docker run`` or ``podman run``, for the script and for the run alike.
 
 Strings marked *template* may hold ``${variable}`` placeholders (see `planning.variables`); literal
 text in them has been through `variables.literal`.
@@ -169,6 +174,16 @@ class EnvironmentStep(StepBase):
     environment: str
 
 
+class ImageStep(StepBase):
+    """Make the image `image` (a name of `Plan.images`) exist in the engine: load, pull or build it.
+
+    Nothing else ever pulls: commands run with ``--pull never``.
+    """
+
+    kind: Literal["image"] = "image"
+    image: str
+
+
 class WriteStep(StepBase):
     """Write files, each atomically."""
 
@@ -176,12 +191,89 @@ class WriteStep(StepBase):
     files: tuple[FileSpec, ...]
 
 
+class Mount(Frozen):
+    """A bind mount, always rendered as ``--mount type=bind,…`` and never as ``-v``.
+
+    `source` (template) is an absolute path of the host and must exist when the command starts;
+    `create` makes it as a folder of the caller's. `target` (template) is a path in the container.
+    Mounting a folder at its own path lets the argv name host paths.
+    """
+
+    source: str
+    target: str
+    read_only: bool = False
+    create: bool = False
+
+
+class PublishedPort(Frozen):
+    """A TCP port of the container on an address of the host; `host` is a template.
+
+    The server inside must listen on all of *its* addresses; only `address` is reachable.
+    """
+
+    host: str
+    container: int = Field(ge=1, le=65535)
+    address: str = "127.0.0.1"
+
+
+Size = Annotated[str, Field(pattern=r"^([0-9]+[bkmg]?)?$")]
+"""Bytes as the engines take them: ``512m``, ``4g``; empty for the engine's default."""
+
+
+class Container(Frozen):
+    """What a command in an image needs beside its argv; hardened by default.
+
+    Every default is one that Triton's python backend was seen to run under. `/tmp` must stay
+    writable (without it the server dies at its start) and `pids` must not go below 512.
+    """
+
+    mounts: tuple[Mount, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    gpus: str = Field(default="", pattern=r"^(all|[A-Za-z0-9-]+(,[A-Za-z0-9-]+)*)?$")
+    """Empty for none, ``all``, or indices or UUIDs with commas between."""
+    user: str = Field(default="", pattern=r"^([0-9]+:[0-9]+)?$")
+    """``uid:gid``; empty for the caller's, which owns the files that are mounted."""
+    workdir: str = ""
+    """Template; a path in the container, empty for the image's. `Command.cwd` is not used."""
+    shm_size: Size = "1g"
+    memory: Size = ""
+    """Limit; the swap limit is the same, so that it is one."""
+    cpus: str = Field(default="", pattern=r"^([0-9]+(\.[0-9]+)?)?$")
+    pids: int = Field(default=4096, ge=512)
+    ulimits: tuple[str, ...] = ()
+    """``memlock=-1``, ``stack=67108864``."""
+    read_only: bool = True
+    tmpfs: tuple[str, ...] = ("/tmp",)
+    drop_capabilities: bool = True
+    no_new_privileges: bool = True
+    init: bool = True
+    """A small init as process 1, which passes signals on and collects what models leave."""
+    network: Literal["", "host", "none"] = ""
+    """Empty for the engine's bridge."""
+    entrypoint: str = ""
+    """Empty for the image's."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Container:
+        if self.network and self.ports:
+            raise ValueError(f"network {self.network} publishes no ports")
+        if any(not m.target.startswith(("/", "$")) for m in self.mounts):
+            raise ValueError("a mount's target is an absolute path in the container")
+        return self
+
+
+IMAGE = "image:"
+"""Prefix of a `Command.runtime` that names an image of the plan."""
+
+
 class Command(Frozen):
     """One process: argv list (templates), never a shell string.
 
-    `runtime` is ``host`` or ``environment:<name>`` (its `bin` is first on PATH and ``${env_<name>}``
-    its folder). `env` adds to the allow-list of `console.runtimes`; `secrets` are names of
-    environment variables passed through by name.
+    `runtime` is ``host``, ``environment:<name>`` (its `bin` is first on PATH and ``${env_<name>}``
+    its folder) or ``image:<name>`` (a name of `Plan.images`; `argv` goes to the image's entry
+    point, `container` says the rest). `env` adds to the allow-list of `console.runtimes`; a
+    container gets `env` and `secrets` alone. `secrets` are names of environment variables passed
+    through by name. Names in `env` and `secrets` of a container hold no newline in their values.
     """
 
     argv: tuple[str, ...] = Field(min_length=1)
@@ -189,6 +281,25 @@ class Command(Frozen):
     env: dict[str, str] = Field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     cwd: str = "${work}"
+    container: Container | None = None
+    """Only with ``image:``; None there means `Container()`."""
+
+    @model_validator(mode="after")
+    def _container_has_image(self) -> Command:
+        if self.container is not None and not self.image:
+            raise ValueError("a container needs the runtime image:<name>")
+        return self
+
+    @property
+    def image(self) -> str:
+        """Name of the image that it runs in; empty when it runs in none."""
+        return self.runtime.removeprefix(IMAGE) if self.runtime.startswith(IMAGE) else ""
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Every variable that filling it in takes, those that `runtime` stands for included."""
+        used = _used(self.model_dump(mode="python"))
+        return used | {"engine", image_variable(self.image)} if self.image else used
 
 
 class ProgressRule(Frozen):
@@ -255,7 +366,7 @@ class VerifyStep(StepBase):
 
 
 Step = Annotated[
-    EnvironmentStep | WriteStep | CommandStep | ServiceStep | LoadStep | VerifyStep,
+    EnvironmentStep | ImageStep | WriteStep | CommandStep | ServiceStep | LoadStep | VerifyStep,
     Field(discriminator="kind"),
 ]
 
@@ -288,14 +399,66 @@ class EnvironmentSpec(Frozen):
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
+class ImageSpec(Frozen):
+    """A container image that commands of the plan run in; ``${image_<name>}`` is its `tag`.
+
+    `reference` is what a registry knows (``nvcr.io/nvidia/tritonserver:24.10-py3``), `digest`
+    (``sha256:…``) pins it. `tar` (absolute path) is an archive of ``docker save`` to load it from
+    where no registry is reached. With `requirements` it is a derived image, built here: `base` (a
+    reference that the engine has) with these Python requirements installed.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    reference: str = ""
+    title: str = ""
+    digest: str = Field(default="", pattern=r"^(sha256:[0-9a-f]{64})?$")
+    tar: str = ""
+    base: str = ""
+    requirements: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ImageSpec:
+        if bool(self.base) != bool(self.requirements):
+            raise ValueError("base and requirements go together")
+        if not (self.reference or self.base):
+            raise ValueError("give a reference or a base")
+        if self.base and (self.digest or self.tar):
+            raise ValueError("a derived image is built, neither pulled nor loaded")
+        return self
+
+    @property
+    def tag(self) -> str:
+        """What the engine is asked for: the pinned or plain reference, or the derived image's tag."""
+        if self.base:
+            words = "\n".join((self.base, *self.requirements))
+            made = f"tritondeck/{self.name}:{hashlib.sha256(words.encode()).hexdigest()[:12]}"
+            return self.reference or made
+        if self.digest:
+            plain = self.reference.partition("@")[0]
+            head, colon, last = plain.rpartition(":")
+            return f"{head if colon and '/' not in last else plain}@{self.digest}"
+        return self.reference
+
+
+def image_variable(name: str) -> str:
+    """The plan variable that holds an image's reference: ``server`` → ``image_server``."""
+    return f"image_{name.replace('-', '_')}"
+
+
 class Plan(Frozen):
-    """Everything a run needs, and everything the script needs."""
+    """Everything a run needs, and everything the script needs.
+
+    `engine` is the container engine of the plan's images; ``auto`` takes docker when its daemon
+    answers, else podman. A run settles it once, at its start, as the variable ``${engine}``.
+    """
 
     version: Literal[1] = 1
     deployment: str
     backend: str
     variables: tuple[Variable, ...] = ()
     environments: tuple[EnvironmentSpec, ...] = ()
+    images: tuple[ImageSpec, ...] = ()
+    engine: Literal["auto", "docker", "podman"] = "auto"
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
     """Decisions worth a sentence: which serving form was chosen and why."""
@@ -307,7 +470,10 @@ class Plan(Frozen):
             raise ValueError("two steps have the same id")
         known = {v.name for v in self.variables} | {"work", "token_file"}
         known |= {f"env_{e.name.replace('-', '_')}" for e in self.environments}
+        known |= {image_variable(image.name) for image in self.images} | {"engine"}
         for step in self.steps:
+            if (image := _image_of(step)) and image not in {i.name for i in self.images}:
+                raise ValueError(f"step {step.id}: no such image: {image}")
             unknown = _used(step.model_dump(mode="python")) - known
             if unknown:
                 raise ValueError(f"step {step.id}: no such variable: {', '.join(sorted(unknown))}")
@@ -315,6 +481,14 @@ class Plan(Frozen):
 
     def step(self, step_id: str) -> Step:
         return next(step for step in self.steps if step.id == step_id)
+
+
+def _image_of(step: Step) -> str:
+    if isinstance(step, ImageStep):
+        return step.image
+    if isinstance(step, CommandStep):
+        return step.command.image
+    return step.service.command.image if isinstance(step, ServiceStep) else ""
 
 
 def _used(value: Any) -> frozenset[str]:
