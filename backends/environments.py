@@ -7,16 +7,14 @@ replaces single keys of it or adds environments.
 from __future__ import annotations
 
 import datetime
-import tomllib
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from console import dated
 from console.facts import UsageError
-from console.planning.deployment import Deployment, EnvironmentChoice, problems
+from console.planning.deployment import Deployment, EnvironmentChoice
 from console.planning.plan import EnvironmentSpec
 from console.settings import folders
 from console.text import clean
@@ -80,50 +78,4 @@ def entries(override: Path | None = None) -> dict[str, CatalogEntry]:
 def catalog(override: Path | None = None) -> Catalog:
     """The whole data with its date. Raises `UsageError` that names file, line and key."""
     file = override or folders().config / "environments.toml"
-    try:
-        changed = file.stat().st_mtime_ns
-    except FileNotFoundError:
-        return _catalog(None, 0)
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {clean(str(file))}", why=error.strerror or str(error)
-        ) from error
-    return _catalog(file, changed)
-
-
-@lru_cache(maxsize=4)
-def _catalog(override: Path | None, _changed: int) -> Catalog:
-    shown = "backends/catalog/environments.toml"
-    shipped = resources.files("backends") / "catalog" / "environments.toml"
-    text = shipped.read_text(encoding="utf-8")
-    raw = _parsed(text, shown)
-    if override:
-        shown = clean(str(override))
-        try:
-            text = override.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {shown}", why=clean(str(error))) from error
-        raw = _laid_over(raw, _parsed(text, shown))
-    try:
-        return Catalog.model_validate(raw)
-    except ValidationError as error:
-        raise UsageError(
-            f"{shown}: {error.error_count()} wrong value(s)", why="; ".join(problems(error, text))
-        ) from error
-
-
-def _parsed(text: str, shown: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{shown}: not valid TOML", why=clean(str(error))) from error
-
-
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Tables are joined key by key; any other value of `above` replaces the one below."""
-    joined = dict(below)
-    for key, value in above.items():
-        under = joined.get(key)
-        both = isinstance(under, dict) and isinstance(value, dict)
-        joined[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]
-    return joined
+    return dated.load(Catalog, "backends.catalog", "environments.toml", file)

@@ -1,0 +1,72 @@
+"""Dated data: TOML that we ship, with an operator's file laid over it, validated when it is read."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from console.facts import UsageError
+from console.text import clean
+from console.tomllines import problems
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(model: type[Model], package: str, name: str, override: Path) -> Model:
+    """The file `name` of `package`, `override` laid over it where that exists, as `model`.
+
+    Tables are joined key by key; any other value of the override replaces the one below. Raises
+    `UsageError` that names file, line and key. Read again when the override has changed.
+    """
+    try:
+        changed = override.stat().st_mtime_ns
+    except FileNotFoundError:
+        return _load(model, package, name, None, 0)
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {clean(str(override))}", why=error.strerror or str(error)
+        ) from error
+    return _load(model, package, name, override, changed)
+
+
+@lru_cache(maxsize=8)
+def _load(
+    model: type[Model], package: str, name: str, override: Path | None, _changed: int
+) -> Model:
+    shown = f"{package.replace('.', '/')}/{name}"
+    text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
+    raw = _parsed(text, shown)
+    if override:
+        shown = clean(str(override))
+        try:
+            text = override.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read {shown}", why=clean(str(error))) from error
+        raw = _laid_over(raw, _parsed(text, shown))
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(
+            f"{shown}: {error.error_count()} wrong value(s)", why="; ".join(problems(error, text))
+        ) from error
+
+
+def _parsed(text: str, shown: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{shown}: not valid TOML", why=clean(str(error))) from error
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        both = isinstance(under, dict) and isinstance(value, dict)
+        joined[key] = _laid_over(under, value) if both else value  # type: ignore[arg-type]
+    return joined
