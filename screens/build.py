@@ -11,28 +11,23 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable
 
-from console.desk.desk import DiffView
-from console.facts import UsageError
 from console.runs.model import RunState, RunView, StepState, StepView
 from console.telemetry.sample import Sample
 from console.text import human_seconds
 from screens import notice, outside, states
-from screens.acts import difference
-from screens.base import DeckScreen
-from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
+from screens.run_acts import RunActs
 from screens.widgets.curve import Curve
 from screens.widgets.logpane import LogPane
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 _RETRY = (RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.ORPHANED)
 
 
-class BuildScreen(DeckScreen):
+class BuildScreen(RunActs):
     """One run: its steps, its memory over time, and the log of the step under the cursor."""
 
     STAGE = Stage.BUILD
@@ -47,21 +42,14 @@ class BuildScreen(DeckScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "forward", "To the server", id="forward", tooltip="Go on to Serve"),
         Binding(
-            "c", "cancel", "Cancel", id="build.cancel", tooltip="End the current step and stop"
-        ),
-        Binding(
-            "r", "retry", "Retry", id="build.retry", tooltip="Continue at the step under the cursor"
+            "enter",
+            "build",
+            "Build it",
+            id="build.fetched",
+            tooltip="Build what this run has fetched",
         ),
         Binding("y", "copy", "Copy", id="copy", tooltip="Show and copy the state of the run"),
         Binding("e", "outside", "Pager", show=False, id="edit", tooltip="The log in your pager"),
-        Binding(
-            "v",
-            "compare",
-            "Compare",
-            show=False,
-            id="build.compare",
-            tooltip="What differs from the run before",
-        ),
     ]
 
     class Followed(Message):
@@ -80,20 +68,6 @@ class BuildScreen(DeckScreen):
         def __init__(self, samples: tuple[Sample, ...]) -> None:
             super().__init__()
             self.samples = samples
-
-    class Continued(Message):
-        """The run goes on."""
-
-        def __init__(self, run: str) -> None:
-            super().__init__()
-            self.run = run
-
-    class Compared(Message):
-        """What differs between two runs."""
-
-        def __init__(self, view: DiffView) -> None:
-            super().__init__()
-            self.view = view
 
     def __init__(self, context: ScreenContext, flow: Flow) -> None:
         super().__init__(context, flow)
@@ -147,8 +121,8 @@ class BuildScreen(DeckScreen):
     def _followed(self, message: Followed) -> None:
         before, view = self._view, message.view
         self._view = view
-        if before is not None and before.active:
-            notice.ended(self.app, self.desk.settings.notify, view)
+        if before is not None and before.active and not view.active:
+            self._ended(view)
         self.move(
             replace(self.flow, name=view.deployment, service=view.service or self.flow.service)
         )
@@ -161,6 +135,12 @@ class BuildScreen(DeckScreen):
         self._draw_curve()
         self._show_step()
         self.refresh_keys()
+
+    def _ended(self, view: RunView) -> None:
+        if not _fetched(view):
+            notice.ended(self.app, self.desk.settings.notify, view)
+        elif not self.context.readonly:
+            self.build_fetched()
 
     def _follow_step(self, view: RunView) -> None:
         """Move the cursor with the run, unless the reader has moved it off the running step."""
@@ -175,13 +155,13 @@ class BuildScreen(DeckScreen):
         self._current = now
 
     @property
-    def _step(self) -> StepView | None:
+    def chosen(self) -> StepView | None:
         chosen = self.query_one(Listing).table.chosen
         return next((s for s in (self._view.steps if self._view else ()) if s.id == chosen), None)
 
-    @on(DataTable.RowHighlighted)
+    @on(DeckTable.RowHighlighted)
     def _show_step(self) -> None:
-        step = self._step
+        step = self.chosen
         if step is None or self._view is None:
             return
         self.query_one("#step-detail", Words).show(_step_detail(step, self._view))
@@ -195,73 +175,44 @@ class BuildScreen(DeckScreen):
             return bool(view and view.active and not self.context.readonly)
         if action == "retry":
             return bool(view and view.state in _RETRY and not self.context.readonly)
+        if action == "build":
+            return bool(view and _fetched(view) and not self.context.readonly)
         if action == "forward":
-            return bool(self.flow.service)
+            return bool(self.flow.service and not (view and view.fetches_only))
         return True
 
-    @on(DataTable.RowSelected)
+    @on(DeckTable.RowSelected)
     def _selected(self) -> None:
-        self.action_forward()
+        if self.check_action("build", ()):
+            self.action_build()
+        else:
+            self.action_forward()
 
     def action_forward(self) -> None:
-        if self.flow.service:
+        if self.check_action("forward", ()):
             self.go(Stage.SERVE)
 
-    def action_cancel(self) -> None:
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._cancel()
-
-        explanation = lines(
-            say("The current step is ended and the run stops; what is finished stays."),
-            say("The run can be continued later from the step that was ended."),
-        )
-        self.app.push_screen(ConfirmScreen("Cancel this run", explanation), answered)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="act")
-    def _cancel(self) -> None:
-        self.desk.cancel(self.flow.run)
-
-    def action_retry(self) -> None:
-        step = self._step
-        chosen = step is not None and step.state in (StepState.DONE, StepState.SKIPPED)
-        self._retry(step.id if step is not None and chosen else "")
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="act")
-    def _retry(self, from_step: str) -> None:
-        self.tell(self.Continued(self.desk.retry(self.flow.run, from_step)))
-
-    @on(Continued)
-    def _continued(self, message: Continued) -> None:
+    @on(RunActs.Continued)
+    def _continued(self, message: RunActs.Continued) -> None:
         self.move(replace(self.flow, run=message.run))
-        self._current = ""
+        self._current, self._samples = "", ()
         self.follow()
 
     def action_back(self) -> None:
         self.go(Stage.HOME)
 
     def action_outside(self) -> None:
-        if self._step is not None and self._step.log is not None:
-            self.open_outside(outside.pager, self._step.log)
-
-    def action_compare(self) -> None:
-        self._compare(self.flow.name, self.flow.run)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="compare")
-    def _compare(self, deployment: str, run: str) -> None:
-        older = [view.id for view in self.desk.runs(deployment)]
-        before = older[older.index(run) + 1 :] if run in older else []
-        if not before:
-            raise UsageError("there is no run before this one to compare with")
-        self.tell(self.Compared(self.desk.diff(before[0], run)))
-
-    @on(Compared)
-    def _compared(self, message: Compared) -> None:
-        self.show_copy(*difference(message.view))
+        if self.chosen is not None and self.chosen.log is not None:
+            self.open_outside(outside.pager, self.chosen.log)
 
     def action_copy(self) -> None:
         if self._view is not None:
             self.show_copy("The run", ("state", _report(self._view)))
+
+
+def _fetched(view: RunView) -> bool:
+    """Whether it has brought everything here, and another run is to build it."""
+    return view.fetches_only and view.state is RunState.SUCCEEDED
 
 
 def _interesting(view: RunView) -> str:
@@ -275,13 +226,15 @@ def _interesting(view: RunView) -> str:
 
 
 def _title(view: RunView) -> Phrase:
-    leave = say("you may leave: it goes on without you" if view.active else "", "dim")
+    leave = "you may leave: it goes on without you" if view.active else ""
+    if view.fetches_only and view.active:
+        leave = "stay and the build follows by itself; leave and it waits for you"
     return join(
         say(view.deployment, "strong"),
         say(f"run {view.number}"),
-        states.run(view.state),
+        states.run(view),
         say(human_seconds(int(view.elapsed) if view.active else view.elapsed)),
-        leave,
+        say(leave, "dim"),
     )
 
 
@@ -312,7 +265,9 @@ def _step_detail(step: StepView, view: RunView) -> Phrase:
     if view.error and view.error != step.reason:
         said.append(say(view.error, "bad"))
         said.append(say(f"→ {view.fix}" if view.fix else "", "accent"))
-    if view.state is RunState.SUCCEEDED:
+    if _fetched(view):
+        said.append(say("what came is planned and built by a run of its own", "dim"))
+    elif view.state is RunState.SUCCEEDED:
         said.append(
             join(say("answer", "dim"), say(f"“{view.answer}”", "ok"))
             if view.answer

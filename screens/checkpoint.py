@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable, Input
+from textual.widgets import Input
 from textual.worker import get_current_worker
 
 from console.checkpoints.model import Checkpoint, Format, Severity
@@ -24,7 +24,7 @@ from screens.base import DeckScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, Role, join, lines, say
 from screens.widgets.fields import PathSuggester, TextField
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 _FORMATS = {
@@ -74,7 +74,13 @@ class CheckpointScreen(DeckScreen):
             "enter", "take", "Take", id="checkpoint.take", tooltip="Take it, or open the folder"
         ),
         Binding("backspace", "up", "Up", id="checkpoint.up", tooltip="The folder above"),
-        Binding("o", "folder", "Open path", id="checkpoint.path", tooltip="Type a folder or file"),
+        Binding(
+            "o",
+            "folder",
+            "Open path",
+            id="checkpoint.path",
+            tooltip="Type a folder, a file or a hub id (hub:owner/name)",
+        ),
     ]
 
     class Listed(Message):
@@ -158,7 +164,8 @@ class CheckpointScreen(DeckScreen):
             self._open_path(Path(event.value.strip()).expanduser())
 
     def _open_path(self, path: Path) -> None:
-        self._inspect(path) if path.is_file() else self.open_folder(path)
+        # What is no folder is a file, a hub id, or a mistake that reading it tells in words.
+        self.open_folder(path) if path.is_dir() else self._inspect(path)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="browse")
     def _inspect(self, path: Path) -> None:
@@ -187,7 +194,7 @@ class CheckpointScreen(DeckScreen):
     def _chosen(self) -> Checkpoint | None:
         return self._found.get(self.query_one(Listing).table.chosen)
 
-    @on(DataTable.RowHighlighted)
+    @on(DeckTable.RowHighlighted)
     def _show_detail(self) -> None:
         chosen = self._chosen
         shown = Phrase()
@@ -220,7 +227,7 @@ class CheckpointScreen(DeckScreen):
         self._read[message.checkpoint.path] = message
         self._show_detail()
 
-    @on(DataTable.RowSelected)
+    @on(DeckTable.RowSelected)
     def _selected(self) -> None:
         self.action_take()
 

@@ -14,9 +14,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable
 
-from console.checkpoints.model import Checkpoint
+from console.checkpoints.model import Checkpoint, Format
 from console.desk.desk import OptionField, OptionProblem, RouteView, Term
 from console.facts import DeckError, Level
 from console.planning.deployment import Deployment
@@ -26,7 +25,7 @@ from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.options import OptionsForm, explain
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.textview import TextView, fold
 from screens.widgets.words import Words
 
@@ -199,12 +198,18 @@ class ConfigureScreen(ScriptScreen):
         self._routes = {route.name: route for route in message.routes}
         self.move(replace(self.flow, checkpoint=message.checkpoint))
         listing = self.query_one(Listing)
-        listing.show([Row(r.name, _route_cells(r)) for r in message.routes])
+        listing.show([Row(r.name, _route_cells(r, self._unknown)) for r in message.routes])
         if self.flow.deployment is not None:
             listing.table.choose(self.flow.deployment.backend)
         self._route_note()
 
-    @on(DataTable.RowHighlighted, "#routes-table")
+    @property
+    def _unknown(self) -> bool:
+        """Whether the checkpoint's facts come only with its fetch."""
+        checkpoint = self.flow.checkpoint
+        return checkpoint is not None and checkpoint.format is Format.HUB
+
+    @on(DeckTable.RowHighlighted, "#routes-table")
     def _route_note(self) -> None:
         route = self._routes.get(self.query_one(Listing).table.chosen)
         note = Phrase()
@@ -214,7 +219,7 @@ class ConfigureScreen(ScriptScreen):
                 say(route.verdict.summary, "dim"), fix, say(route.origin, "dim"), between=" · "
             )
             drafted = self.flow.deployment
-            if _takes(route) and (drafted is None or drafted.backend != route.name):
+            if _takes(route, self._unknown) and (drafted is None or drafted.backend != route.name):
                 self._draft(route.name)
         self.query_one("#route-note", Words).show(note)
 
@@ -309,10 +314,10 @@ class ConfigureScreen(ScriptScreen):
 
     # -- onward
 
-    @on(DataTable.RowSelected, "#routes-table")
+    @on(DeckTable.RowSelected, "#routes-table")
     def _route_taken(self) -> None:
         route = self._routes.get(self.query_one(Listing).table.chosen)
-        if route is not None and not _takes(route):
+        if route is not None and not _takes(route, self._unknown):
             self.notify(f"{route.name} does not take this checkpoint", markup=False, timeout=4)
         elif form := self.query_one_optional(OptionsForm):
             form.focus_option()
@@ -365,13 +370,17 @@ class ConfigureScreen(ScriptScreen):
             yield words, partial(form.focus_option, option.name), option.help
 
 
-def _takes(route: RouteView) -> bool:
-    return route.verdict.level in (Level.PASS, Level.WARN)
+def _takes(route: RouteView, unknown: bool = False) -> bool:
+    """Whether it can be chosen; `unknown`: also where nothing is known of the checkpoint yet."""
+    level = route.verdict.level
+    return level in (Level.PASS, Level.WARN) or (unknown and level is Level.UNKNOWN)
 
 
-def _route_cells(route: RouteView) -> tuple[Phrase, ...]:
+def _route_cells(route: RouteView, unknown: bool) -> tuple[Phrase, ...]:
     if _takes(route):
         return (say(f"✓ {route.name}", "ok"), say(route.title))
+    if _takes(route, unknown):
+        return (say(f"? {route.name}", "warn"), say(route.title))
     return (say(f"✕ {route.name}", "dim"), say(route.title, "dim"))
 
 

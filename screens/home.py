@@ -12,7 +12,6 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable
 
 from console.desk.desk import DeploymentView
 from console.planning.deployment import Deployment
@@ -23,7 +22,7 @@ from screens import notice, states, tour
 from screens.acts import CHANGING, DeploymentActs
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 _EMPTY = lines(
@@ -143,7 +142,7 @@ class HomeScreen(DeploymentActs):
             if before and before.run and before.run.active and view.run:
                 notice.ended(self.app, self.desk.settings.notify, view.run)
 
-    @on(DataTable.RowHighlighted)
+    @on(DeckTable.RowHighlighted)
     def _detail(self) -> None:
         view = self.chosen
         shown = _detail(view, self.size.width - 4) if view else Phrase()
@@ -162,7 +161,7 @@ class HomeScreen(DeploymentActs):
             return bool(self._views)
         return action != "back"
 
-    @on(DataTable.RowSelected)
+    @on(DeckTable.RowSelected)
     def _selected(self) -> None:
         self.action_open()
 
@@ -223,7 +222,7 @@ def _more(view: DeploymentView) -> Iterable[Phrase]:
         return
     yield say("")
     number = say(f"run {view.run.number}", "dim").fit(14)
-    yield number + join(states.run(view.run.state), say(human_seconds(view.run.elapsed), "dim"))
+    yield number + join(states.run(view.run), say(human_seconds(view.run.elapsed), "dim"))
     for step in view.run.steps:
         took = "" if step.elapsed is None else human_seconds(step.elapsed)
         when = say(took, "dim").fit(12, right=True)
@@ -235,7 +234,7 @@ def _destination(view: DeploymentView) -> Stage:
         return Stage.BUILD
     if view.service is not None and view.service.state is ServiceState.RUNNING:
         return Stage.SERVE
-    if view.run is not None and view.run.state is not RunState.SUCCEEDED:
+    if view.run is not None and (view.run.state is not RunState.SUCCEEDED or view.run.fetches_only):
         return Stage.BUILD
     return Stage.CHECK
 
@@ -282,6 +281,8 @@ def _detail(view: DeploymentView, width: int) -> Phrase:
         return lines(head.fit(width), say("enter follows it", "dim"))
     if run.error:
         return lines(say(run.error, "bad").fit(width), say(run.fix, "accent").fit(width))
+    if run.fetches_only:
+        return lines(say("Fetched, not built yet."), say("enter goes on to the build", "dim"))
     answer = join(say("verified", "ok"), say(f"“{run.answer}”" if run.answer else ""))
     return lines(
         answer.fit(width), say(time.strftime("run %d %b %H:%M", time.localtime(run.started)), "dim")

@@ -35,6 +35,11 @@ _RUNS: Mapping[RunState, tuple[str, Role]] = {
     RunState.ORPHANED: ("◐ running alone", "warn"),
     RunState.FOREIGN: ("? other host", "dim"),
 }
+_FETCHES: Mapping[RunState, tuple[str, Role]] = {
+    RunState.RUNNING: ("◐ fetching", "accent"),
+    RunState.SUCCEEDED: ("✓ fetched", "ok"),
+}
+"""Of a run that brings checkpoints here and builds nothing."""
 _SERVICES: Mapping[ServiceState, tuple[str, Role]] = {
     ServiceState.STARTING: ("◐ starting", "accent"),
     ServiceState.RUNNING: ("● running", "ok"),
@@ -63,8 +68,10 @@ def step(state: StepState) -> Phrase:
     return say(*_STEPS[state])
 
 
-def run(state: RunState) -> Phrase:
-    return say(*_RUNS[state])
+def run(view: RunView) -> Phrase:
+    if view.fetches_only and view.state in _FETCHES:
+        return say(*_FETCHES[view.state])
+    return say(*_RUNS[view.state])
 
 
 def service(state: ServiceState) -> Phrase:
@@ -96,16 +103,17 @@ def deployment(view: DeploymentView) -> Phrase:
         return say("✕ unreadable", "bad")
     living = view.service is not None and view.service.state is ServiceState.RUNNING
     if view.run is not None and view.run.active:
-        return say(f"◐ building {_progress(view.run)}", "accent")
+        doing = "fetching" if view.run.fetches_only else "building"
+        return say(f"◐ {doing} {_progress(view.run)}", "accent")
     if living and view.run is not None and view.run.state is RunState.SUCCEEDED:
         return say("● serving", "ok")
     if view.service is not None and not _ended(view.service):
         return service(view.service.state)
     if view.run is None:
         return say("· not built", "dim")
-    if view.run.state is RunState.SUCCEEDED:
+    if view.run.state is RunState.SUCCEEDED and not view.run.fetches_only:
         return service(view.service.state) if view.service else say("○ stopped", "dim")
-    return run(view.run.state)
+    return run(view.run)
 
 
 def _ended(view: ServiceView) -> bool:

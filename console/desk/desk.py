@@ -244,8 +244,13 @@ class Desk:
 
     def fetches_first(self, deployment: Deployment) -> bool:
         """Whether a run of it only fetches what a hub id names: when that run has succeeded,
-        `deploy` it once more to build and serve."""
+        `build_fetched` goes on from it."""
         return plan.fetches_first(self.settings, deployment)
+
+    def build_fetched(self, run_id: str, *, force: bool = False) -> str:
+        """Build and serve what the ended run has fetched; the id of the run that does. `DeckError`
+        when what came is no checkpoint."""
+        return start.build_fetched(self.settings, run_id, force=force)
 
     def runs(self, deployment: str = "") -> tuple[RunView, ...]:
         """Runs, the newest first."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.desk import check, configure, readonly, tomlfile
-from console.facts import Refused, UsageError
+from console.desk import check, configure, plan, readonly, tomlfile
+from console.facts import DeckError, Refused, UsageError
 from console.settings import Settings
 from console.text import clean
 
@@ -46,17 +46,39 @@ def deploy(
                 )
             ),
         )
-    plan = prepared.plan
-    if from_step and from_step not in {step.id for step in plan.steps}:
+    made = prepared.plan
+    if from_step and from_step not in {step.id for step in made.steps}:
         raise UsageError(
             f"the plan has no step {clean(from_step)!r}",
-            why=f"its steps: {', '.join(step.id for step in plan.steps)}",
+            why=f"its steps: {', '.join(step.id for step in made.steps)}",
         )
     configure.save(settings, deployment)
     runs = store(settings)
-    run_id = runs.create(plan, tomlfile.render(deployment), from_step=from_step, force=force)
+    run_id = runs.create(made, tomlfile.render(deployment), from_step=from_step, force=force)
     runs.start(run_id)
     return run_id
+
+
+def build_fetched(settings: Settings, run_id: str, *, force: bool = False) -> str:
+    """The run that builds what the ended run `run_id` has fetched: started, unless somebody else
+    who watched the fetch was faster."""
+    name = store(settings).view(run_id).deployment
+    newest = store(settings).views(name)[0]
+    if newest.id != run_id:
+        return newest.id
+    deployment = configure.open_deployment(settings, name)
+    if plan.fetches_first(settings, deployment):
+        raise DeckError(
+            f"{name} was fetched, but nothing here says what it is",
+            fix="give the path of the checkpoint file instead of the hub id",
+        )
+    try:
+        return deploy(settings, deployment, force=force)
+    except Refused:
+        newest = store(settings).views(name)[0]
+        if newest.id != run_id:
+            return newest.id
+        raise
 
 
 def cancel(settings: Settings, run_id: str) -> None:

@@ -74,5 +74,10 @@ class RunView:
         return next((s for s in self.steps if s.state is StepState.RUNNING), None)
 
     @property
+    def fetches_only(self) -> bool:
+        """Whether it brings checkpoints here and nothing else: another run builds from them."""
+        return bool(self.steps) and self.steps[-1].id.startswith("fetch-")
+
+    @property
     def active(self) -> bool:
         return self.state in (RunState.STARTING, RunState.RUNNING, RunState.ORPHANED)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
-from console.facts import DeckError
 from console.text import clean
 from console.verbs import common, output, progress
 
@@ -96,14 +96,5 @@ def deploy(args: argparse.Namespace) -> int:
     run_id = on.deploy(chosen, from_step=args.from_step, force=args.force)
     if fetches_first and args.detach:
         output.note("it only fetches; what was fetched is built by the next deploy")
-
-    def build() -> str:
-        if on.fetches_first(chosen):
-            raise DeckError(
-                f"{chosen.name} was fetched, but nothing here says what it is",
-                fix="give the path of the checkpoint file instead of the hub id",
-            )
-        return on.deploy(chosen, force=args.force)
-
-    then = build if fetches_first else None
+    then = partial(on.build_fetched, run_id, force=args.force) if fetches_first else None
     return progress.started(on, run_id, detach=args.detach, as_json=args.json, then=then)
