@@ -1,4 +1,4 @@
-"""Input fields: text that does not blink, and paths that complete and can be browsed for."""
+"""Input fields: text that does not blink, and the completion of paths."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.suggester import Suggester
 from textual.widgets import Input
 
@@ -67,56 +63,3 @@ def entry_names(folder: Path, suffixes: tuple[str, ...] = ()) -> Iterable[str]:
                 yield f"{entry.name}/"
             elif not suffixes or entry.name.lower().endswith(suffixes):
                 yield entry.name
-
-
-class PathField(Horizontal):
-    """A path that can be typed, completed (right arrow) or browsed for (ctrl+f)."""
-
-    HELP = "A path: type it, complete it with the right arrow, or browse with `ctrl+f`."
-    DEFAULT_CSS = """
-    PathField { height: 1; }
-    PathField > TextField { width: 1fr; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+f", "browse", "Browse", id="path.browse", tooltip="Pick a file in a list"),
-    ]
-
-    def __init__(
-        self,
-        value: str = "",
-        *,
-        suffixes: tuple[str, ...] = (),
-        placeholder: str = "ctrl+f browses",
-        id: str | None = None,  # noqa: A002
-    ) -> None:
-        super().__init__(id=id)
-        self._suffixes = suffixes
-        self._field = TextField(value, placeholder=placeholder, suggester=PathSuggester(suffixes))
-
-    def compose(self) -> ComposeResult:
-        yield self._field
-
-    @property
-    def value(self) -> str:
-        return self._field.value.strip()
-
-    @value.setter
-    def value(self, path: str) -> None:
-        self._field.value = path
-
-    def focus(self, scroll_visible: bool = True) -> PathField:
-        self._field.focus(scroll_visible)
-        return self
-
-    def action_browse(self) -> None:
-        # Imported here: the file screen itself is made of these widgets.
-        from screens.files import FileScreen
-
-        start = Path(self.value).expanduser() if self.value else Path.cwd()
-        folder = start if start.is_dir() else start.parent
-
-        def taken(path: Path | None) -> None:
-            if path is not None:
-                self.value = str(path)
-
-        self.app.push_screen(FileScreen(folder, self._suffixes), taken)

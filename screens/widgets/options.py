@@ -13,8 +13,9 @@ from textual.widgets import Input, Select
 
 from console.desk.desk import OptionField, OptionProblem, Term
 from screens.phrase import Phrase, join, lines, say
-from screens.widgets.fields import PathField, TextField
+from screens.widgets.fields import TextField
 from screens.widgets.flag import Flag
+from screens.widgets.pathfield import PathField
 from screens.widgets.words import Words
 
 Field = Flag | PathField | TextField | Select[str]

@@ -11,8 +11,9 @@ from textual.widgets import Select
 
 from console.facts import FieldKind, PromptField
 from screens.phrase import Phrase, join, say
-from screens.widgets.fields import PathField, TextField
+from screens.widgets.fields import TextField
 from screens.widgets.flag import Flag
+from screens.widgets.pathfield import PathField
 from screens.widgets.words import Words
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
