@@ -11,9 +11,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from console.facts import UsageError
+from console.planning.server import LOOPBACK, Section, ServerSection
 from console.text import clean
 from console.tomllines import line_of, problems
 
@@ -34,8 +35,8 @@ __all__ = [
     "resolve",
 ]
 
+SERVER_PATHS = ("image_tar", "path", "backend_directory", "ca_file", "token_file", "repository")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def check_name(name: str) -> str:
@@ -48,67 +49,6 @@ def check_name(name: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(check_name)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ServerSection(Section):
-    """How the model is served. Port 0 means: find a free one when the server starts."""
-
-    launcher: Literal["embedded", "local", "container", "attach"] = Field(
-        "embedded",
-        title="Launcher",
-        description="What starts Triton: the server inside the nvidia-pytriton wheel, a local "
-        "installation, a container; or nothing, for one that runs already.",
-    )
-    http_port: Port = Field(
-        8000, title="HTTP port", description="Port for HTTP requests; 0 takes a free one."
-    )
-    grpc_port: Port = Field(
-        8001, title="gRPC port", description="Port for gRPC requests; 0 takes a free one."
-    )
-    metrics_port: Port = Field(
-        8002, title="Metrics port", description="Port for Prometheus figures; 0 takes a free one."
-    )
-    control: Literal["explicit", "none"] = Field(
-        "explicit",
-        title="Model control",
-        description="explicit: models are loaded and unloaded by request. none: Triton loads "
-        "everything in its repository when it starts.",
-    )
-    load_timeout: Annotated[float, Field(gt=0, le=86_400)] = Field(
-        120.0,
-        title="Load time limit",
-        description="How long one model may take to load.",
-        json_schema_extra={"unit": "s"},
-    )
-    log_verbose: Annotated[int, Field(ge=0, le=9)] = Field(
-        0, title="Log verbosity", description="Triton's own verbose logging; 0 is off."
-    )
-    address: str = Field(
-        "127.0.0.1",
-        title="Address",
-        description="Where it listens. Anything but loopback needs `expose`.",
-    )
-    expose: bool = Field(
-        False,
-        title="Expose",
-        description="Allow an address that other machines reach. Triton asks nobody who they are.",
-    )
-
-    @model_validator(mode="after")
-    def _loopback_or_said(self) -> ServerSection:
-        if self.address not in LOOPBACK and not self.expose:
-            raise ValueError(
-                f"address {self.address} is not loopback: set expose = true to mean it"
-            )
-        ports = [p for p in (self.http_port, self.grpc_port, self.metrics_port) if p]
-        if len(set(ports)) != len(ports):
-            raise ValueError("http_port, grpc_port and metrics_port must differ")
-        return self
 
 
 class EnvironmentChoice(Section):
@@ -207,15 +147,21 @@ def at_home(path: Path) -> Path:
 
 
 def resolve(deployment: Deployment, folder: Path) -> Deployment:
-    """Make checkpoint and verify paths absolute, relative to `folder`."""
+    """Make checkpoint, verify and server paths absolute, relative to `folder`."""
 
     def absolute(value: str) -> str:
         if not value or value.startswith(("hub:", "ngc:", "nemo:")):
             return value
         return str((folder / at_home(Path(value))).absolute())
 
+    server = deployment.server
+    places = {name: absolute(getattr(server, name)) for name in SERVER_PATHS}
+    if "/" not in server.path:
+        places["path"] = server.path  # a program's name, looked up on PATH
+    changed = {name: value for name, value in places.items() if value != getattr(server, name)}
     return deployment.model_copy(
         update={
+            "server": server.model_copy(update=changed) if changed else server,
             "checkpoints": {r: absolute(p) for r, p in deployment.checkpoints.items()},
             "verify": tuple(
                 c.model_copy(update={"input": absolute(c.input)}) for c in deployment.verify
