@@ -337,6 +337,25 @@ class ServiceSpec(Frozen):
     """Prefix of this server's /dev/shm regions; the supervisor removes them at its end."""
     stop_timeout: float = 40.0
     models: tuple[str, ...] = ()
+    version: str = ""
+    """Template: of a server that loads everything when it starts, the version that it is to load; a
+    new one is a reason to start it anew. Empty where models are loaded by request."""
+
+
+class JoinStep(StepBase):
+    """Find the living server of another deployment, which takes our models; starts nothing.
+
+    The plan's variables of kind ``joined`` are values of that server. The step fails when a model of
+    ours has the name of one that another deployment put there.
+    """
+
+    kind: Literal["join"] = "join"
+    service: str
+    """What later steps call it."""
+    deployment: str
+    http_url: str
+    models: tuple[str, ...]
+    always: bool = True
 
 
 class ServiceStep(StepBase):
@@ -348,11 +367,18 @@ class ServiceStep(StepBase):
 
 
 class LoadStep(StepBase):
-    """Load models through the model-control API of `service`, one request each."""
+    """Load models through the model-control API of `service`, one request each.
+
+    With `version` (template) the configuration that stands in each model's version folder is put in
+    its place first. Where an older version serves, the new one is loaded beside it, under a name of
+    its own, and `SwitchStep` takes it into use once it is verified. Models that others call come
+    first.
+    """
 
     kind: Literal["load"] = "load"
     service: str
     models: tuple[str, ...]
+    version: str = ""
     model_timeout: float = 120.0
     always: bool = True
 
@@ -365,8 +391,29 @@ class VerifyStep(StepBase):
     always: bool = True
 
 
+class SwitchStep(StepBase):
+    """Let the verified version answer: the version policy names it, without a gap between the two.
+
+    The older versions stay on disk, for a rollback, until they are pruned.
+    """
+
+    kind: Literal["switch"] = "switch"
+    service: str
+    models: tuple[str, ...]
+    version: str
+    always: bool = True
+
+
 Step = Annotated[
-    EnvironmentStep | ImageStep | WriteStep | CommandStep | ServiceStep | LoadStep | VerifyStep,
+    EnvironmentStep
+    | ImageStep
+    | WriteStep
+    | CommandStep
+    | JoinStep
+    | ServiceStep
+    | LoadStep
+    | VerifyStep
+    | SwitchStep,
     Field(discriminator="kind"),
 ]
 

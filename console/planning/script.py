@@ -21,6 +21,7 @@ from console.planning.plan import (
     FileExists,
     FileSpec,
     Inference,
+    JoinStep,
     JsonFile,
     LoadStep,
     LogMarker,
@@ -29,9 +30,11 @@ from console.planning.plan import (
     ServiceSpec,
     ServiceStep,
     Step,
+    SwitchStep,
     UrlReady,
     VerifyStep,
     WriteStep,
+    join,
 )
 from console.planning.variables import Variable, literal, shell_word
 
@@ -40,7 +43,8 @@ TOKEN_HEADER = "triton-access-token"
 
 def render(plan: Plan) -> str:
     """The whole script; clean under shellcheck and `bash -n`, and a pure function of the plan."""
-    services = {s.service.name: s.service for s in plan.steps if isinstance(s, ServiceStep)}
+    urls = {s.service.name: s.service.http_url for s in plan.steps if isinstance(s, ServiceStep)}
+    urls |= {s.service: s.http_url for s in plan.steps if isinstance(s, JoinStep)}
     helper = (resources.files("console.planning") / "script_helper.py").read_text(encoding="utf-8")
     parts = [
         _head(plan),
@@ -53,7 +57,7 @@ def render(plan: Plan) -> str:
         if step.why:
             parts.append(f"# {_comment(step.why)}")
         parts.append(f"say {shell_word(literal(f'{number}/{len(plan.steps)} {step.title}'))}")
-        parts.append(_step(step, plan, services))
+        parts.append(_step(step, plan, urls))
     parts.append("say 'done'\n")
     return "\n".join(part for part in parts if part)
 
@@ -108,6 +112,8 @@ def _variables(plan: Plan) -> str:
 def _variable(variable: Variable) -> str:
     name = variable.name.upper()
     comment = f"  # {_comment(variable.help)}" if variable.help else ""
+    if variable.kind == "joined":
+        return f': "${{{name}:?{_comment(variable.help)}}}"'
     first = f'{name}="${{{name}:-}}"{comment}'
     if variable.kind == "port" and variable.default in ("", "0"):
         value = '"$("$PYTHON" "$WORK/workers/script_helper.py" free-port)"'
@@ -116,7 +122,7 @@ def _variable(variable: Variable) -> str:
     return f'{first}\n[ -n "${name}" ] || {name}={value}'
 
 
-def _step(step: Step, plan: Plan, services: dict[str, ServiceSpec]) -> str:
+def _step(step: Step, plan: Plan, urls: dict[str, str]) -> str:
     lines: list[str] = []
     log = f'"$WORK/logs/{step.id}.log"'
     match step:
@@ -131,22 +137,29 @@ def _step(step: Step, plan: Plan, services: dict[str, ServiceSpec]) -> str:
             )
         case ServiceStep():
             lines.append(_service(step.service, log))
+        case JoinStep():
+            lines.append(_join(step))
         case LoadStep():
-            url = shell_word(services[step.service].http_url)
-            lines.extend(_load(url, model, step.model_timeout) for model in step.models)
+            url = shell_word(urls[step.service])
+            for model in step.models:
+                lines += _configured(model, step.version) if step.version else []
+                lines.append(_load(url, model, step.model_timeout))
         case VerifyStep():
             pass
-    service = _service_of(step, services)
-    lines.extend(filter(None, (_probe(probe, log, service) for probe in step.success)))
+        case SwitchStep():
+            lines.append("# nothing is switched here: the newest version is the one that is served")
+    url = _url_of(step, urls)
+    lines.extend(filter(None, (_probe(probe, log, url) for probe in step.success)))
     return "\n".join(lines) + "\n"
 
 
-def _service_of(step: Step, services: dict[str, ServiceSpec]) -> ServiceSpec | None:
+def _url_of(step: Step, urls: dict[str, str]) -> str:
+    """Where the server of a step answers (template); empty for a step without one."""
     if isinstance(step, ServiceStep):
-        return step.service
-    if isinstance(step, LoadStep | VerifyStep):
-        return services[step.service]
-    return None
+        return step.service.http_url
+    if isinstance(step, LoadStep | VerifyStep | SwitchStep):
+        return urls[step.service]
+    return ""
 
 
 def _environment(spec: EnvironmentSpec, log: str) -> str:
@@ -211,10 +224,10 @@ def _command(command: Command) -> str:
 def _service(service: ServiceSpec, log: str) -> str:
     lines = [f"mkdir -p {shell_word(service.repository)}"]
     if service.token_file:
+        token = shell_word(service.token_file)
         lines += [
-            f"\"$PYTHON\" -c 'import secrets; print(secrets.token_urlsafe(32))' > {shell_word(service.token_file)}",
-            f"printf '{TOKEN_HEADER}: %s\\n' \"$(cat {shell_word(service.token_file)})\""
-            ' > "$WORK/token-header"',
+            f"\"$PYTHON\" -c 'import secrets; print(secrets.token_urlsafe(32))' > {token}",
+            _token_header(token),
         ]
     else:
         lines.append(': > "$WORK/token-header"')
@@ -228,6 +241,27 @@ def _service(service: ServiceSpec, log: str) -> str:
         "fi",
     ]
     return "\n".join(lines)
+
+
+def _token_header(file: str) -> str:
+    return f'printf \'{TOKEN_HEADER}: %s\\n\' "$(cat {file})" > "$WORK/token-header"'
+
+
+def _join(step: JoinStep) -> str:
+    """The server of another deployment: its values are given, and it is not ours to stop."""
+    lines = [
+        f"# joins the server of {_comment(step.deployment)}; TOKEN_FILE names its token",
+        _token_header('"$TOKEN_FILE"'),
+        "SERVER=$$",
+    ]
+    return "\n".join(lines)
+
+
+def _configured(model: str, version: str) -> list[str]:
+    """Put the configuration of the version in its place."""
+    folder = join("${repository}", literal(model))
+    source = shell_word(join(folder, version, "config.pbtxt"))
+    return [f"cp {source} {shell_word(join(folder, 'config.pbtxt'))}"]
 
 
 def _load(url: str, model: str, timeout: float) -> str:
@@ -251,7 +285,7 @@ until [ "$({ask} || true)" = {probe.status} ]; do
 done"""
 
 
-def _probe(probe: Probe, log: str, service: ServiceSpec | None) -> str:
+def _probe(probe: Probe, log: str, url: str) -> str:
     helper = '"$PYTHON" "$WORK/workers/script_helper.py"'
     match probe:
         case ExitCode():
@@ -268,12 +302,12 @@ def _probe(probe: Probe, log: str, service: ServiceSpec | None) -> str:
         case UrlReady():
             return _ready(shell_word(probe.url), probe, log)
         case Inference():
-            if service is None:
+            if not url:
                 raise ValueError("an inference probe needs a step with a service")
-            return _infer(probe, helper, service)
+            return _infer(probe, helper, url)
 
 
-def _infer(probe: Inference, helper: str, service: ServiceSpec) -> str:
+def _infer(probe: Inference, helper: str, url: str) -> str:
     files: list[str] = []
     inputs: list[dict[str, Any]] = []
     for tensor in probe.inputs:
@@ -288,7 +322,7 @@ def _infer(probe: Inference, helper: str, service: ServiceSpec) -> str:
         "inputs": inputs,
         "expect": [e.model_dump(mode="json") for e in probe.expect],
     }
-    return " ".join([helper, "infer", shell_word(service.http_url), _json(spec), *files])
+    return " ".join([helper, "infer", shell_word(url), _json(spec), *files])
 
 
 def _json(value: object) -> str:

@@ -13,7 +13,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-VariableKind = Literal["port", "folder", "environment", "token_file", "path"]
+VariableKind = Literal["port", "folder", "environment", "token_file", "path", "version", "joined"]
+"""``version``: the number of the version folders that a run builds, settled when it starts.
+``joined``: a value of the server that the deployment goes into; that server must run."""
 
 _PIECE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[a-z][a-z0-9_]*)\})")
 

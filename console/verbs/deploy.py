@@ -43,8 +43,11 @@ def _does(step: Step) -> list[str]:
     from console.planning.plan import (
         CommandStep,
         EnvironmentStep,
+        ImageStep,
+        JoinStep,
         LoadStep,
         ServiceStep,
+        SwitchStep,
         VerifyStep,
         WriteStep,
     )
@@ -53,17 +56,23 @@ def _does(step: Step) -> list[str]:
     match step:
         case EnvironmentStep():
             return [f"environment {step.environment}"]
+        case ImageStep():
+            return [f"image {step.image}"]
         case WriteStep():
             return [f"write {file.path}" for file in step.files]
         case CommandStep():
             where = "" if step.command.runtime == "host" else f"[{step.command.runtime}] "
             return [where + " ".join(shell_word(word) for word in step.command.argv)]
+        case JoinStep():
+            return [f"use the running server of {step.deployment}"]
         case ServiceStep():
             return [" ".join(shell_word(word) for word in step.service.command.argv)]
         case LoadStep():
             return [f"load {model} into {step.service}" for model in step.models]
         case VerifyStep():
             return [f"ask {step.service}: {p.title}" for p in step.success if p.kind == "inference"]
+        case SwitchStep():
+            return [f"serve version {step.version} of {model}" for model in step.models]
 
 
 def check(args: argparse.Namespace) -> int:
