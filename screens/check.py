@@ -10,7 +10,6 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable
 
 from console.desk.desk import CheckReport
 from console.facts import Level, Verdict
@@ -21,7 +20,7 @@ from screens.base import DeckScreen
 from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, Role, join, lines, say
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 
@@ -142,7 +141,7 @@ class CheckScreen(DeckScreen):
     def _chosen(self) -> Verdict | None:
         return self._verdicts.get(self.query_one(Listing).table.chosen)
 
-    @on(DataTable.RowHighlighted)
+    @on(DeckTable.RowHighlighted)
     def _show_detail(self) -> None:
         found = self._chosen
         shown = _detail(found) if found else Phrase()
@@ -163,7 +162,7 @@ class CheckScreen(DeckScreen):
             )
         return True
 
-    @on(DataTable.RowSelected)
+    @on(DeckTable.RowSelected)
     def _selected(self) -> None:
         self.action_enter()
 

@@ -10,13 +10,12 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable
 from textual.worker import get_current_worker
 
 from screens.modal import DeckModal
 from screens.phrase import say
 from screens.widgets.fields import entry_names
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 
@@ -83,7 +82,7 @@ class FileScreen(DeckModal[Path | None]):
         ]
         self.query_one(Listing).show(rows)
 
-    @on(DataTable.RowSelected)
+    @on(DeckTable.RowSelected)
     def _clicked(self) -> None:
         self.action_take()
 

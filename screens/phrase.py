@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from rich.cells import cell_len, set_cell_size
-from rich.text import Text
 from textual.content import Content
 
 from console.text import clean
 
 Role = Literal["", "strong", "dim", "accent", "ok", "warn", "bad"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 _VARIABLES: Mapping[str, str] = {
     "strong": "bold $text-strong",
@@ -53,13 +53,6 @@ class Phrase:
     def content(self) -> Content:
         """For Textual widgets; colours follow the theme by themselves."""
         return Content.assemble(*((text, _VARIABLES.get(role, "")) for text, role in self.parts))
-
-    def text(self, colours: Mapping[str, str]) -> Text:
-        """For DataTable cells, which are Rich's; `colours` maps variable names to values."""
-        line = Text(no_wrap=True, overflow="ellipsis", end="")
-        for text, role in self.parts:
-            line.append(text, style=rich_style(role, colours))
-        return line
 
     def fit(self, width: int, *, right: bool = False) -> Phrase:
         """Cut with an ellipsis, or pad with spaces, to exactly `width` cells."""

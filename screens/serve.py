@@ -11,7 +11,6 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import DataTable
 
 from console.services.model import ServiceState, ServiceView
 from console.text import human_seconds
@@ -22,7 +21,7 @@ from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.logpane import LogPane
-from screens.widgets.table import Column, Listing, Row
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 _LIVING = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
@@ -162,11 +161,11 @@ class ServeScreen(DeckScreen):
         models = self._health.models if self._health else ()
         return any(m.ready for m in models if m.name == model)
 
-    @on(DataTable.RowHighlighted)
+    @on(DeckTable.RowHighlighted)
     def _moved(self) -> None:
         self.refresh_keys()
 
-    @on(DataTable.RowSelected)
+    @on(DeckTable.RowSelected)
     def _selected(self) -> None:
         self.action_forward()
 

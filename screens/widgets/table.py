@@ -1,30 +1,37 @@
-"""`DeckTable`: a DataTable that is told its rows and changes only what differs.
+"""`DeckTable`: rows under a head, one of them chosen, drawn line by line.
 
-A cursor key in a DataTable costs 0.7 kB of terminal bytes where other lists cost 9–15 kB, so every
-list of ours is one. Columns are fitted to the width: one flexible column takes what is left, and
-columns of little weight go first when there is too little room.
+Textual's DataTable renders every cell through Rich's console: a third of what the first screen took
+to appear, and most of what a page of rows costs. Here a row is a phrase a column and a line is made
+from those alone; a cursor key draws two lines. Columns are fitted to the width: one flexible column
+takes what is left, and columns of little weight go first when there is too little room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.text import Text
+from rich.segment import Segment
+from rich.style import Style
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.coordinate import Coordinate
-from textual.widgets import DataTable, Input
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Input
 
-from screens.phrase import Phrase, say
+from screens.phrase import ROLES, Phrase, Role, rich_style, say
 from screens.widgets.fields import TextField
 from screens.widgets.words import Words
 
 WIDE = 150
 """Cells from which a table gives its side columns more room."""
+HEAD = 1
+"""Lines above the first row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,52 +54,64 @@ class Row:
     cells: tuple[Phrase, ...]
 
 
-class DeckTable(DataTable[Text], inherit_bindings=False):
+class DeckTable(ScrollView, can_focus=True):
     """Rows by key; the cursor stays on its row whatever happens around it."""
 
-    # Textual's own would take `enter` away from the screen, and name no key in the footer.
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"deck-table--cursor"}
+    DEFAULT_CSS = "DeckTable { overflow-x: hidden; }"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "cursor_down", "Down", show=False, id="list.down", tooltip="Next row"),
-        Binding("up,k", "cursor_up", "Up", show=False, id="list.up", tooltip="Previous row"),
+        Binding("down,j", "cursor(1)", "Down", show=False, id="list.down", tooltip="Next row"),
+        Binding("up,k", "cursor(-1)", "Up", show=False, id="list.up", tooltip="Previous row"),
         Binding(
-            "pagedown",
-            "page_down",
-            "Page down",
-            show=False,
-            id="list.page.down",
-            tooltip="Page down",
+            "pagedown", "page(1)", "Page down", show=False, id="list.page.down", tooltip="Page down"
         ),
-        Binding("pageup", "page_up", "Page up", show=False, id="list.page.up", tooltip="Page up"),
-        Binding("home,g", "scroll_top", "First", show=False, id="list.first", tooltip="First row"),
-        Binding("end,G", "scroll_bottom", "Last", show=False, id="list.last", tooltip="Last row"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="list.page.up", tooltip="Page up"),
+        Binding("home,g", "first", "First", show=False, id="list.first", tooltip="First row"),
+        Binding("end,G", "last", "Last", show=False, id="list.last", tooltip="Last row"),
     ]
 
+    class RowHighlighted(Message):
+        """The cursor came to another row."""
+
+        def __init__(self, table: DeckTable) -> None:
+            super().__init__()
+            self.table = table
+
+        @property
+        def control(self) -> DeckTable:
+            return self.table
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, DeckTable.RowHighlighted) and message.table is self.table
+
+    class RowSelected(Message):
+        """The row under the cursor was clicked."""
+
+        def __init__(self, table: DeckTable) -> None:
+            super().__init__()
+            self.table = table
+
+        @property
+        def control(self) -> DeckTable:
+            return self.table
+
     def __init__(self, *columns: Column, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(
-            id=id, cursor_type="row", cell_padding=1, show_row_labels=False, zebra_stripes=False
-        )
+        super().__init__(id=id)
         self._specs = columns
         self._rows: tuple[Row, ...] = ()
         self._shown: list[int] = []
         self._widths: list[int] = []
         self._fitted = 0
+        self._looks: tuple[dict[Role, Style], dict[Role, Style]] = ({}, {})
+        self._told = ""
+        self.cursor_row = 0
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Make the table show `rows`; only cells that differ are touched."""
-        before, self._rows = self._rows, tuple(rows)
-        if not self._fitted or before == self._rows:
-            return
-        known = [row.key for row in before]
-        wanted = [row.key for row in self._rows]
-        if known != wanted[: len(known)]:
-            self._fill()
-            return
-        with self.app.batch_update():
-            for number, row in enumerate(self._rows):
-                if number >= len(before):
-                    self.add_row(*self._cells(row), key=row.key)
-                elif row != before[number]:
-                    self._change(number, row)
+    # -- what is shown
+
+    @property
+    def row_count(self) -> int:
+        return len(self._rows)
 
     @property
     def chosen(self) -> str:
@@ -101,68 +120,141 @@ class DeckTable(DataTable[Text], inherit_bindings=False):
             return self._rows[self.cursor_row].key
         return ""
 
+    def get_row_at(self, number: int) -> tuple[str, ...]:
+        """The words of a row, as they are fitted to the columns that are shown."""
+        return tuple(cell.plain for cell in self._cells(self._rows[number].cells))
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Make the table show `rows`; only lines that differ are drawn."""
+        before, chosen, self._rows = self._rows, self.chosen, tuple(rows)
+        if before == self._rows:
+            return
+        keys = [row.key for row in self._rows]
+        if chosen in keys:
+            self.cursor_row = keys.index(chosen)
+        self.cursor_row = max(0, min(self.cursor_row, len(keys) - 1))
+        if len(before) != len(self._rows):
+            self.virtual_size = Size(0, HEAD + len(self._rows))
+            self.refresh()
+        else:
+            for number, row in enumerate(self._rows):
+                if row != before[number] or chosen in (row.key, before[number].key):
+                    self._refresh_row(number)
+        self._reveal()
+        self._tell()
+
     def choose(self, key: str) -> None:
         """Put the cursor on a row, if it is there."""
         for number, row in enumerate(self._rows):
-            if row.key == key and self._fitted:
-                self.move_cursor(row=number, animate=False)
+            if row.key == key:
+                self.move_cursor(row=number)
 
-    def _change(self, number: int, row: Row) -> None:
-        for column, cell in enumerate(self._cells(row)):
-            place = Coordinate(number, column)
-            if self.get_cell_at(place) != cell:
-                self.update_cell_at(place, cell)
+    def move_cursor(self, *, row: int) -> None:
+        """Put the cursor on a row by its number, or on the nearest that there is."""
+        row = max(0, min(row, len(self._rows) - 1))
+        if row != self.cursor_row:
+            self._refresh_row(self.cursor_row)
+            self.cursor_row = row
+            self._refresh_row(row)
+        self._reveal()
+        self._tell()
 
-    def _cells(self, row: Row) -> list[Text]:
-        colours = self.app.theme_variables
-        return [
-            row.cells[index].fit(width, right=self._specs[index].right).text(colours)
-            for index, width in zip(self._shown, self._widths, strict=True)
-        ]
+    def _tell(self) -> None:
+        if self.chosen and self.chosen != self._told:
+            self._told = self.chosen
+            self.post_message(self.RowHighlighted(self))
 
-    def _fill(self) -> None:
-        chosen, position = self.chosen_before(), self.cursor_row
-        with self.app.batch_update():
-            self.clear(columns=True)
-            for index, width in zip(self._shown, self._widths, strict=True):
-                spec = self._specs[index]
-                title = say(spec.title, "dim").fit(width, right=spec.right)
-                self.add_column(title.text(self.app.theme_variables), width=width)
-            for row in self._rows:
-                self.add_row(*self._cells(row), key=row.key)
-            keys = [row.key for row in self._rows]
-            if keys:
-                target = keys.index(chosen) if chosen in keys else min(position, len(keys) - 1)
-                self.move_cursor(row=max(0, target), animate=False)
+    def _reveal(self) -> None:
+        """Scroll until the cursor is seen: half a page at once, a line a key would send a page a key."""
+        room = self.size.height - HEAD
+        if room < 1:
+            return
+        top, row = round(self.scroll_y), self.cursor_row
+        if not top <= row < top + room:
+            step = room // 2
+            wanted = row - step if row < top else row - room + 1 + step
+            last = max(0, len(self._rows) - room)
+            self._show_from(max(0, min(wanted, last)))
 
-    def chosen_before(self) -> str:
-        """Key under the cursor as the table was last drawn."""
-        if self.row_count and self.is_valid_row_index(self.cursor_row):
-            return str(self.coordinate_to_cell_key(Coordinate(self.cursor_row, 0)).row_key.value)
-        return ""
+    def _show_from(self, top: int) -> None:
+        # Forced: rows that just came have no scrollbar before the next layout.
+        self.scroll_to(y=top, animate=False, force=True, immediate=True)
+
+    # -- keys and mouse
+
+    def action_cursor(self, step: int) -> None:
+        self.move_cursor(row=self.cursor_row + step)
+
+    def action_page(self, direction: int) -> None:
+        step = direction * max(1, self.size.height - HEAD)
+        self._show_from(round(self.scroll_y) + step)
+        self.move_cursor(row=self.cursor_row + step)
+
+    def action_first(self) -> None:
+        self.move_cursor(row=0)
+
+    def action_last(self) -> None:
+        self.move_cursor(row=len(self._rows) - 1)
+
+    def on_click(self, event: events.Click) -> None:
+        row = round(self.scroll_y) + event.y - HEAD
+        if event.y < HEAD or row >= len(self._rows):
+            return
+        event.stop()
+        if row == self.cursor_row:
+            self.post_message(self.RowSelected(self))
+        else:
+            self.move_cursor(row=row)
+
+    # -- drawing
 
     def on_resize(self, event: events.Resize) -> None:
-        self._fit()
-
-    def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
-
-    def _repaint(self) -> None:
-        if self._fitted:
-            self._fill()
-
-    def _fit(self) -> None:
-        # The scrollbar's two cells are always left free: rows must not jump when it appears.
+        # The scrollbar's cell is always left free: rows must not jump when it appears.
         width = self.size.width + self.scrollbars_enabled[0] * self.scrollbar_size_vertical - 1
-        if width == self._fitted or width < 8:
-            return
-        self._fitted = width
-        self._shown = [i for i, spec in enumerate(self._specs) if width >= spec.least]
-        specs = [self._specs[i] for i in self._shown]
-        fixed = [(spec.wide if width >= WIDE else 0) or spec.width for spec in specs]
-        taken = 2 * len(fixed) + sum(fixed)
-        self._widths = [own or max(4, width - taken) for own in fixed]
-        self._fill()
+        if width != self._fitted and width >= 8:
+            self._fitted = width
+            self._shown = [i for i, spec in enumerate(self._specs) if width >= spec.least]
+            specs = [self._specs[i] for i in self._shown]
+            fixed = [(spec.wide if width >= WIDE else 0) or spec.width for spec in specs]
+            taken = 2 * len(fixed) + sum(fixed)
+            self._widths = [own or max(4, width - taken) for own in fixed]
+            self.refresh()
+        self._reveal()
+
+    def _refresh_row(self, number: int) -> None:
+        self.refresh(Region(0, HEAD + number - round(self.scroll_y), self.size.width, 1))
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        colours, base = self.app.theme_variables, self.rich_style
+        plain = {role: base + Style.parse(rich_style(role, colours)) for role in ROLES}
+        cursor = self.get_component_rich_style("deck-table--cursor")
+        # The theme's colours for the chosen row, but what is bold stays bold.
+        over = Style.from_color(cursor.color, cursor.bgcolor)
+        self._looks = (plain, {role: style + over for role, style in plain.items()})
+        return super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        plain, under_cursor = self._looks
+        number = round(self.scroll_y) + y - HEAD
+        if y < HEAD:
+            return self._line([say(spec.title, "dim") for spec in self._specs], plain)
+        if number >= len(self._rows):
+            return Strip.blank(self.size.width, plain[""])
+        looks = under_cursor if number == self.cursor_row else plain
+        return self._line(self._rows[number].cells, looks)
+
+    def _line(self, cells: Sequence[Phrase], looks: Mapping[Role, Style]) -> Strip:
+        space = Segment(" ", looks[""])
+        segments = []
+        for cell in self._cells(cells):
+            segments += [space, *(Segment(text, looks[role]) for text, role in cell.parts), space]
+        return Strip(segments).adjust_cell_length(self.size.width, looks[""])
+
+    def _cells(self, cells: Sequence[Phrase]) -> list[Phrase]:
+        return [
+            cells[index].fit(width, right=self._specs[index].right)
+            for index, width in zip(self._shown, self._widths, strict=True)
+        ]
 
 
 class Listing(Vertical):
