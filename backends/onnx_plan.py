@@ -132,7 +132,7 @@ def _workers(work: Work) -> WriteStep:
         "workers",
         "workers",
         "the scripts that run in the environments, and what they expect",
-        (*worker_files(work), worker("embedded_triton")),
+        (*worker_files(work), worker("triton_server")),
     )
 
 

@@ -22,7 +22,7 @@ def serving_steps(work: Work) -> list[Step]:
     deployment = work.deployment
     # A model that others call must be there first.
     models = tuple(dict.fromkeys((work.graph_model, work.name)))
-    service = embedded.service(deployment, models, join(WORKERS, "embedded_triton.py"))
+    service = embedded.service(deployment, models, join(WORKERS, "triton_server.py"))
     explicit = deployment.server.control == "explicit"
     timeout = 60.0 if explicit else 60.0 + deployment.server.load_timeout * len(models)
     steps: list[Step] = [

@@ -1,7 +1,7 @@
 """The Triton server inside the ``nvidia-pytriton`` wheel: what it is, and how it is started.
 
 It has the Triton python backend and nothing else, and it is old: `age` says so. The command line
-here is completed by the worker (`backends/workers/embedded_triton.py`, which a plan carries): the
+here is completed by the worker (`backends/workers/triton_server.py`, which a plan carries): the
 backend directory, the token, and what this host and build need.
 """
 

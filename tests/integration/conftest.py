@@ -25,7 +25,7 @@ from tests.support import managed
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "tests" / "assets" / "models"
-WORKER = ROOT / "backends" / "workers" / "embedded_triton.py"
+WORKER = ROOT / "backends" / "workers" / "triton_server.py"
 TOKEN = "integration-test-token-0123456789"
 
 

@@ -19,7 +19,7 @@ from console.facts import DeckError
 from console.triton import control
 
 ROOT = Path(__file__).parents[2]
-WORKER = ROOT / "backends" / "workers" / "embedded_triton.py"
+WORKER = ROOT / "backends" / "workers" / "triton_server.py"
 
 pytestmark = pytest.mark.integration
 

@@ -79,7 +79,7 @@ def test_the_installed_console_is_whole(operator: Operator, venv: Path) -> None:
         "import console, pathlib; from backends import environments, registry, sources\n"
         "from screens import home; import console.app\n"
         "assert {'nemo', 'embedded'} <= set(environments.entries())\n"
-        "assert sources.worker('embedded_triton').text\n"
+        "assert sources.worker('triton_server').text\n"
         "assert registry.get('onnx').name == 'onnx'\n"
         "print(pathlib.Path(console.app.__file__))"
     )

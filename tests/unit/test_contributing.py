@@ -75,4 +75,4 @@ def test_the_model_that_it_writes_is_python(plan: Plan) -> None:
 
 
 def test_its_plan_becomes_a_script(plan: Plan) -> None:
-    assert "embedded_triton.py" in render(plan)
+    assert "triton_server.py" in render(plan)

@@ -29,14 +29,14 @@ VALUES = {
 
 
 def argv(wanted: Deployment) -> list[str]:
-    spec = embedded.service(wanted, ("digits",), "${work}/workers/embedded_triton.py")
+    spec = embedded.service(wanted, ("digits",), "${work}/workers/triton_server.py")
     return [expand(word, VALUES) for word in spec.command.argv]
 
 
 def test_the_command_is_this_one():
     assert argv(deployment()) == [
         "/e/bin/python",
-        "/w/workers/embedded_triton.py",
+        "/w/workers/triton_server.py",
         "--folder=/w/embedded",
         "--token-file=/run/token",
         "--token-header=triton-access-token",

@@ -1,13 +1,19 @@
-"""Start the Triton server that the ``nvidia-pytriton`` wheel carries, in the foreground.
+"""Start a Triton server in the foreground: the one of the ``nvidia-pytriton`` wheel, or any other.
 
-Runs with the interpreter of the environment that holds the wheel; standard library only, Python 3.8
-or newer. It checks what the server needs, makes the backend directory, sets the environment and
-becomes the server (``execve``: same process id, same output).
+Standard library only, Python 3.8 or newer. It checks what the server needs, sets the environment,
+adds the options that this build has, reads the token and becomes the server (``execve``: same
+process id, same output).
 
-    python embedded_triton.py --folder STATE [--token-file FILE] -- TRITONSERVER_OPTION…
-    python embedded_triton.py --check
+    python triton_server.py --folder STATE [--token-file FILE] -- TRITONSERVER_OPTION…
+    python3 triton_server.py --program tritonserver [--token-file FILE] -- TRITONSERVER_OPTION…
+    python3 triton_server.py --check [--program tritonserver]
 
-What the server needs, each learnt from a failure without it:
+Without ``--program`` it is the wheel's server: this interpreter's environment holds it, and a backend
+directory is made of links. With it, the program is one on this machine or in this container, and
+``--check`` tells what it is: its version and options, its Triton backends, the Python that its stub
+links, and the packages of the Python that the stub would find.
+
+What the wheel's server needs, each learnt from a failure without it:
 
 * a backend directory whose ``python/`` holds the library, ``triton_python_backend_utils.py`` *and* the
   stub of this Python version (the wheel keeps the stubs elsewhere);
@@ -19,7 +25,8 @@ What the server needs, each learnt from a failure without it:
 * NumPy below 2: with a newer one models load and every inference fails or answers nothing.
 
 Exit codes: 78 (EX_CONFIG) when the server cannot work here, with the reason and the fix on stderr;
-otherwise the server's own. ``--check`` prints one JSON object: ``{"ok", "problems": [{"check",
+otherwise the server's own. An option after ``--if-known`` is passed to servers that have it, and to no
+other. ``--check`` prints one JSON object: ``{"ok", "problems": [{"check",
 "summary", "fix"}], "facts": {…}}`` and exits 0 or 78.
 """
 
@@ -33,6 +40,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -242,7 +250,7 @@ def check_glibc():
 
 
 def check_program(server, environment):
-    """The server itself finds every library; returns the long options that this build takes."""
+    """The wheel's server finds every library; returns the long options that this build takes."""
     program = server / "bin" / "tritonserver"
     missing = [n for n, path in loaded_libraries(program, environment).items() if path is None]
     if missing:
@@ -251,9 +259,13 @@ def check_program(server, environment):
             "the embedded server does not find " + ", ".join(missing),
             "reinstall nvidia-pytriton in this environment",
         )
-    # `--help` exits with 1 and needs no GPU.
-    text = subprocess.run(
-        [str(program), "--help"],
+    return known_options(help_text(program, environment))
+
+
+def told_by(command, environment):
+    """What a command prints on both streams, whatever it ends with."""
+    return subprocess.run(
+        [str(word) for word in command],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -261,7 +273,105 @@ def check_program(server, environment):
         timeout=60,
         check=False,
     ).stdout.decode(errors="replace")
+
+
+def help_text(program, environment):
+    return told_by([program, "--help"], environment)  # it exits with 1 and needs no GPU
+
+
+def known_options(text):
     return sorted(set(re.findall(r"^\s+(--[a-z][a-z0-9-]+)", text, re.MULTILINE)))
+
+
+def find_program(name, environment):
+    """The server called `name`, as an absolute path."""
+    found = shutil.which(name, path=environment["PATH"])
+    if found is None:
+        raise CannotServe(
+            "server-program",
+            f"there is no program {name}",
+            "install Triton, or name its program as [server] path",
+        )
+    return str(Path(found).absolute())
+
+
+def server_version(program, environment):
+    """What the server calls itself in the table that it prints before it misses its repository."""
+    text = told_by([program, "--model-repository=/nonexistent/repository"], environment)
+    match = re.search(r"server_version\s*\|\s*([\w.]+)", text)
+    return match.group(1) if match else ""
+
+
+def backend_folder(program, given, text):
+    """Where this server finds Triton backends: as told, beside the program, or built in."""
+    if given:
+        return Path(given)
+    beside = Path(program).parent.parent / "backends"
+    if beside.is_dir():
+        return beside
+    match = re.search(r"--backend-directory.*?Default is '([^']*)'", text, re.DOTALL)
+    return Path(match.group(1) if match else "/opt/tritonserver/backends")
+
+
+def backends_in(folder):
+    """Names of the Triton backends in a folder: a library each, or a model.py on the python one."""
+    found = {"ensemble"}
+    for place in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if (place / f"libtriton_{place.name}.so").is_file() or (place / "model.py").is_file():
+            found.add(place.name)
+    return sorted(found)
+
+
+def stub_python(folder, environment):
+    """The Python (``3.10``) whose library the stub of the python backend links; empty without one."""
+    stub = folder / "python" / "triton_python_backend_stub"
+    if not stub.is_file():
+        return ""
+    for name in loaded_libraries(stub, environment):
+        match = re.match(r"libpython(3\.\d+)\.so", name)
+        if match:
+            return match.group(1)
+    return ""
+
+
+def installed_packages():
+    """Normalised distribution name to version, of the interpreter that runs this."""
+    found = {}
+    for one in importlib.metadata.distributions():
+        name = one.metadata["Name"]
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), one.version)
+    return dict(sorted(found.items()))
+
+
+def examine_program(name, backends, whole):
+    """`examine` for a server that is not the wheel's; not `whole`: what starting it takes."""
+    environment = server_environment()
+    facts = {"python": platform.python_version(), "executable": sys.executable}
+    try:
+        program = find_program(name, environment)
+    except CannotServe as problem:
+        return facts, [problem]
+    text = help_text(program, environment)
+    folder = backend_folder(program, backends, text)
+    facts.update(
+        program=program,
+        options=known_options(text),
+        backend_directory=str(folder),
+    )
+    if whole:
+        facts.update(
+            version=server_version(program, environment),
+            backends=backends_in(folder),
+            stub_python=stub_python(folder, environment),
+            packages=installed_packages(),
+        )
+    if facts["options"]:
+        return facts, []
+    last = (text.strip().splitlines() or ["nothing"])[-1]
+    return facts, [
+        CannotServe("server-program", f"{program} does not run: {last}", "see what it needs: ldd")
+    ]
 
 
 def examine():
@@ -312,8 +422,8 @@ def backend_directory(folder, server):
     return folder / "backends"
 
 
-def restrictions(token_file, header):
-    """The options that put the token before the endpoints that change or reveal the server."""
+def restrictions(token_file, header, groups):
+    """The options that put the token before the endpoint `groups`."""
     try:
         token = Path(token_file).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -326,13 +436,13 @@ def restrictions(token_file, header):
             "the token file does not hold a token of 16 or more letters, digits, '-' and '_'",
             "start the service again",
         )
-    value = f"{RESTRICTED}:{header}={token}"
+    value = f"{groups}:{header}={token}"
     return [f"--http-restricted-api={value}", f"--grpc-restricted-protocol={value}"]
 
 
-def additions(accepted, given):
+def additions(accepted, given, wanted=()):
     """Options that this host and build call for and the caller did not set."""
-    wanted = list(ENDPOINTS_NOT_USED)
+    wanted = [*wanted, *ENDPOINTS_NOT_USED]
     if not any(Path(device).exists() for device in GPU_DEVICES):
         wanted += WITHOUT_GPU
     taken = {option.split("=")[0] for option in given}
@@ -343,24 +453,46 @@ def additions(accepted, given):
     ]
 
 
+def server_command(parsed, facts):
+    """The whole command line of the server, the token in it."""
+    if parsed.program:
+        command = [facts["program"], *parsed.options]
+        command.append(f"--backend-directory={facts['backend_directory']}")
+    else:
+        server = facts["server"]
+        command = [str(server / "bin" / "tritonserver"), *parsed.options]
+        command.append(f"--backend-directory={backend_directory(parsed.folder, server)}")
+    command += additions(facts["options"], parsed.options, parsed.if_known)
+    if parsed.token_file:
+        command += restrictions(parsed.token_file, parsed.token_header, parsed.restrict)
+    return command
+
+
 def arguments():
-    parser = argparse.ArgumentParser(description="Start the Triton server of nvidia-pytriton.")
+    parser = argparse.ArgumentParser(description="Start a Triton server.")
+    parser.add_argument("--program", default="", help="the server; the wheel's own when left out")
+    parser.add_argument("--backend-directory", default="", help="its Triton backends, elsewhere")
     parser.add_argument("--check", action="store_true", help="print a JSON verdict and exit")
     parser.add_argument("--folder", type=Path, help="where the backend directory is made")
     parser.add_argument("--token-file", default="", help="a 0600 file that holds the token")
     parser.add_argument("--token-header", default="triton-access-token")
+    parser.add_argument("--restrict", default=RESTRICTED, help="endpoint groups behind the token")
+    parser.add_argument("--if-known", action="append", default=[], metavar="OPTION")
     parser.add_argument("options", nargs="*", help="options of tritonserver, after --")
     parsed = parser.parse_args()
-    if not parsed.check and parsed.folder is None:
-        parser.error("--folder is needed")
+    if not parsed.check and parsed.folder is None and not parsed.program:
+        parser.error("--folder or --program is needed")
     return parsed
 
 
 def main():
     parsed = arguments()
-    facts, problems = examine()
+    if parsed.program:
+        facts, problems = examine_program(parsed.program, parsed.backend_directory, parsed.check)
+    else:
+        facts, problems = examine()
     if parsed.check:
-        shown = {name: v if isinstance(v, list) else str(v) for name, v in facts.items()}
+        shown = {n: v if isinstance(v, (list, dict)) else str(v) for n, v in facts.items()}
         verdict = {
             "ok": not problems,
             "problems": [p.as_dict() for p in problems],
@@ -371,12 +503,7 @@ def main():
     try:
         if problems:
             raise problems[0]
-        server = facts["server"]
-        command = [str(server / "bin" / "tritonserver"), *parsed.options]
-        command.append(f"--backend-directory={backend_directory(parsed.folder, server)}")
-        command += additions(facts["options"], parsed.options)
-        if parsed.token_file:
-            command += restrictions(parsed.token_file, parsed.token_header)
+        command = server_command(parsed, facts)
     except CannotServe as problem:
         print(f"error: {problem.check}: {problem.summary}\nfix: {problem.fix}", file=sys.stderr)
         return EX_CONFIG
