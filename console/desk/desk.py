@@ -98,15 +98,15 @@ __all__ = [
 ]
 
 
-class Desk:
-    """The use cases. One object a process; holds settings and nothing else that changes.
-
-    Longer than a class should be because it is the one list of use cases: each method is its promise
-    and one call into its module.
-    """
+class _Part:
+    """Holds settings and nothing else that changes."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+
+
+class Choosing(_Part):
+    """What there is to deploy, and how."""
 
     # -- inspect ------------------------------------------------------------------------
 
@@ -211,6 +211,10 @@ class Desk:
         """What to exec for a shell (or `argv`) where the deployment's steps run."""
         return shell.launch(self.settings, name, environment, argv)
 
+
+class Running(_Part):
+    """Checks, plans and runs."""
+
     # -- check and plan -----------------------------------------------------------------
 
     def host(self) -> Host:
@@ -288,6 +292,10 @@ class Desk:
         """Yield the run each time it changes, until it has ended."""
         return follow.follow(self.settings, run_id, poll)
 
+
+class Serving(_Part):
+    """Servers, and asking them."""
+
     # -- services -----------------------------------------------------------------------
 
     def services(self) -> tuple[ServiceView, ...]:
@@ -333,6 +341,10 @@ class Desk:
         """The request as a Python program with tritonclient."""
         return query.python(endpoint, request)
 
+
+class Keeping(_Part):
+    """The console's own house: environments, words, disk."""
+
     # -- environments -------------------------------------------------------------------
 
     def environments(self, sizes: bool = True) -> tuple[EnvironmentFacts, ...]:
@@ -376,3 +388,7 @@ class Desk:
         return clean.clean(
             self.settings, kinds, older_than=older_than, keep=keep, remove=remove, progress=progress
         )
+
+
+class Desk(Choosing, Running, Serving, Keeping):
+    """The use cases. One object a process. Each method is its promise and one call into its module."""
