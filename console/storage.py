@@ -120,20 +120,30 @@ class StatusFile:
                 time.sleep(1)
 
 
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock file, made private where there is none; never through a link."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def take_lock(handle: int) -> bool:
+    """Lock an open lock file (flock) for as long as a process has it open; False when it is taken."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def lock(path: Path, held: str, patience: float = 0.0) -> int:
     """Hold `path` (flock) for the life of this process; `Refused` with `held` when somebody does."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    handle = open_lock(path)
     until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() < until:
-                time.sleep(0.05)
-                continue
+    while not take_lock(handle):
+        if time.monotonic() >= until:
             os.close(handle)
-            raise Refused(held, fix="wait until it has ended, or cancel it") from None
-        return handle
+            raise Refused(held, fix="wait until it has ended, or cancel it")
+        time.sleep(0.05)
+    return handle
 
 
 def storage_error(error: OSError, path: Path) -> DeckError:

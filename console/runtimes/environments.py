@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from console import storage
 from console.facts import DeckError, EnvironmentFacts, UsageError
 from console.planning.plan import EnvironmentSpec
 from console.runtimes import interpreter, probe
@@ -116,7 +117,7 @@ class Environments:
             packages=self.settings.packages,
         )
         spec_file.parent.mkdir(parents=True, exist_ok=True)
-        write_private(spec_file, job.model_dump_json(indent=2))
+        storage.write_private(spec_file, job.model_dump_json(indent=2).encode())
         env = child_environment()
         # How pip is set up on this host (certificates, mirrors) is part of "as pip is set up".
         env |= {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
@@ -215,18 +216,6 @@ def read_marker(folder: Path) -> Marker | None:
     return marker if folder.name == f"{marker.name}-{marker.digest}" else None
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write `path` with mode 0600 atomically and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 @contextmanager
 def lock(folder: Path, waiting: Callable[[str], None] | None = None) -> Iterator[int]:
     """Hold the lock of one environment folder; yields its descriptor, or 0 when it is taken.
@@ -236,12 +225,9 @@ def lock(folder: Path, waiting: Callable[[str], None] | None = None) -> Iterator
     killed creator holds it for as long as its pip lives.
     """
     private_folder(folder.parent)
-    path = folder.parent / f".{folder.name}.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = storage.open_lock(folder.parent / f".{folder.name}.lock")
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not storage.take_lock(descriptor):
             if waiting is None:
                 yield 0
                 return

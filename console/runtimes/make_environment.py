@@ -27,6 +27,7 @@ from types import FrameType
 import psutil
 from pydantic import ValidationError
 
+from console import storage
 from console.facts import DeckError, UsageError
 from console.runtimes import interpreter, pip, probe
 from console.runtimes.environments import (
@@ -39,7 +40,6 @@ from console.runtimes.environments import (
     empty_trash,
     lock,
     read_marker,
-    write_private,
 )
 from console.runtimes.host import child_environment
 from console.text import clean, human_bytes, human_seconds, redact
@@ -113,7 +113,7 @@ def _make(job: Job, held: int) -> None:
     chosen = interpreter.find(job.python, spec.python_range)
     tell(f"creating a virtual environment with Python {chosen.text}", 0.01)
     folder.mkdir(mode=0o700)
-    write_private(folder / INCOMPLETE, f"{os.getpid()}\n")
+    storage.write_private(folder / INCOMPLETE, f"{os.getpid()}\n".encode())
     _virtual_environment(chosen.base, folder, spec.name, held)
     python = folder / "bin" / "python"
     _install(job, python, held)
@@ -128,7 +128,7 @@ def _make(job: Job, held: int) -> None:
         seconds=round(time.monotonic() - began, 1),
         size=disk_usage(folder),
     )
-    write_private(folder / MARKER, json.dumps(asdict(marker), indent=1))
+    storage.write_private(folder / MARKER, json.dumps(asdict(marker), indent=1).encode())
     (folder / INCOMPLETE).unlink()
     took = human_seconds(marker.seconds)
     tell(f"{len(marker.freeze)} packages, {human_bytes(marker.size)}, {took}", 1.0)
