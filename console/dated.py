@@ -1,7 +1,8 @@
-"""Dated data: TOML that we ship, with an operator's file laid over it, validated when it is read."""
+"""Dated data: TOML (or JSON) that we ship, with an operator's file laid over it, validated when it is read."""
 
 from __future__ import annotations
 
+import json
 import tomllib
 from functools import lru_cache
 from importlib import resources
@@ -26,18 +27,18 @@ def load(model: type[Model], package: str, name: str, override: Path) -> Model:
     try:
         changed = override.stat().st_mtime_ns
     except FileNotFoundError:
-        return _load(model, package, name, None, 0)
+        return model.model_validate(_load(model, package, name, None, 0))
     except OSError as error:
         raise UsageError(
             f"cannot read {clean(str(override))}", why=error.strerror or str(error)
         ) from error
-    return _load(model, package, name, override, changed)
+    return model.model_validate(_load(model, package, name, override, changed))
 
 
 @lru_cache(maxsize=8)
 def _load(
-    model: type[Model], package: str, name: str, override: Path | None, _changed: int
-) -> Model:
+    model: type[BaseModel], package: str, name: str, override: Path | None, _changed: int
+) -> BaseModel:
     shown = f"{package.replace('.', '/')}/{name}"
     text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
     raw = _parsed(text, shown)
@@ -57,10 +58,14 @@ def _load(
 
 
 def _parsed(text: str, shown: str) -> dict[str, Any]:
+    kind = "JSON" if shown.endswith(".json") else "TOML"
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{shown}: not valid TOML", why=clean(str(error))) from error
+        raw = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+    except ValueError as error:  # both decoders' errors are of this kind
+        raise UsageError(f"{shown}: not valid {kind}", why=clean(str(error))) from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{shown}: not an object", why=f"its top level is a {type(raw).__name__}")
+    return raw
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -319,19 +319,26 @@ class CommandStep(StepBase):
 class ServiceSpec(Frozen):
     """A long-lived server that `console.services` starts and supervises.
 
-    `stop_timeout` is what the server gets after SIGTERM before SIGKILL. `pid_is_group`: the
-    supervisor signals the whole process group.
+    `stop_timeout` is what the server gets after SIGTERM before SIGKILL. With the launcher ``attach``
+    there is no command: the server is somebody else's, and is only known here.
     """
 
     name: str
     kind: Literal["triton"] = "triton"
     launcher: Literal["embedded", "local", "container", "attach"] = "embedded"
-    command: Command
+    command: Command | None = None
     http_url: str
     grpc_url: str = ""
     metrics_url: str = ""
     token_file: str = ""
     """Template; empty when the server has no restricted endpoints."""
+    token_env: str = ""
+    """Name of the variable that holds the token of an attached server, where no file does."""
+    token_header: str = "triton-access-token"
+    ca_file: str = ""
+    """Template: the certificates that an attached server's is checked against."""
+    manage: bool = True
+    """Whether models may be loaded and unloaded; False for servers that are only observed."""
     repository: str
     shm_prefix: str = ""
     """Prefix of this server's /dev/shm regions; the supervisor removes them at its end."""
@@ -340,6 +347,24 @@ class ServiceSpec(Frozen):
     version: str = ""
     """Template: of a server that loads everything when it starts, the version that it is to load; a
     new one is a reason to start it anew. Empty where models are loaded by request."""
+    restart: Literal["no", "on-failure"] = "no"
+    restart_limit: int = Field(default=5, ge=1)
+    """Restarts within an hour, before it stays down."""
+    probe_seconds: float = Field(default=0.0, ge=0)
+    """Seconds between two requests that look whether its models still answer; 0: none are sent."""
+
+    @model_validator(mode="after")
+    def _started_or_attached(self) -> ServiceSpec:
+        if (self.command is None) != (self.launcher == "attach"):
+            raise ValueError("a server has a command unless it is attached")
+        return self
+
+    @property
+    def process(self) -> Command:
+        """The command of a server that is started; `ValueError` for an attached one."""
+        if self.command is None:
+            raise ValueError("an attached server has no command")
+        return self.command
 
 
 class JoinStep(StepBase):
@@ -535,7 +560,9 @@ def _image_of(step: Step) -> str:
         return step.image
     if isinstance(step, CommandStep):
         return step.command.image
-    return step.service.command.image if isinstance(step, ServiceStep) else ""
+    if isinstance(step, ServiceStep) and step.service.command is not None:
+        return step.service.command.image
+    return ""
 
 
 def _used(value: Any) -> frozenset[str]:

@@ -232,7 +232,7 @@ def _service(service: ServiceSpec, log: str) -> str:
     else:
         lines.append(': > "$WORK/token-header"')
     lines += [
-        f"( cd {shell_word(service.command.cwd)} && exec {_command(service.command)} ) > {log} 2>&1 &",
+        f"( cd {shell_word(service.process.cwd)} && exec {_command(service.process)} ) > {log} 2>&1 &",
         "SERVER=$!",
         'if [ "${KEEP:-}" = 1 ]; then',
         '  say "server process $SERVER stays; stop it with: kill $SERVER"',

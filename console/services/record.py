@@ -99,7 +99,7 @@ def load(folder: Path) -> Record:
 def tools_digest(spec: ServiceSpec, values: Mapping[str, str]) -> str:
     """Digest over the small files among the command's words: a changed launcher is a new server."""
     digest = hashlib.sha256()
-    for word in spec.command.argv:
+    for word in spec.command.argv if spec.command else ():
         path = Path(expand(word, values))
         if path.is_absolute() and path.is_file() and path.stat().st_size <= _SMALL:
             digest.update(path.read_bytes())

@@ -144,7 +144,7 @@ class ServiceStore:
         if token_file := expand(spec.token_file, chosen):
             _write_token(Path(token_file))
         remove_regions(made.shm_prefix)
-        command = launch(spec.command, chosen, self.settings)
+        command = launch(spec.process, chosen, self.settings)
         command.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
         request = keeper.Request(
             folder=str(folder),

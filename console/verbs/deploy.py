@@ -66,7 +66,7 @@ def _does(step: Step) -> list[str]:
         case JoinStep():
             return [f"use the running server of {step.deployment}"]
         case ServiceStep():
-            return [" ".join(shell_word(word) for word in step.service.command.argv)]
+            return [" ".join(shell_word(word) for word in step.service.process.argv)]
         case LoadStep():
             return [f"load {model} into {step.service}" for model in step.models]
         case VerifyStep():

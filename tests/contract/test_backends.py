@@ -136,7 +136,7 @@ def test_every_word_of_a_command_survives_a_shell(backend):
         for step in plan.steps:
             command = step.command if isinstance(step, CommandStep) else None
             if isinstance(step, ServiceStep):
-                command = step.service.command
+                command = step.service.process
             for word in command.argv if command else ():
                 values = {name: f"value of {name}" for name in names(word)}
                 quoted = shell_word(word)

@@ -112,7 +112,7 @@ class Server:
         self.repository.mkdir(parents=True, exist_ok=True)
         self.token_file.write_text(TOKEN)
         spec = embedded.service(self.deployment, (), str(self.worker))
-        argv = [expand(word, self.values) for word in spec.command.argv]
+        argv = [expand(word, self.values) for word in spec.process.argv]
         env = {"PATH": os.defpath, "HOME": str(self.folder), **environment}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -30,7 +30,7 @@ VALUES = {
 
 def argv(wanted: Deployment) -> list[str]:
     spec = embedded.service(wanted, ("digits",), "${work}/workers/triton_server.py")
-    return [expand(word, VALUES) for word in spec.command.argv]
+    return [expand(word, VALUES) for word in spec.process.argv]
 
 
 def test_the_command_is_this_one():
@@ -62,7 +62,7 @@ def test_every_variable_of_the_command_is_declared_or_the_plans_own():
     wanted = deployment()
     spec = embedded.service(wanted, (), "${work}/w.py")
     declared = {v.name for v in embedded.variables(wanted)}
-    used = frozenset().union(*(names(word) for word in spec.command.argv))
+    used = frozenset().union(*(names(word) for word in spec.process.argv))
     assert used <= declared | {"work", "token_file", "env_embedded"}
 
 
