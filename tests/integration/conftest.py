@@ -21,6 +21,11 @@ from console.facts import Endpoint
 from console.planning.deployment import Deployment
 from console.planning.variables import expand
 from console.triton import embedded, health
+from tests.containers import docker as docker
+from tests.containers import docker_daemon as docker_daemon
+from tests.containers import make_daemon as make_daemon
+from tests.containers import podman as podman
+from tests.containers import podman_storage as podman_storage
 from tests.support import managed
 
 ROOT = Path(__file__).parents[2]
