@@ -40,6 +40,19 @@ TEXTS: Mapping[Stage, str] = {
 }
 """What each step is for, and the key that goes on."""
 
+WITHOUT_EXAMPLE: Mapping[Stage, str] = {
+    Stage.CHECKPOINT: (
+        "A checkpoint is read here without running anything in it. The tour's small model that "
+        "hears spoken digits comes with tritondeck's source, in examples/digits: press o and give "
+        "that folder. Or take a .nemo or .onnx file of your own with enter."
+    ),
+    Stage.TRY: (
+        "Send a sound: ctrl+f picks a file. y shows the same request as curl and Python. This is "
+        "the end of the tour; x on Serve stops the server."
+    ),
+}
+"""The same for an installation that does not carry the example, where that makes a difference."""
+
 WORDS: Mapping[Stage, tuple[str, ...]] = {
     Stage.CHECKPOINT: ("checkpoint", "pickle"),
     Stage.ROUTE: ("backend", "ONNX"),
@@ -52,7 +65,18 @@ WORDS: Mapping[Stage, tuple[str, ...]] = {
 """Terms of the glossary that a person meets at each step for the first time."""
 
 
-def begin() -> Flow:
-    """The flow that the tour starts with: the example of the source checkout where there is one."""
+def example() -> Path | None:
+    """The folder of the tour's model, which a source checkout has and a wheel does not."""
     folder = Path(console.__path__[0]).parent / "examples" / "digits"
-    return Flow(folder=str(folder) if folder.is_dir() else "", tour=True)
+    return folder if folder.is_dir() else None
+
+
+def text(stage: Stage) -> str:
+    """What the tour says at `stage`; empty where it has nothing to say."""
+    without = {} if example() else WITHOUT_EXAMPLE
+    return without.get(stage) or TEXTS.get(stage, "")
+
+
+def begin() -> Flow:
+    """The flow that the tour starts with, in the folder of its model where there is one."""
+    return Flow(folder=str(example() or ""), tour=True)

@@ -54,7 +54,9 @@ class Photographer:
         self.folder = folder
         self.names = {
             str(EXAMPLE): "/opt/checkpoints",
-            str(home): "~/.local/state",
+            f"{home}/state": "~/.local/state/tritondeck",
+            f"{home}/config": "~/.config/tritondeck",
+            f"{home}/cache": "~/.cache/tritondeck",
             str(ROOT): "/opt/tritondeck",
             str(Path.home()): "~",
         }

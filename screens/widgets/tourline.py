@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from console.desk.desk import Term
+from screens import tour
 from screens.flow import Stage
 from screens.phrase import join, lines, say
-from screens.tour import TEXTS
 from screens.widgets.words import Words
 
 
@@ -29,4 +29,4 @@ class TourLine(Words):
             join(say(term.name, "accent"), say(term.means.replace("`", ""), "dim"))
             for term in self._terms
         )
-        self.show(lines(say(TEXTS.get(stage, "")), *meanings))
+        self.show(lines(say(tour.text(stage)), *meanings))

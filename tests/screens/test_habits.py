@@ -391,6 +391,17 @@ async def test_the_tour_explains_each_step_on_its_screen(app: TritonDeckApp) -> 
         await until(pilot, lambda: "Go on with ctrl+n" in shown(app, "#tour"))
 
 
+async def test_the_tour_of_an_installation_says_where_its_model_is(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("console.__path__", [str(tmp_path / "site-packages" / "console")])
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await pilot.press("t")
+        await on(pilot, CheckpointScreen)
+        await until(pilot, lambda: "comes with tritondeck's source" in shown(app, "#tour"))
+
+
 async def test_an_empty_home_keeps_its_keys_after_the_tour(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
