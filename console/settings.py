@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from console.facts import UsageError
 from console.text import clean
-from console.tomllines import problems
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,28 @@ class Folders:
         return self.placed_environments or self.cache / "environments"
 
 
-class PackageSettings(BaseModel):
-    """Where managed environments get their packages. Empty means: as pip is set up on this host."""
+class Section:
+    """A table of the settings file; a key that it does not have is wrong."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+
+class Between:
+    """Bounds of a number, for whoever validates it."""
+
+    def __init__(self, low: float, high: float | None = None) -> None:
+        self.low = low
+        self.high = high
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        high = {} if self.high is None else {"le": self.high}
+        return {**handler(source), "ge": self.low, **high}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageSettings(Section):
+    """Where managed environments get their packages. Empty means: as pip is set up on this host."""
 
     index_url: str = ""
     """Replaces pip's default index."""
@@ -80,25 +97,23 @@ class PackageSettings(BaseModel):
     """Ask no index: `wheelhouse` is all there is."""
 
 
-class ScreenSettings(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenSettings(Section):
     """How the console looks and how often it looks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     theme: str = "tritondeck-dark"
     """Name of a Textual theme."""
-    interval: Annotated[float, Field(ge=0.25, le=10)] = 1.0
+    interval: Annotated[float, Between(0.25, 10)] = 1.0
     """Seconds between samples of GPU and host figures."""
-    keymap: dict[str, str] = Field(default_factory=dict)
+    keymap: dict[str, str] = field(default_factory=dict)
     """Binding id to keys, as Textual's keymap."""
 
 
-class NotifySettings(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySettings(Section):
     """What happens when a run ends that took long enough to have been left alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    after: Annotated[float, Field(ge=0)] = 60.0
+    after: Annotated[float, Between(0)] = 60.0
     """Seconds that the run must have taken."""
     bell: bool = True
     """Ring the bell of the terminal that follows the run."""
@@ -110,30 +125,28 @@ class NotifySettings(BaseModel):
     and `TRITONDECK_RUN_ERROR` in its environment and is ended after 30 seconds."""
 
 
-class Profile(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile(Section):
     """What a new deployment starts with, over what its backend suggests: sections of a deployment
     file, checked when a deployment is drafted with them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    server: dict[str, Any] = Field(default_factory=dict)
+    server: dict[str, Any] = field(default_factory=dict)
     """Keys of a deployment's `[server]`."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     """Options of the backend; those that it does not have are left out."""
-    environments: dict[str, dict[str, str]] = Field(default_factory=dict)
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)
     """Environment to its `python` or `use`, as in a deployment's `[environments]`."""
 
 
-class Settings(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Section):
     """Everything that is set once for this operator."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    folders: Annotated[Folders, Field(exclude=True)]
+    folders: Folders
     packages: PackageSettings = PackageSettings()
     screen: ScreenSettings = ScreenSettings()
     notify: NotifySettings = NotifySettings()
-    profiles: dict[str, Profile] = Field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
     """Named sets of decisions for new deployments."""
     profile: str = ""
     """Profile of new deployments where none is named; none when empty."""
@@ -190,14 +203,49 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
                 inner = section.setdefault(key, {})
                 section = inner if isinstance(inner, dict) else {}  # told below as a wrong value
             section[keys[-1]] = value
+    return made({**raw, "folders": where}, text)
+
+
+def made(given: Mapping[str, Any], text: str = "") -> Settings:
+    """Settings from what a file, or another process of ours, says; `folders` is made already.
+
+    `text` is the file's, for the lines of what is wrong. Raises `UsageError`.
+    """
+    if plain := _at_face_value(Settings, given):
+        return plain
+    from pydantic import TypeAdapter, ValidationError
+
+    from console.tomllines import problems
+
     try:
-        return Settings.model_validate({**raw, "folders": where})
+        return TypeAdapter(Settings).validate_python(given)
     except ValidationError as error:
         raise UsageError(
-            f"wrong settings in {clean(str(path))}",
+            f"wrong settings in {clean(str(given['folders'].settings_file))}",
             why="; ".join(problems(error, text)),
             fix="docs/settings.md lists every setting",
         ) from error
+
+
+def _at_face_value(kind: type[T], given: Mapping[str, object]) -> T | None:
+    """The settings where each value is of exactly its field's type, None where that is not for sure.
+
+    Makes no difference but to the clock: pydantic takes as long to import as the first screen to
+    draw, and most settings files only name a theme.
+    """
+    sections = {"packages": PackageSettings, "screen": ScreenSettings, "notify": NotifySettings}
+    exact = {"str": str, "bool": bool, "Folders": Folders}
+    types = {item.name: exact.get(str(item.type)) for item in fields(cast(Any, kind))}
+    values: dict[str, object] = {}
+    for name, value in given.items():
+        if name in sections and kind is Settings and isinstance(value, dict):
+            value = _at_face_value(sections[name], value)
+        elif type(value) is not types.get(name):
+            return None
+        if value is None:
+            return None
+        values[name] = value
+    return kind(**values)
 
 
 _VARIABLES: dict[str, tuple[str, ...]] = {

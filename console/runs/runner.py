@@ -33,7 +33,7 @@ from console.runs.model import RunState, StepState
 from console.runs.recorder import Recorder
 from console.runtimes.environments import Environments
 from console.runtimes.host import variable_of
-from console.settings import Folders, Settings, private_folder
+from console.settings import Folders, Settings, made, private_folder
 from console.storage import StatusFile
 from console.text import clean
 
@@ -215,7 +215,7 @@ def request(folder: Path, settings: Settings, from_step: str, force: bool) -> di
     return {
         "folder": str(folder),
         "folders": places,
-        "settings": settings.model_dump(mode="json"),
+        "settings": {k: v for k, v in asdict(settings).items() if k != "folders"},
         "from_step": from_step,
         "force": force,
     }
@@ -223,7 +223,7 @@ def request(folder: Path, settings: Settings, from_step: str, force: bool) -> di
 
 def _settings(raw: Mapping[str, Any]) -> Settings:
     folders = Folders(**{name: Path(place) for name, place in raw["folders"].items()})
-    return Settings.model_validate({**raw["settings"], "folders": folders})
+    return made({**raw["settings"], "folders": folders})
 
 
 def prepare(raw: Mapping[str, Any]) -> Runner:

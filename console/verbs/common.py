@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def desk(args: argparse.Namespace) -> Desk:
     loaded = settings.load()
     if getattr(args, "readonly", False):
-        loaded = loaded.model_copy(update={"readonly": True})
+        loaded = replace(loaded, readonly=True)
     return Desk(loaded)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.integration
 def store(tmp_path: Path) -> RunStore:
     make_wheel(tmp_path / "wheels", "alpha", code="answer = 42")
     packages = PackageSettings(wheelhouse=str(tmp_path / "wheels"), offline=True)
-    return RunStore(settings_at(tmp_path / "home").model_copy(update={"packages": packages}))
+    return RunStore(replace(settings_at(tmp_path / "home"), packages=packages))
 
 
 def started(store: RunStore, requirement: str = "alpha==1.0") -> str:

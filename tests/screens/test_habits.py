@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,8 @@ from screens.help import HelpScreen
 from screens.home import HomeScreen
 from screens.jump import JumpScreen
 from screens.viewer import TextScreen
-from screens.widgets.logfile import LogFile
 from screens.widgets.logview import LogView
 from screens.widgets.options import OptionsForm
-from screens.widgets.severity import Tally
 from screens.widgets.table import DeckTable, Listing
 from screens.widgets.textview import TextView
 from screens.widgets.words import Words
@@ -294,8 +293,8 @@ async def test_the_end_of_a_long_run_rings_and_notifies(
 
 
 async def test_a_short_run_ends_without_a_notice(settings: Settings) -> None:
-    quiet = settings.notify.model_copy(update={"after": 3600.0})
-    desk = DeskDouble(settings.model_copy(update={"notify": quiet}))
+    quiet = replace(settings.notify, after=3600.0)
+    desk = DeskDouble(replace(settings, notify=quiet))
     app = make_app(desk)
     async with app.run_test(size=SIZE) as pilot:
         await to_build(pilot)
@@ -316,22 +315,6 @@ async def test_the_log_header_counts_warnings_and_errors(
         with desk.log.open("a") as out:
             out.write("RuntimeError: no room\nW0102 03:04 late\n")
         await until(pilot, lambda: "1 error  2 warnings" in shown(app, ".log-title"))
-
-
-def test_a_tally_goes_on_where_it_stopped_and_counts_whole_lines(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(b"warning: one\nI0102 03:04 error count 0\nfai")
-    log = LogFile(path)
-    log.grow()
-    tally = Tally(log)
-    assert tally.grow()
-    assert (tally.warnings, tally.errors) == (1, 0)
-    with path.open("ab") as out:
-        out.write(b"led and failed\n")
-    log.grow()
-    assert tally.grow()
-    assert (tally.warnings, tally.errors) == (1, 1)
-    assert not tally.grow()
 
 
 # -- a verdict's own field, exposure, the tour

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -111,6 +112,6 @@ def test_a_screen_looks_as_it_did(
 def test_a_theme_looks_as_it_did(
     snap_compare: Any, settings: Settings, name: str, theme: str
 ) -> None:
-    themed = settings.screen.model_copy(update={"theme": theme})
-    changed = settings.model_copy(update={"screen": themed})
+    themed = replace(settings.screen, theme=theme)
+    changed = replace(settings, screen=themed)
     assert compare(snap_compare, changed, name, (120, 36))

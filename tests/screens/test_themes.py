@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ def written(settings: Settings, name: str, text: str) -> Path:
 
 
 def wearing(settings: Settings, theme: str) -> DeskDouble:
-    screen = settings.screen.model_copy(update={"theme": theme})
-    return DeskDouble(settings.model_copy(update={"screen": screen}))
+    screen = replace(settings.screen, theme=theme)
+    return DeskDouble(replace(settings, screen=screen))
 
 
 async def test_a_theme_of_the_operators_own_is_worn(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -356,7 +357,7 @@ DANGEROUS = {
 
 
 async def test_readonly_has_no_dangerous_action_on_any_screen(settings: Settings) -> None:
-    desk = DeskDouble(settings.model_copy(update={"readonly": True}))
+    desk = DeskDouble(replace(settings, readonly=True))
     desk.blocks = True
     deployment = desk.open("digits")
     flow = Flow(deployment=deployment, name="digits", run="run-1", service="svc-1")
@@ -430,8 +431,8 @@ async def test_a_search_goes_to_its_hit(app: TritonDeckApp, desk: DeskDouble) ->
 
 
 async def test_keys_can_be_changed_in_the_settings(settings: Settings) -> None:
-    screen = settings.screen.model_copy(update={"keymap": {"home.new": "insert"}})
-    app = make_app(DeskDouble(settings.model_copy(update={"screen": screen})))
+    screen = replace(settings.screen, keymap={"home.new": "insert"})
+    app = make_app(DeskDouble(replace(settings, screen=screen)))
     async with app.run_test(size=SIZE) as pilot:
         await listed(pilot)
         await pilot.press("insert")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,7 @@ def test_the_hub_cache_is_listed_and_never_removed(desk: Desk, tmp_path: Path) -
 
 def test_a_readonly_console_lists_and_removes_nothing(desk: Desk) -> None:
     environment(desk, "nemo-000000000000")
-    only = Desk(desk.settings.model_copy(update={"readonly": True}))
+    only = Desk(replace(desk.settings, readonly=True))
     assert len(only.clean().items) == 1
     with pytest.raises(Refused):
         only.clean(remove=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
+from console import settings
 from console.facts import UsageError
-from console.settings import folders, load, private_folder
+from console.settings import Folders, Settings, folders, load, private_folder
 
 
 def write(home: Path, text: str | bytes) -> Path:
@@ -71,6 +74,16 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
     loaded = load({**home, **over})
     assert (loaded.python, loaded.readonly) == ("/opt/python", True)
     assert (loaded.screen.theme, loaded.screen.interval) == ("t", 2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", 'python = "p"\nreadonly = true\n', '[screen]\ntheme = "t"\n[packages]\noffline = true\n'],
+)
+def test_plain_settings_are_the_same_without_and_with_pydantic(tmp_path: Path, text: str) -> None:
+    given = {**tomllib.loads(text), "folders": Folders(tmp_path, tmp_path, tmp_path)}
+    plain = settings._at_face_value(Settings, given)
+    assert plain == TypeAdapter(Settings).validate_python(given)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
-from pydantic import BaseModel
 
 from console import settings
 from console.settings import Settings
@@ -19,7 +19,7 @@ from console.settings import Settings
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
-def meanings(model: type[BaseModel]) -> dict[str, str]:
+def meanings(model: type[Any]) -> dict[str, str]:
     """Field to the text below it in the source."""
     tree = ast.parse(inspect.getsource(model)).body[0]
     assert isinstance(tree, ast.ClassDef)
@@ -33,19 +33,20 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
-def rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        if name == "folders":
+def rows(model: type[Any], prefix: str = "") -> Iterator[str]:
+    kinds = get_type_hints(model)
+    for field in dataclasses.fields(model):
+        kind = kinds[field.name]
+        inner = next((k for k in (kind, *get_args(kind)) if dataclasses.is_dataclass(k)), None)
+        if field.name == "folders":
             continue
-        kind = field.annotation
-        nested = [k for k in (kind, *get_args(kind)) if isinstance(k, type)]
-        inner = next((k for k in nested if issubclass(k, BaseModel)), None)
-        key = f"{prefix}{name}"
+        key = f"{prefix}{field.name}"
         if inner is not None:
             yield from rows(inner, f"{key}.NAME." if kind is not inner else f"{key}.")
             continue
-        default = field.get_default(call_default_factory=True)
-        yield f"| `{key}` | `{toml(default)}` | {meanings(model)[name]} |"
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        yield f"| `{key}` | `{toml(default)}` | {meanings(model)[field.name]} |"
 
 
 def toml(value: object) -> str:
@@ -79,4 +80,4 @@ def test_the_documented_settings_load(tmp_path: Path, text: str) -> None:
     (tmp_path / "config" / "settings.toml").write_text(text)
     loaded = settings.load({"TRITONDECK_HOME": str(tmp_path)})
     for section in tomllib.loads(text):
-        assert getattr(loaded, section) != Settings.model_fields[section].default
+        assert getattr(loaded, section) != getattr(Settings(folders=loaded.folders), section)
