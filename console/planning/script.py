@@ -1,7 +1,8 @@
 """A plan as a shell script that reproduces the deployment without tritondeck.
 
-It needs bash, Python 3 with venv, curl and the checkpoint. It creates the environments, writes the
-workers and configurations from here-documents, and reads the token from a 0600 file that it makes.
+It needs bash, Python 3 with venv, curl and the checkpoint, and docker or podman where the plan has
+images. It creates the environments, writes the workers and configurations from here-documents, and
+reads the token from a 0600 file that it makes.
 Every word goes through `variables.shell_word`, so a path with spaces or quotes stays one word.
 """
 
@@ -12,6 +13,13 @@ import re
 from importlib import resources
 from typing import Any
 
+from console.planning.containers import (
+    SHELL_HEAD,
+    dockerfile,
+    run_words,
+    shell_before,
+    shell_words,
+)
 from console.planning.plan import (
     Command,
     CommandStep,
@@ -20,6 +28,8 @@ from console.planning.plan import (
     ExitCode,
     FileExists,
     FileSpec,
+    ImageSpec,
+    ImageStep,
     Inference,
     JoinStep,
     JsonFile,
@@ -34,6 +44,7 @@ from console.planning.plan import (
     UrlReady,
     VerifyStep,
     WriteStep,
+    image_variable,
     join,
 )
 from console.planning.variables import Variable, literal, shell_word
@@ -50,6 +61,7 @@ def render(plan: Plan) -> str:
         _head(plan),
         _here('"$WORK/workers/script_helper.py"', helper),
         _environment_variables(plan),
+        _images(plan),
         _variables(plan),
     ]
     for number, step in enumerate(plan.steps, 1):
@@ -68,11 +80,12 @@ def _comment(text: str) -> str:
 
 def _head(plan: Plan) -> str:
     name = shell_word(literal(plan.deployment))
+    engine = " and docker or podman" if plan.images else ""
     notes = "".join(f"# {_comment(note)}\n" for note in plan.notes)
     return f"""#!/usr/bin/env bash
 # shellcheck disable=SC2016,SC2026
 # tritondeck deployment {_comment(plan.deployment)}, backend {plan.backend}.
-# Runs without tritondeck; needs bash, curl and python3 with venv. The server stops with the script
+# Runs without tritondeck; needs bash, curl and python3 with venv{engine}. The server stops with the script
 # unless KEEP=1.
 {notes}set -euo pipefail
 umask 077
@@ -99,6 +112,18 @@ def _environment_variables(plan: Plan) -> str:
         )
         lines.append(f'{variable}="${{{variable}:-}}"')
         lines.append(f'[ -n "${variable}" ] || {variable}={default}')
+    return "\n".join(lines)
+
+
+def _images(plan: Plan) -> str:
+    if not plan.images:
+        return ""
+    engine = "" if plan.engine == "auto" else plan.engine
+    lines = [f'ENGINE="${{ENGINE:-{engine}}}"', SHELL_HEAD.rstrip()]
+    for image in plan.images:
+        name = image_variable(image.name).upper()
+        lines.append(f'{name}="${{{name}:-}}"')
+        lines.append(f'[ -n "${name}" ] || {name}={shell_word(literal(image.tag))}')
     return "\n".join(lines)
 
 
@@ -129,8 +154,14 @@ def _step(step: Step, plan: Plan, urls: dict[str, str]) -> str:
         case EnvironmentStep():
             spec = next(e for e in plan.environments if e.name == step.environment)
             lines.append(_environment(spec, log))
+        case ImageStep():
+            lines.append(_image(next(i for i in plan.images if i.name == step.image), log))
         case WriteStep():
             lines.extend(_file(file) for file in step.files)
+        case CommandStep() if step.command.image:
+            words = run_words(step.command)
+            lines += filter(None, [_folders(step.command), shell_before(words)])
+            lines.append(f'"$ENGINE" run --rm {shell_words(words)} 2>&1 | tee {log}')
         case CommandStep():
             lines.append(
                 f"( cd {shell_word(step.command.cwd)} && {_command(step.command)} ) 2>&1 | tee {log}"
@@ -189,6 +220,32 @@ def _environment(spec: EnvironmentSpec, log: str) -> str:
     return "\n".join(lines)
 
 
+def _image(spec: ImageSpec, log: str) -> str:
+    variable = f'"${image_variable(spec.name).upper()}"'
+    lines = [f'if ! "$ENGINE" image inspect {variable} >/dev/null 2>&1; then']
+    if spec.base:
+        folder = f'"$WORK/images/{spec.name}"'
+        lines += [
+            f"  mkdir -p {folder}/pip && : >> {folder}/pip/pip.conf",
+            _here(f"{folder}/requirements.txt", "\n".join(spec.requirements)),
+            _here(f"{folder}/Dockerfile", dockerfile(spec)),
+            '  "$ENGINE" buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0',
+            f'  "$ENGINE" build --network host --tag {variable} {folder} 2>&1 | tee {log}',
+        ]
+    elif spec.tar:
+        lines.append(f'  "$ENGINE" load --input {shell_word(literal(spec.tar))} 2>&1 | tee {log}')
+    else:
+        lines.append(f'  "$ENGINE" pull {variable} 2>&1 | tee {log}')
+    return "\n".join([*lines, "fi"])
+
+
+def _folders(command: Command) -> str:
+    """Make the mounted folders that may not exist yet."""
+    mounts = command.container.mounts if command.container else ()
+    made = [shell_word(mount.source) for mount in mounts if mount.create]
+    return " ".join(["mkdir -p", *made]) if made else ""
+
+
 def _file(file: FileSpec) -> str:
     path = shell_word(file.path)
     lines = [f'mkdir -p "$(dirname -- {path})"']
@@ -231,6 +288,8 @@ def _service(service: ServiceSpec, log: str) -> str:
         ]
     else:
         lines.append(': > "$WORK/token-header"')
+    if service.process.image:
+        return "\n".join([*lines, _container(service, log)])
     lines += [
         f"( cd {shell_word(service.process.cwd)} && exec {_command(service.process)} ) > {log} 2>&1 &",
         "SERVER=$!",
@@ -241,6 +300,29 @@ def _service(service: ServiceSpec, log: str) -> str:
         "fi",
     ]
     return "\n".join(lines)
+
+
+def _container(service: ServiceSpec, log: str) -> str:
+    """The server in a container of its own; SERVER is what follows its log and ends with it."""
+    words = run_words(service.process)
+    seconds = round(service.stop_timeout)
+    end = (
+        f'"$ENGINE" stop -t {seconds} "$CONTAINER" >/dev/null || true; wait "$SERVER" || true; '
+        '"$ENGINE" rm --force "$CONTAINER" >/dev/null || true'
+    )
+    lines = [
+        _folders(service.process),
+        shell_before(words),
+        f'CONTAINER="$("$ENGINE" run --detach --stop-timeout {seconds} {shell_words(words)})"',
+        f'"$ENGINE" logs --follow "$CONTAINER" > {log} 2>&1 &',
+        "SERVER=$!",
+        'if [ "${KEEP:-}" = 1 ]; then',
+        f'  say "the container stays; stop it with: $ENGINE stop -t {seconds} $CONTAINER"',
+        "else",
+        f"  trap '{end}' EXIT",
+        "fi",
+    ]
+    return "\n".join(filter(None, lines))
 
 
 def _token_header(file: str) -> str:
