@@ -426,6 +426,7 @@ class SwitchStep(StepBase):
     service: str
     models: tuple[str, ...]
     version: str
+    model_timeout: float = 120.0
     always: bool = True
 
 

@@ -17,6 +17,9 @@ VariableKind = Literal["port", "folder", "environment", "token_file", "path", "v
 """``version``: the number of the version folders that a run builds, settled when it starts.
 ``joined``: a value of the server that the deployment goes into; that server must run."""
 
+VERSION: Literal["version"] = "version"
+"""Name of the variable of that kind: a plan has one number for all of its models."""
+
 _PIECE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[a-z][a-z0-9_]*)\})")
 
 
@@ -33,6 +36,11 @@ class Variable(BaseModel):
     kind: VariableKind
     default: str = ""
     help: str = ""
+
+
+THE_VERSION = Variable(
+    name=VERSION, kind=VERSION, default="1", help="number of the models' version folders"
+)
 
 
 def literal(text: str) -> str:

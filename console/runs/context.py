@@ -45,6 +45,9 @@ class Run:
     asked_to_stop: Callable[[], bool]
     services: dict[str, str] = field(default_factory=dict)
     """Name of a `ServiceSpec` to the id of the service that runs it."""
+    staged: dict[str, str] = field(default_factory=dict)
+    """Models whose new version is loaded beside the one that answers: to the name that it has there
+    until it is verified."""
     watch_memory_of: Callable[[int | None], None] = lambda pid: None
     """Tells the telemetry recorder which process tree is the step's."""
 

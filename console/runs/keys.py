@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from console import storage
-from console.planning.plan import CommandStep, Plan, Step
-from console.planning.variables import expand
+from console.planning import variables
+from console.planning.plan import CommandStep, Plan, Step, WriteStep
+from console.planning.variables import expand, names
 
 VERSION = 1
 BLOCK = 4096
@@ -56,6 +57,21 @@ def key_of(step: Step, plan: Plan, values: Mapping[str, str]) -> Key:
         environment = f"{specs[0].digest} {specs[0].existing}".strip() if specs else ""
     inputs = {path: fingerprint(Path(path)) for path in expanded_inputs(step, values)}
     return Key(hashlib.sha256(options.encode()).hexdigest(), environment, inputs)
+
+
+def version_key(plan: Plan, values: Mapping[str, str]) -> str:
+    """Digest over everything that decides what is in the plan's version folders."""
+    symbolic = {**values, variables.VERSION: "${version}"}
+    made = [
+        asdict(key_of(step, plan, symbolic))
+        for step in plan.steps
+        if isinstance(step, WriteStep | CommandStep) and _versioned(step)
+    ]
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
+def _versioned(step: Step) -> bool:
+    return variables.VERSION in names(step.model_dump_json())
 
 
 def expanded_inputs(step: Step, values: Mapping[str, str]) -> list[str]:
@@ -108,7 +124,10 @@ def _sample(path: Path, digest: Any) -> None:
 
 
 def _file(step: Step, values: Mapping[str, str]) -> Path:
-    return Path(values["work"]) / "steps" / f"{step.id}.json"
+    """One for each version that the step makes: an older one that is taken up again is not made
+    again."""
+    version = f".v{values[variables.VERSION]}" if _versioned(step) else ""
+    return Path(values["work"]) / "steps" / f"{step.id}{version}.json"
 
 
 def remember(step: Step, values: Mapping[str, str], key: Key, run: str) -> None:

@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from console import detach, keeper, processes, storage
 from console.facts import DeckError, UsageError
 from console.planning.plan import Plan, Step
-from console.planning.variables import expand
+from console.planning.variables import VERSION, expand
 from console.processes import Identity
-from console.runs import journal, notice, steps, views
+from console.runs import journal, keys, notice, steps, versioned, views
 from console.runs.context import Cancelled, Context, Run
 from console.runs.folder import RunFolder, Unreadable, load
 from console.runs.journal import Event, Journal
@@ -36,6 +36,7 @@ from console.runtimes.host import variable_of
 from console.settings import Folders, Settings, made, private_folder
 from console.storage import StatusFile
 from console.text import clean
+from console.triton import versions
 
 _END_SIZE = 16384
 _PATIENCE = 5.0
@@ -273,13 +274,26 @@ def _values(plan: Plan, work: Path, settings: Settings) -> dict[str, str]:
     for spec in plan.environments:
         values[variable_of(spec.name)] = str(environments.folder(spec))
     for variable in plan.variables:
+        if variable.kind in ("version", "joined"):
+            continue
         try:
             values[variable.name] = expand(variable.default, values)
         except KeyError as error:
             raise UsageError(
                 f"the plan's variable {variable.name} uses {error.args[0]}, which comes later"
             ) from error
+    values |= versioned.joined_values(plan, settings)
+    values |= _version(plan, work, values)
     return values
+
+
+def _version(plan: Plan, work: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """The number of the version folders that the plan fills: of one that is there when the plan
+    would make the same again, else the next."""
+    if not any(variable.kind == "version" for variable in plan.variables):
+        return {}
+    key = keys.version_key(plan, values)
+    return {VERSION: str(versions.settle(work, Path(values["repository"]), key))}
 
 
 def _unfinished(events: list[Event]) -> str:

@@ -12,7 +12,7 @@ _SHOWN_TEXT = 300
 
 
 def request(context: Context, probe: Inference) -> InferenceRequest:
-    """The request with its template paths filled in."""
+    """The request with its template paths filled in, to where the model is while it is verified."""
     tensors = tuple(
         TensorValue(
             name=tensor.name,
@@ -23,7 +23,8 @@ def request(context: Context, probe: Inference) -> InferenceRequest:
         )
         for tensor in probe.inputs
     )
-    return InferenceRequest(model=probe.model, inputs=tensors)
+    model = context.run.staged.get(probe.model, probe.model)
+    return InferenceRequest(model=model, inputs=tensors)
 
 
 def words(answer: InferenceAnswer, probe: Inference) -> str:

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from console.facts import DeckError
-from console.planning.plan import LoadStep, ServiceStep, UrlReady, VerifyStep
-from console.runs import probes, reasons
+from console.planning.plan import LoadStep, ServiceStep, SwitchStep, UrlReady, VerifyStep
+from console.runs import probes, reasons, versioned
 from console.runs.context import Cancelled, Context
 from console.runs.failure import last_lines
 from console.runs.judging import judge
@@ -100,27 +100,41 @@ def _service_of(context: Context, name: str) -> tuple[ServiceStore, ServiceView]
 
 
 def load(context: Context, step: LoadStep) -> None:
-    from console.triton import control
+    from console.triton.control import LoadHangs
 
     services, view = _service_of(context, step.service)
+    names = versioned.prepare(context, step, view) if step.version else step.models
     since = reasons.size(view.log)
-    for index, model in enumerate(step.models):
-        context.progress(f"loading {model}", index / len(step.models))
-        context.say(f"loading {model} (time limit {human_seconds(step.model_timeout)})")
-
-        def call(model: str = model) -> None:
-            control.load(view.endpoint, model, step.model_timeout)
-
+    for index, model in enumerate(names):
+        context.progress(f"loading {model}", index / len(names))
         try:
-            context.patiently(call, each=lambda: _still_there(services, view.id, since))
+            _load_one(context, services, view, model, step.model_timeout)
+        except Cancelled:
+            versioned.back_out(context, view)
+            raise
         except DeckError as error:
             context.say(str(error))
-            if isinstance(error, control.LoadHangs):
+            beside = versioned.back_out(context, view)
+            if isinstance(error, LoadHangs) and not beside:
                 services.mark_broken(view.id)
             _death_says_more(error, services, view.id, since)
             raise reasons.of_server(error, view.log, since) from error
-        context.say(f"loaded {model}")
-    judge(context, None, view.endpoint)
+    if not context.run.staged:
+        judge(context, None, view.endpoint)
+
+
+def _load_one(
+    context: Context, services: ServiceStore, view: ServiceView, model: str, limit: float
+) -> None:
+    from console.triton import control
+
+    since = reasons.size(view.log)
+    context.say(f"loading {model} (time limit {human_seconds(limit)})")
+    context.patiently(
+        lambda: control.load(view.endpoint, model, limit),
+        each=lambda: _still_there(services, view.id, since),
+    )
+    context.say(f"loaded {model}")
 
 
 def verify(context: Context, step: VerifyStep) -> None:
@@ -128,10 +142,25 @@ def verify(context: Context, step: VerifyStep) -> None:
     since = reasons.size(view.log)
     try:
         judge(context, None, view.endpoint)
+    except Cancelled:
+        versioned.back_out(context, view)
+        raise
     except DeckError as error:
+        beside = versioned.back_out(context, view)
         _death_says_more(error, services, view.id, since)
         if known := reasons.of_dead_model(error):
-            services.mark_broken(view.id)
+            if not beside:
+                services.mark_broken(view.id)
             raise known from error
         raise
     context.note_answer(context.message)
+
+
+def switch(context: Context, step: SwitchStep) -> None:
+    services, view = _service_of(context, step.service)
+    since = reasons.size(view.log)
+    try:
+        versioned.take_over(context, step, view)
+    except DeckError as error:
+        _death_says_more(error, services, view.id, since)
+        raise reasons.of_server(error, view.log, since) from error

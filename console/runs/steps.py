@@ -12,11 +12,14 @@ from console.planning.plan import (
     CommandStep,
     EnvironmentStep,
     FileSpec,
+    JoinStep,
     LoadStep,
     ServiceStep,
+    SwitchStep,
+    VerifyStep,
     WriteStep,
 )
-from console.runs import kept, keys, serving
+from console.runs import kept, keys, serving, versioned
 from console.runs.context import Context
 from console.runs.judging import command_failed, judge
 from console.runs.keys import Key
@@ -68,7 +71,11 @@ def perform(context: Context, key: Key | None, adopted: Path | None) -> None:
         serving.start(context, step)
     elif isinstance(step, LoadStep):
         serving.load(context, step)
-    else:
+    elif isinstance(step, JoinStep):
+        versioned.join(context, step)
+    elif isinstance(step, SwitchStep):
+        serving.switch(context, step)
+    elif isinstance(step, VerifyStep):
         serving.verify(context, step)
 
 

@@ -98,6 +98,7 @@ class Server:
             "work": str(self.folder),
             "token_file": str(self.token_file),
             "repository": str(self.repository),
+            "version": "1",
             "env_embedded": str(self.environment),
             "http_port": http,
             "grpc_port": grpc,

@@ -12,8 +12,9 @@ from backends.registry import get
 from console.checkpoints.model import Checkpoint
 from console.facts import Host, ToolFacts
 from console.planning.deployment import Deployment
-from console.planning.plan import CommandStep, Plan, WriteStep
+from console.planning.plan import CommandStep, LoadStep, Plan, WriteStep
 from console.planning.variables import expand
+from console.triton import versions
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -51,7 +52,8 @@ def plan_of(checkpoint: Checkpoint, made: Deployment) -> Plan:
 
 
 def build(plan: Plan, values: dict[str, str]) -> None:
-    """Write the files and run the commands; a command that fails shows its output."""
+    """Write the files and run the commands; a command that fails shows its output. What was built is
+    what a server loads next."""
     for step in plan.steps:
         if isinstance(step, WriteStep):
             for file in step.files:
@@ -63,6 +65,9 @@ def build(plan: Plan, values: dict[str, str]) -> None:
             assert done.returncode == 0, done.stdout[-3000:]
             for output in step.outputs:
                 assert Path(expand(output, values)).stat().st_size > 0, output
+        elif isinstance(step, LoadStep):
+            for model in step.models:
+                versions.put(Path(values["repository"]), model, int(values["version"]))
 
 
 def run(step: CommandStep, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -79,6 +84,6 @@ def run(step: CommandStep, values: dict[str, str]) -> subprocess.CompletedProces
 
 
 def report(values: dict[str, str]) -> dict[str, Any]:
-    found = json.loads(Path(values["work"], "export", "report.json").read_text())
+    found = json.loads(Path(values["work"], "export", values["version"], "report.json").read_text())
     assert isinstance(found, dict)
     return found

@@ -122,5 +122,5 @@ def test_a_speech_checkpoint_of_a_hub_answers_with_the_right_words(
     assert (run["state"], run["number"]) == ("succeeded", 2)
     states = {step["id"]: step["state"] for step in run["steps"]}
     assert states["export"] == "done"
-    report = operator.home / "state" / "work" / run["deployment"] / "export" / "report.json"
+    report = operator.home / "state" / "work" / run["deployment"] / "export" / "1" / "report.json"
     assert json.loads(report.read_text())["text_equal"] is True

@@ -49,7 +49,8 @@ def make(folder: Path, nemo: Path, names: tuple[str, ...]) -> Path:
 
 
 def values_for(work: Path, nemo: Path) -> dict[str, str]:
-    return {"work": str(work), "repository": str(work / "repository"), "env_nemo": str(nemo)}
+    repository = str(work / "repository")
+    return {"work": str(work), "repository": repository, "env_nemo": str(nemo), "version": "1"}
 
 
 @pytest.mark.parametrize(
