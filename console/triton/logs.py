@@ -91,7 +91,7 @@ def parse(line: str) -> LogLine:
     if match is None:
         shown = redact(clean(text))
         severity = Severity.ERROR if _OUTSIDE_ERRORS.match(text) else Severity.NONE
-        return LogLine(shown, severity, harmless=_harmless(shown))
+        return LogLine(shown, severity, harmless=harmless(shown))
     message = redact(clean(_unquoted(match["message"]), multiline=True))
     return LogLine(
         message,
@@ -99,7 +99,7 @@ def parse(line: str) -> LogLine:
         _time(match["time"]),
         int(match["pid"]),
         clean(match["place"]),
-        _harmless(message),
+        harmless(message),
     )
 
 
@@ -141,7 +141,8 @@ def _knowledge() -> tuple[tuple[tuple[re.Pattern[str], str], ...], tuple[_Known,
     return harmless, known
 
 
-def _harmless(message: str) -> str:
+def harmless(message: str) -> str:
+    """Why an alarming message is none, in words; empty where that is not known."""
     return next((why for pattern, why in _knowledge()[0] if pattern.search(message)), "")
 
 

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from screens.phrase import join, say
+from screens.phrase import Phrase, join, say
 from screens.widgets.fields import TextField
 from screens.widgets.logview import LogView
 from screens.widgets.words import Words
@@ -61,23 +61,29 @@ class LogPane(Vertical):
 
     @on(LogView.Status)
     def _status(self) -> None:
-        if not self.view.lines:
-            nothing = say(self.view.note or "nothing written yet", "dim")
+        view = self.view
+        if not view.lines:
+            nothing = say(view.note or "nothing written yet", "dim")
             self._title.show(join(say("Log", "strong"), say(self._label), nothing))
             return
-        count = f"{self.view.lines:,}".replace(",", " ")
-        state = say("follows", "ok") if self.view.following else say("paused: f follows", "warn")
-        pending = say(f"{self.view.pending} new" if self.view.pending else "", "accent")
+        settled = "" if view.state.settled else "≥ "
+        place = f"line {_grouped(view.number)} of " if view.number and not view.following else ""
+        unknown = "" if view.state.tallied else " …"
         self._title.show(
             join(
                 say("Log", "strong"),
                 say(self._label),
-                state,
-                pending,
-                say(f"{count} lines", "dim"),
-                say(_many(self.view.errors, "error"), "bad"),
-                say(_many(self.view.warnings, "warning"), "warn"),
-                say(self.view.note, "dim"),
+                say("follows", "ok") if view.following else say("paused: f follows", "warn"),
+                say(f"{_grouped(view.pending)} new" if view.pending else "", "accent"),
+                say(f"{place}{settled}{_grouped(view.lines)} lines", "dim"),
+                say(
+                    _many(view.state.errors, "error") + (unknown if view.state.errors else ""),
+                    "bad",
+                ),
+                say(_many(view.state.warnings, "warning") + unknown, "warn"),
+                say(f"only {view.least.word}" if view.least else "", "accent"),
+                _search(view),
+                say(view.note, "dim"),
             )
         )
 
@@ -103,6 +109,21 @@ class LogPane(Vertical):
         self.view.focus()
 
 
+def _search(view: LogView) -> Phrase:
+    """What is searched for and how often it was found, as far as the file was gone through."""
+    if not view.words:
+        return Phrase()
+    going = " …" if view.searching else ""
+    words = say(f"/{view.words}", "accent")
+    if view.total:
+        return join(words, say(_many(view.total, "hit") + going), between=" ")
+    return join(words, say(going.strip() or "no hit", "dim" if going else "warn"), between=" ")
+
+
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", " ")
+
+
 def _many(count: int, word: str) -> str:
     """``3 warnings``; nothing for none."""
-    return f"{count:,} {word}{'s' if count > 1 else ''}".replace(",", " ") if count else ""
+    return f"{_grouped(count)} {word}{'s' if count > 1 else ''}" if count else ""

@@ -1,0 +1,354 @@
+"""`LogLines`: a log on the screen. It never holds the file; only visible lines are read and drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.cells import chop_cells
+from rich.segment import Segment
+from rich.style import Style
+from textual import events, on
+from textual.geometry import Region as Area
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from console.logs.entry import entry
+from console.logs.feed import LogFeed, LogState
+from console.logs.file import BLOCK, Row
+from console.logs.levels import Level
+from console.logs.region import Region
+from console.text import clean
+from screens.phrase import rich_style
+from screens.widgets.logline import Stamps, phrase
+
+_NEAR = 2000
+"""Rows from the end of what is known at which a part that is not settled makes more known."""
+_CELLS_A_SECOND = 24_000
+"""Cells drawn while following: some 1.6 bytes each on the line."""
+
+
+class LogLines(ScrollView, can_focus=True):
+    """Lines of a file; follows the end until the reader scrolls up.
+
+    A row keeps its number while more of the file becomes known, so what is shown stands still: only
+    the scroll bar moves.
+    """
+
+    class Changed(Message):
+        """More is known of the file, or it became another one."""
+
+        def __init__(self, view: LogLines, feed: LogFeed, state: LogState) -> None:
+            super().__init__()
+            self.view = view
+            self.feed = feed
+            self.state = state
+
+        @property
+        def control(self) -> LogLines:
+            return self.view
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, LogLines.Changed) and message.feed is self.feed
+
+    class Status(Message):
+        """What the line above the log should say now."""
+
+        def __init__(self, view: LogLines) -> None:
+            super().__init__()
+            self.view = view
+
+        def can_replace(self, message: Message) -> bool:
+            return isinstance(message, LogLines.Status) and message.view is self.view
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.state = LogState()
+        self.following = True
+        self.wrapping = False
+        self.stamps = Stamps.TIME
+        self.least = Level.VERBOSE
+        """The level that is shown, with those above."""
+        self.note = ""
+        """What the last search or jump came to, in words."""
+        self._feed: LogFeed | None = None
+        self._region: Region | None = None
+        self._base = 0
+        self._end = 0
+        self._seen = 0
+        self._hit = -1
+        self._drawn: list[tuple[Row, int]] = []
+        self._waiting = False
+
+    # -- what is shown
+
+    @property
+    def path(self) -> Path | None:
+        return self._feed.path if self._feed else None
+
+    @property
+    def lines(self) -> int:
+        """Lines that are counted so far."""
+        return self.state.lines
+
+    @property
+    def rows(self) -> int:
+        """Lines that can be scrolled through: those of the level, as far as they are known."""
+        return self._end - self._base
+
+    @property
+    def pending(self) -> int:
+        """Rows that came since the reader stopped following."""
+        return 0 if self.following else max(0, self._end - self._seen)
+
+    @property
+    def number(self) -> int | None:
+        """Number of the first visible line, from 1; None while it is not settled, or filtered."""
+        region = self._region
+        if region is None or not region.whole or self.least is not Level.VERBOSE:
+            return None
+        return self.scroll_offset.y + 1
+
+    def number_of(self, offset: int) -> int | None:
+        """Number of the line that begins at `offset`, from 1; None while it is not settled."""
+        region = self._feed.region(Level.VERBOSE) if self._feed else None
+        if self._feed is None or region is None or not region.whole:
+            return None
+        with self._feed.lock:
+            return region.row_of(offset) - region.counts.start + 1
+
+    def open(self, path: Path | None) -> None:
+        """Show another file, from its end; None shows nothing."""
+        if path == self.path and (path is None) == (self._feed is None):
+            return
+        self.close()
+        self.following, self._hit, self.note = True, -1, ""
+        self.state, self._region = LogState(), None
+        if path is not None:
+            feed = LogFeed(path, lambda state: self._tell(feed, state))
+            self._feed = feed
+            feed.start()
+        self._show()
+
+    def close(self) -> None:
+        """Look at the file no more."""
+        if self._feed is not None:
+            self._feed.stop()
+            self._feed = None
+
+    def on_unmount(self) -> None:
+        self.close()
+
+    # -- following the file
+
+    def _tell(self, feed: LogFeed, state: LogState) -> None:
+        if self.is_running:
+            self.post_message(self.Changed(self, feed, state))
+
+    @on(Changed)
+    def _changed(self, message: Changed) -> None:
+        message.stop()
+        if message.feed is not self._feed:
+            return
+        if message.state.age != self.state.age:
+            self._region, self._hit = None, -1
+            self.following = True
+        if message.state.note != self.state.note:
+            self.note = clean(message.state.note)
+        self.state = message.state
+        self._coalesce()
+
+    def _coalesce(self) -> None:
+        # What follows a fast log repaints every row: large terminals are repainted less often.
+        if not self._waiting:
+            self._waiting = True
+            self._show()
+            wait = self.size.width * self.size.height / _CELLS_A_SECOND
+            self.set_timer(max(0.2, wait), self._settle)
+
+    def _settle(self) -> None:
+        self._waiting = False
+        if self._feed is not None and self._region is not None:
+            with self._feed.lock:
+                same = (self._region.counts.start, self._region.counts.end) == (
+                    self._base,
+                    self._end,
+                )
+            if not same:
+                self._coalesce()
+
+    def _show(self) -> None:
+        """Take over what is known now, without moving what the reader looks at."""
+        top = self._base + self.scroll_offset.y
+        if self._feed is not None and self.state.age:
+            settled = self._feed.region(self.least)
+            local = self._region is not None and self._region is not settled
+            if local and self._region is not None and self._region.least is self.least:
+                top = self._settled(settled, self._region, top)
+            else:
+                self._region = settled
+        if self._feed is None or self._region is None:
+            self._base = self._end = 0
+        else:
+            with self._feed.lock:
+                self._base, self._end = self._region.counts.start, self._region.counts.end
+        if self.following:
+            self._seen = self._end
+        self._measure()
+        y = self.rows if self.following else top - self._base
+        self.scroll_to(y=y, animate=False, immediate=True)
+        self.refresh()
+        self.post_message(self.Status(self))
+
+    def _settled(self, settled: Region, local: Region, top: int) -> int:
+        """Leave a part of the file that was shown early, once the whole file is known that far."""
+        assert self._feed is not None
+        with self._feed.lock:
+            if settled.counts.first > local.counts.first:
+                return top
+            shown = local.rows(top, 1)
+            self._region = settled
+            return settled.row_of(shown[0].offset) if shown else settled.counts.start
+
+    def _measure(self) -> None:
+        height = self.rows
+        if self.wrapping and self.size.height:
+            # The last page is as many rows as fit when they are wrapped.
+            fit, used = 0, 0
+            for row in reversed(self._read(self._end - self.size.height, self.size.height)):
+                used += len(self._pieces(row))
+                if used > self.size.height:
+                    break
+                fit += 1
+            height += self.size.height - max(1, fit)
+        width = self.size.width if self.wrapping else max(self.size.width, self.virtual_size.width)
+        self.virtual_size = Size(width, height)
+
+    def scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> None:
+        # An animation of no length still waits for a tick, and reaching the end from inside that
+        # tick starts the following, which stops the animation that Textual is about to delete.
+        super().scroll_to(x, y, **{**options, "animate": False})
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.call_after_refresh(self._show)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        at_end = new_value >= self.max_scroll_y - 0.5
+        if new_value < old_value and self.following and not at_end:
+            self.following, self._seen = False, self._end
+            self.post_message(self.Status(self))
+        elif at_end and not self.following and new_value > old_value and self._local is None:
+            self.action_follow()
+        self._reach()
+
+    # -- parts of a file that are shown before the whole is known
+
+    @property
+    def _local(self) -> Region | None:
+        settled = self._feed.region(self.least) if self._feed and self.state.age else None
+        return self._region if settled is not None and self._region is not settled else None
+
+    def show_offset(self, offset: int) -> None:
+        """Bring the line that begins at `offset` to the upper third, wherever that is."""
+        if self._feed is None or self._region is None:
+            return
+        self.following = False
+        self._seen = max(self._seen, self._end)
+        region = self._feed.region(self.least)
+        with self._feed.lock:
+            known = region.covers(offset)
+        if not known and self.least is Level.VERBOSE:
+            region = Region(self._feed.file, offset // BLOCK)
+            region.forward(16)
+            region.back(16)
+        self._region = region
+        with self._feed.lock:
+            self._base, self._end = region.counts.start, region.counts.end
+            row = region.row_of(offset) if region.covers(offset) else region.counts.start
+        self._measure()
+        self.scroll_to(y=max(0, row - self._base - self.size.height // 3), immediate=True)
+        self.refresh()
+        self.post_message(self.Status(self))
+
+    def _reach(self) -> None:
+        """Make more of an early part known when the reader comes near its ends."""
+        local = self._local
+        if local is None:
+            return
+        top = self.scroll_offset.y
+        before, after = top < _NEAR and not local.whole, top > self.rows - _NEAR
+        if before:
+            local.back(16)
+        if after:
+            local.forward(16)
+        if (local.counts.start, local.counts.end) != (self._base, self._end):
+            self.call_later(self._show)
+
+    # -- drawing
+
+    def _read(self, first: int, count: int) -> list[Row]:
+        if self._feed is None or self._region is None:
+            return []
+        return self._feed.rows(self._region, first, count)
+
+    def _pieces(self, row: Row) -> list[str]:
+        text = phrase(entry(row.data), self.stamps, self.size.width).plain
+        return chop_cells(text, max(8, self.size.width)) or [""] if self.wrapping else [text]
+
+    def render_lines(self, crop: Area) -> list[Strip]:
+        height = self.size.height
+        top = self.scroll_offset.y
+        rows = self._read(self._base + top, height)
+        if self.wrapping:
+            drawn = [(row, n) for row in rows for n in range(len(self._pieces(row)))]
+            at_end = top >= self.max_scroll_y
+            self._drawn = drawn[-height:] if at_end else drawn[:height]
+        else:
+            self._drawn = [(row, 0) for row in rows]
+        return super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        left = self.scroll_offset.x
+        base = self.rich_style
+        if y >= len(self._drawn):
+            return Strip.blank(self.size.width, base)
+        row, piece = self._drawn[y]
+        strip = self._strip(row, base)
+        if self.wrapping:
+            width = max(8, self.size.width)
+            return strip.crop_extend(piece * width, (piece + 1) * width, base)
+        if strip.cell_length > self.virtual_size.width:
+            self.call_later(self._widen, strip.cell_length)
+        return strip.crop_extend(left, left + self.size.width, base)
+
+    def _strip(self, row: Row, base: Style) -> Strip:
+        colours = self.app.theme_variables
+        marked = Style(reverse=True) if row.offset == self._hit else Style()
+        return Strip(
+            Segment(text, base + Style.parse(rich_style(role, colours)) + marked)
+            for text, role in phrase(entry(row.data), self.stamps, self.size.width).parts
+        )
+
+    def _widen(self, width: int) -> None:
+        if width > self.virtual_size.width and not self.wrapping:
+            self.virtual_size = Size(width, self.virtual_size.height)
+
+    # -- following
+
+    def action_follow(self) -> None:
+        self.following = not self.following
+        self._hit = -1
+        if self.following:
+            self._region = None
+        self._show()
+
+    def action_scroll_end(self) -> None:
+        self.following = False
+        self.action_follow()
+
+    def action_scroll_home(self) -> None:
+        self.show_offset(0)
+        self.scroll_to(y=0, immediate=True)
