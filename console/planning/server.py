@@ -30,6 +30,9 @@ def _matching(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+Joined = Annotated[
+    str, _matching(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,127})?", "the name of a deployment")
+]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Gpus = Annotated[
     str, _matching(r"(all|[A-Za-z0-9-]+(,[A-Za-z0-9-]+)*)?", "all, or indices or UUIDs: 0,1")
@@ -56,6 +59,12 @@ class ServerSection(Section):
         title="Launcher",
         description="What starts Triton: the server inside the nvidia-pytriton wheel, a local "
         "installation, a container; or nothing, for one that runs already.",
+    )
+    join: Joined = Field(
+        "",
+        title="Join",
+        description="Name of another deployment whose running server takes this one's models: "
+        "nothing is started or restarted, and the rest of this section is that deployment's.",
     )
     http_port: Port = Field(
         8000, title="HTTP port", description="Port for HTTP requests; 0 takes a free one."
