@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -109,12 +109,19 @@ class Identity:
         return True
 
 
-def descendants(root: int) -> list[int]:
-    """Every process below `root`, zombies left out."""
+def children_of_all() -> dict[int, list[int]]:
+    """Every process that has children, with these; zombies left out. One look at the table."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         if (found := _stat(pid)) and found[0] not in "ZX":
             children.setdefault(found[1], []).append(pid)
+    return children
+
+
+def descendants(root: int, children: Mapping[int, list[int]] | None = None) -> list[int]:
+    """Every process below `root`, zombies left out; `children` from a look that was taken before."""
+    if children is None:
+        children = children_of_all()
     below: list[int] = []
     queue = [root]
     while queue:

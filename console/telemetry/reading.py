@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
-
-NO_PROBLEMS: Mapping[str, str] = MappingProxyType({})
 
 GpuState = Literal["ok", "lost", "stalled"]
 """``lost``: off the bus, gone or in need of a reset, and asked again from time to time.
@@ -33,7 +30,7 @@ class MigReading:
     memory_total: int | None = None
     memory_used: int | None = None
     memory_free: int | None = None
-    problems: Mapping[str, str] = NO_PROBLEMS
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ class GpuReading:
     nvlink_rx: int | None = None
     mig_mode: bool | None = None
     mig: tuple[MigReading, ...] = ()
-    problems: Mapping[str, str] = NO_PROBLEMS
+    problems: Mapping[str, str] = field(default_factory=dict)
     """Field name to words: ``{"power": "not supported by this GPU"}``."""
 
     @property
@@ -160,7 +157,7 @@ class HostReading:
     """Bytes/s over all interfaces but the loopback."""
     network_tx: int | None = None
     disks: tuple[DiskReading, ...] = ()
-    problems: Mapping[str, str] = NO_PROBLEMS
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

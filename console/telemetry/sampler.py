@@ -1,4 +1,4 @@
-"""`Sampler`: one cheap look after the other, for strips and curves."""
+"""`Sampler`: the few figures of a run's strip and curve, one cheap look after the other."""
 
 from __future__ import annotations
 
@@ -6,45 +6,48 @@ import time
 
 import psutil
 
+from console.telemetry.gpus import FastGpus, Figures
+from console.telemetry.hostload import HostLoad
 from console.telemetry.memory import memory
 from console.telemetry.nvml import Nvml, gate
-from console.telemetry.sample import Sample
+from console.telemetry.sample import GpuSample, Sample
 
 
 class Sampler:
-    """Host memory, processor load, GPU memory and utilisation; nothing slower (see `nvml`).
+    """Host memory, processor load, GPU memory and utilisation, without threads.
 
     One object a curve: processor load is counted since the previous `sample` of this object.
     """
 
     def __init__(self, nvml: Nvml | None = None) -> None:
-        self._nvml = nvml or gate()
-        self._times = psutil.cpu_times()
+        self._gpus = FastGpus(nvml or gate())
+        self._host = HostLoad()
 
     def sample(self, tree: int | None = None) -> Sample:
         """One look (about a millisecond; with `tree`, a pid, also its and its children's memory)."""
         have = memory()
-        gpus, note = self._nvml.sample()
+        look = self._gpus.read()
         return Sample(
             time=time.time(),
             host_used=have.total - have.available,
             host_total=have.total,
-            cpu_percent=self._load(),
-            gpus=gpus,
-            gpu_note=note,
+            cpu_percent=self._host.cpu_percent(),
+            gpus=tuple(self._gpu(index, figures) for index, figures in look.figures.items()),
+            gpu_note=look.note,
             tree_rss=tree_rss(tree) if tree is not None else None,
         )
 
-    def _load(self) -> float:
-        """Percent of all processors that worked since the last look."""
-        now, before = psutil.cpu_times(), self._times
-        self._times = now
-        # guest time is part of user time in the kernel's figures
-        names = [n for n in now._fields if not n.startswith("guest")]
-        spent = {n: max(0.0, getattr(now, n) - getattr(before, n)) for n in names}
-        total = sum(spent.values())
-        idle = spent.get("idle", 0.0) + spent.get("iowait", 0.0)
-        return round(100 * (total - idle) / total, 1) if total > 0 else 0.0
+    def _gpu(self, index: int, figures: Figures) -> GpuSample:
+        told = figures.values
+        wanted = ("state", "memory_used", "utilisation")
+        return GpuSample(
+            index=index,
+            name=self._gpus.known.get(index, (0, "", ""))[2],
+            memory_total=told.get("memory_total"),
+            memory_used=told.get("memory_used"),
+            utilisation=told.get("utilisation"),
+            problem=next((figures.problems[n] for n in wanted if n in figures.problems), ""),
+        )
 
 
 def tree_rss(pid: int) -> int | None:
