@@ -50,11 +50,12 @@ class OnnxBackend(Backend):
         return OnnxOptions(max_batch_size=8 if fits else 0, dynamic_batching=fits)
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        """NeMo's environment for a ``.nemo``, the embedded server's always."""
-        serving = environment("embedded", deployment)
-        if deployment.checkpoints.get("model", "").lower().endswith(".nemo"):
-            return (environment("nemo", deployment), serving)
-        return (serving,)
+        """NeMo's environment for a ``.nemo``, ONNX Runtime's for a graph, and the launcher's own."""
+        if deployment.server.launcher == "attach" and not deployment.server.manage:
+            return ()
+        exported = deployment.checkpoints.get("model", "").lower().endswith(".nemo")
+        names = onnx_plan.environments_of(deployment, exported)
+        return tuple(environment(name, deployment) for name in names)
 
     def memory(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host

@@ -12,7 +12,7 @@ from console.checkpoints.model import Checkpoint, Format, SpeechFacts
 from console.facts import Host, Level, TensorSpec, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
 from console.text import clean
-from console.triton import embedded
+from console.triton.launchers import launcher
 from console.triton.repository import batchable
 
 ROUTE = "route"
@@ -145,10 +145,8 @@ def _refused(summary: str, fix: str) -> Verdict:
 
 
 def triton_backends(deployment: Deployment, tools: ToolFacts) -> frozenset[str]:
-    """Triton backends of the chosen launcher: what was probed, else what the embedded server has."""
-    if tools.triton_backends:
-        return tools.triton_backends
-    return embedded.TRITON_BACKENDS if deployment.server.launcher == "embedded" else frozenset()
+    """Triton backends of the chosen launcher: what was asked, else what data expects of it."""
+    return tools.triton_backends or launcher(deployment).expected(deployment).triton_backends
 
 
 def checks(

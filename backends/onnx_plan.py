@@ -23,29 +23,27 @@ from console.planning.plan import (
     EnvironmentSpec,
     EnvironmentStep,
     FileSpec,
+    ImageSpec,
+    ImageStep,
     Plan,
     Step,
     WriteStep,
 )
-from console.triton import embedded
+from console.planning.variables import THE_VERSION
+from console.triton.launchers import launcher
 
 
 def plan(
     deployment: Deployment, options: OnnxOptions, checkpoint: Checkpoint, tools: ToolFacts
 ) -> Plan:
-    """The plan. Raises `UsageError` for a checkpoint that is not accepted, a launcher that this
-    version cannot start, and verify cases that do not fit the model."""
+    """The plan. Raises `UsageError` for a checkpoint that is not accepted, and for verify cases that
+    do not fit the model."""
     verdict = accepts(checkpoint)
     if verdict.level is not Level.PASS:
         raise UsageError(
             f"the onnx route does not take {checkpoint.path.name}",
             why=verdict.summary,
             fix=verdict.fix,
-        )
-    if deployment.server.launcher != "embedded":
-        raise UsageError(
-            f"the launcher {deployment.server.launcher} is not there yet",
-            fix='set [server] launcher = "embedded"',
         )
     form, note = choose_form(deployment, options, tools)
     if checkpoint.speech is not None and speech.head(checkpoint, options.decoder) != "ctc":
@@ -54,19 +52,58 @@ def plan(
             "our python model runs the graph in ONNX Runtime, with what is around it",
         )
     work = Work(deployment, options, checkpoint, form)
-    environments = [environment("embedded", deployment)]
-    if work.exported:
-        environments.insert(0, environment("nemo", deployment))
+    if not work.builds:
+        return _observing(work)
+    start = launcher(deployment)
+    environments = [
+        environment(name, deployment) for name in environments_of(deployment, work.exported)
+    ]
+    images = start.images(deployment, requirements(work, tools))
     steps: list[Step] = [_environment_step(spec) for spec in environments]
-    steps += [_workers(work), _repository(work), graph_step(work)]
+    steps += [_image_step(image) for image in images]
+    steps += [_workers(work, start.worker), _repository(work), graph_step(work)]
     steps += serving_steps(work)
     return Plan(
         deployment=deployment.name,
         backend="onnx",
-        variables=embedded.variables(deployment),
+        variables=(*start.variables(deployment), THE_VERSION),
         environments=tuple(environments),
+        images=images,
+        engine=deployment.server.engine,
         steps=tuple(steps),
         notes=(note, *_notes(work)),
+    )
+
+
+def environments_of(deployment: Deployment, exported: bool) -> tuple[str, ...]:
+    """Names of the managed environments: NeMo's exports, ``embedded`` checks a graph or serves."""
+    builds = ("nemo",) if exported else ("embedded",)
+    return tuple(dict.fromkeys((*builds, *launcher(deployment).environments)))
+
+
+def requirements(work: Work, tools: ToolFacts) -> tuple[str, ...]:
+    """What the python models import and the server's own Python lacks (in an image only).
+
+    Before an image was asked it is taken to have NumPy, as every one of NVIDIA's has, and no more.
+    """
+    if work.deployment.server.launcher != "container":
+        return ()
+    wanted = {"numpy": "numpy<2"} if work.has_python_model else {}
+    if work.form == "python":
+        runtime = "onnxruntime-gpu" if work.options.device == "cuda" else "onnxruntime"
+        wanted[runtime] = runtime
+    there = tools.server_packages if tools.server_packages is not None else {"numpy": ""}
+    return tuple(line for name, line in wanted.items() if name not in there)
+
+
+def _observing(work: Work) -> Plan:
+    """For a server that is only observed: nothing is built; its model is asked."""
+    return Plan(
+        deployment=work.deployment.name,
+        backend="onnx",
+        variables=launcher(work.deployment).variables(work.deployment),
+        steps=tuple(serving_steps(work)),
+        notes=("the server is somebody else's: nothing is built or loaded there",),
     )
 
 
@@ -127,12 +164,23 @@ def _environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
     )
 
 
-def _workers(work: Work) -> WriteStep:
+def _image_step(image: ImageSpec) -> ImageStep:
+    why = (
+        "the packages that our python model imports, on top of the image"
+        if image.requirements
+        else "the image that the server runs in, loaded or pulled once"
+    )
+    return ImageStep(
+        id=f"image-{image.name}", title=f"image: {image.title}", why=why, image=image.name
+    )
+
+
+def _workers(work: Work, server: str) -> WriteStep:
     return _write(
         "workers",
         "workers",
         "the scripts that run in the environments, and what they expect",
-        (*worker_files(work), worker("triton_server")),
+        (*worker_files(work), *((worker(server),) if server else ())),
     )
 
 

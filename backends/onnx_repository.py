@@ -83,7 +83,7 @@ def _speech_files(work: Work) -> tuple[FileSpec, ...]:
     if settings["dynamic_batching"] is not None:
         # Sounds of unequal length arrive together; the model pads them itself.
         next(t for t in config.input if t.name == "SAMPLES").allow_ragged_batch = True
-    files = [_config_file(work.name, to_text(config))]
+    files = [*_config_files(work, work.name, to_text(config))]
     package = "speech" if work.text else "labels"
     files += model_files(package, ("model",), version_folder(work.name))
     files += model_files("speech", work.sources, version_folder(work.name))
@@ -94,7 +94,7 @@ def _speech_files(work: Work) -> tuple[FileSpec, ...]:
         acoustic = model_config(
             work.graph_model, graph.inputs, graph.outputs, backend="onnxruntime", **settings
         )
-        files.append(_config_file(work.graph_model, to_text(_threads(work, acoustic))))
+        files += _config_files(work, work.graph_model, to_text(_threads(work, acoustic)))
     return tuple(files)
 
 
@@ -104,12 +104,12 @@ def _graph_files(work: Work) -> tuple[FileSpec, ...]:
         config = model_config(
             work.name, graph.inputs, graph.outputs, backend="onnxruntime", **settings
         )
-        return (_config_file(work.name, to_text(_threads(work, config))),)
+        return _config_files(work, work.name, to_text(_threads(work, config)))
     config = model_config(
         work.name, graph.inputs, graph.outputs, parameters=_common_parameters(work), **settings
     )
     files = model_files("onnx_runtime", ("model",), version_folder(work.name))
-    return (_config_file(work.name, to_text(config)), *files)
+    return (*_config_files(work, work.name, to_text(config)), *files)
 
 
 def _threads(work: Work, config: Any) -> Any:
@@ -118,5 +118,10 @@ def _threads(work: Work, config: Any) -> Any:
     return config
 
 
-def _config_file(model: str, text: str) -> FileSpec:
-    return FileSpec(path=join(model_folder(model), "config.pbtxt"), text=text)
+def _config_files(work: Work, model: str, text: str) -> tuple[FileSpec, ...]:
+    """Each version keeps its configuration; the one that Triton reads is a copy of the live one's,
+    put there when the version is loaded, or here for a server that loads by itself."""
+    folders = [version_folder(model)]
+    if work.deployment.server.control == "none":
+        folders.append(model_folder(model))
+    return tuple(FileSpec(path=join(folder, "config.pbtxt"), text=text) for folder in folders)

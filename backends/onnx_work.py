@@ -12,8 +12,9 @@ from console.planning.deployment import Deployment
 from console.planning.plan import join
 from console.planning.variables import literal
 
-REPORT = "${work}/export/report.json"
-SAMPLES = "${work}/export/samples"
+REPORT = "${work}/export/${version}/report.json"
+SAMPLES = "${work}/export/${version}/samples"
+VERSION = "${version}"
 SIGNATURE = join(WORKERS, "signature.json")
 SHARED_SOURCES = ("sound", "features", "graphs")
 TEXT_SOURCES = (*SHARED_SOURCES, "decoding", "transducer")
@@ -65,6 +66,16 @@ class Work:
         return bool(self.languages) and speech.is_fork(self.checkpoint)
 
     @property
+    def builds(self) -> bool:
+        """Whether a model is made and loaded; not for a server that is only observed."""
+        server = self.deployment.server
+        return server.launcher != "attach" or server.manage
+
+    @property
+    def has_python_model(self) -> bool:
+        return self.exported or self.form == "python"
+
+    @property
     def batching(self) -> bool:
         return self.options.max_batch_size > 0
 
@@ -90,4 +101,5 @@ def model_folder(model: str) -> str:
 
 
 def version_folder(model: str) -> str:
-    return join(model_folder(model), "1")
+    """Where the plan's version of a model stands (template)."""
+    return join(model_folder(model), "${version}")

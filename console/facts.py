@@ -141,6 +141,14 @@ class ToolFacts:
     triton_version: str = ""
     triton_backends: frozenset[str] = frozenset()
     """Triton backends of the chosen launcher: ``python``, ``onnxruntime`` …"""
+    triton_program: str = ""
+    """The program or image that was asked; empty when nothing was, and data was taken instead."""
+    triton_problem: str = ""
+    """Why the chosen launcher's server cannot be used, in words."""
+    stub_python: str = ""
+    """Python (``3.10``) of the server's model processes, where it was asked."""
+    server_packages: Mapping[str, str] | None = None
+    """Packages that models find in the server's own Python (an image's); None where not asked."""
 
 
 # ---------------------------------------------------------------------------- tensors and answers
@@ -184,8 +192,14 @@ class Endpoint:
     grpc_url: str = ""
     metrics_url: str = ""
     token_file: Path | None = None
+    token_env: str = ""
+    """Name of the environment variable that holds the token, where no file does."""
     token_header: str = "triton-access-token"
+    ca_file: Path | None = None
+    """Certificates to trust over https in place of the system's."""
     ours: bool = False
+    manage: bool = True
+    """Whether models may be loaded and unloaded there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ MINIMUM_GLIBC = (2, 35)  # the wheel's tag is manylinux_2_35
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap")  # Linux, WSL 2, Jetson
 
+INSTALLED = "/opt/tritonserver/bin/tritonserver"  # where NVIDIA's images have it
+
 # Options set here unless the caller did, and only where this build of the server has them.
 ENDPOINTS_NOT_USED = ("--allow-sagemaker=false", "--allow-vertex-ai=false")
 WITHOUT_GPU = ("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0")
@@ -286,6 +288,8 @@ def known_options(text):
 def find_program(name, environment):
     """The server called `name`, as an absolute path."""
     found = shutil.which(name, path=environment["PATH"])
+    if found is None and name == "tritonserver" and os.access(INSTALLED, os.X_OK):
+        found = INSTALLED
     if found is None:
         raise CannotServe(
             "server-program",

@@ -63,7 +63,7 @@ def _groups(settings: Settings, ready: Prepared) -> tuple[Group, ...]:
         ("libpython", lambda: verdicts.libpython(settings, ready)),
         ("hub", lambda: verdicts.hub(ready)),
         ("checkpoint-risks", lambda: verdicts.risks(ready)),
-        ("server-age", lambda: verdicts.server_age(ready.deployment)),
+        ("launcher", lambda: verdicts.launcher(ready)),
         ("model-configuration", lambda: verdicts.model_configurations(ready)),
     )
 

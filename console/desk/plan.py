@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.desk import options
-from console.facts import EnvironmentFacts, Host, ToolFacts
+from console.desk.tools import tools
+from console.facts import Host, ToolFacts, UsageError
+from console.planning.joining import joined
 from console.settings import Settings
+from console.text import clean
 
 if TYPE_CHECKING:
     from backends.base import Backend
     from console.checkpoints.model import Checkpoint
     from console.planning.deployment import Deployment
     from console.planning.plan import EnvironmentSpec, Plan
-    from console.runtimes.environments import Environments
+    from console.planning.server import ServerSection
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Prepared:
         if self.fetches_first:
             return fetch
         plan = self.backend.plan(self.deployment, self.checkpoints, self.host, self.tools)
+        if self.deployment.server.join:
+            plan = joined(plan, self.deployment.server.join)
         return hub.before(plan, fetch) if fetch.steps else plan
 
     @property
@@ -63,7 +68,9 @@ def prepare(settings: Settings, deployment: Deployment) -> Prepared:
 
     chosen = options.backend(deployment.backend)
     values = options.bound(deployment).model_dump(mode="json", exclude_none=True)
-    complete = deployment.model_copy(update={"options": values})
+    complete = deployment.model_copy(
+        update={"options": values, "server": server(settings, deployment)}
+    )
     checkpoints = {role: checkpoint(settings, deployment, role) for role in deployment.checkpoints}
     # What a hub id stands for decides what is needed, not the id.
     located = {role: str(found.path) for role, found in checkpoints.items()}
@@ -72,7 +79,29 @@ def prepare(settings: Settings, deployment: Deployment) -> Prepared:
         *chosen.needs(complete.model_copy(update={"checkpoints": located})),
     )
     needs = tuple({spec.name: spec for spec in needed}.values())
-    return Prepared(complete, chosen, checkpoints, host(), needs, tools(settings, needs))
+    return Prepared(complete, chosen, checkpoints, host(), needs, tools(settings, complete, needs))
+
+
+def server(settings: Settings, deployment: Deployment) -> ServerSection:
+    """The deployment's server; of one that joins another's, that deployment's.
+
+    Raises `UsageError` where that one has none of its own.
+    """
+    from console.desk import configure
+
+    join = deployment.server.join
+    if not join:
+        return deployment.server
+    host_server = configure.open_deployment(settings, join).server
+    if join == deployment.name or host_server.join:
+        raise UsageError(
+            f"{clean(join)} has no server of its own to join",
+            why=f"it joins {clean(host_server.join)}"
+            if host_server.join
+            else "it is this deployment",
+            fix="name the deployment that started the server",
+        )
+    return host_server.model_copy(update={"join": join})
 
 
 def checkpoint(settings: Settings, deployment: Deployment, role: str) -> Checkpoint:
@@ -100,36 +129,6 @@ def fetches_first(settings: Settings, deployment: Deployment) -> bool:
     return hub.unfetched(
         {role: checkpoint(settings, deployment, role) for role in deployment.checkpoints}
     )
-
-
-def tools(settings: Settings, needs: tuple[EnvironmentSpec, ...]) -> ToolFacts:
-    """What is installed where it is installed already; what will be there where it is not."""
-    from console.runtimes.environments import Environments
-    from console.triton import embedded as server
-
-    environments = Environments(settings)
-    ready = {spec.name: _facts(environments, spec) for spec in needs if environments.ready(spec)}
-    embedded = any(spec.name == "embedded" for spec in needs)
-    return ToolFacts(
-        environments=ready,
-        triton_version=server.VERSION if embedded else "",
-        triton_backends=server.TRITON_BACKENDS if embedded else frozenset(),
-    )
-
-
-_FACTS: dict[tuple[Path, int], EnvironmentFacts] = {}
-"""What environments answered. Asking one takes 0.2 s, and a form asks at each key press."""
-
-
-def _facts(environments: Environments, spec: EnvironmentSpec) -> EnvironmentFacts:
-    """Ask the environment unless nothing was installed or removed since it was asked."""
-    folder = environments.folder(spec)
-    changed = max(
-        (p.stat().st_mtime_ns for p in folder.glob("lib/python3*/site-packages")), default=0
-    )
-    if (folder, changed) not in _FACTS:
-        _FACTS[folder, changed] = environments.facts(spec)
-    return _FACTS[folder, changed]
 
 
 def plan(settings: Settings, deployment: Deployment) -> Plan:

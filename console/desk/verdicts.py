@@ -168,13 +168,11 @@ def risks(ready: Prepared) -> Iterator[Verdict]:
             )
 
 
-def server_age(deployment: Deployment) -> Iterator[Verdict]:
-    """The embedded server is old, and what that means where it listens."""
-    server = deployment.server
-    if server.launcher == "embedded":
-        from console.triton import embedded
+def launcher(ready: Prepared) -> Iterator[Verdict]:
+    """What the launcher says of its server here: is it there, what it takes, how old it is."""
+    from console.triton.launchers import launcher as chosen
 
-        yield embedded.age(server.address, server.expose)
+    yield from chosen(ready.deployment).checks(ready.deployment, ready.host, ready.tools)
 
 
 def model_configurations(ready: Prepared) -> Iterator[Verdict]:
@@ -211,7 +209,13 @@ def _configurations(ready: Prepared) -> Iterator[tuple[str, ModelConfig]]:
         for file in step.files if isinstance(step, WriteStep) else ():
             if file.path.endswith("/config.pbtxt"):
                 message = text_format.Parse(file.text, model_config_pb2.ModelConfig())
-                yield Path(file.path).parent.name, message
+                yield _model_of(Path(file.path)), message
+
+
+def _model_of(config: Path) -> str:
+    """The model's folder, or the one above its version folder."""
+    above = config.parent
+    return above.parent.name if above.name == "${version}" else above.name
 
 
 def _stubs(ready: Prepared) -> int:

@@ -20,7 +20,7 @@ import pytest
 from console.facts import Endpoint
 from console.planning.deployment import Deployment
 from console.planning.variables import expand
-from console.triton import embedded, health
+from console.triton import embedded, health, options
 from tests.containers import docker as docker
 from tests.containers import docker_daemon as docker_daemon
 from tests.containers import make_daemon as make_daemon
@@ -107,7 +107,7 @@ class Server:
 
     @property
     def shm_prefix(self) -> str:
-        return expand(embedded.shm_prefix(self.deployment), self.values)
+        return expand(options.shm_prefix(self.deployment), self.values)
 
     def add(self, model: str) -> None:
         """Put one of the sample models into the repository."""
@@ -117,7 +117,7 @@ class Server:
         """Start the worker; returns at once."""
         self.repository.mkdir(parents=True, exist_ok=True)
         self.token_file.write_text(TOKEN)
-        spec = embedded.service(self.deployment, (), str(self.worker))
+        spec = embedded.Embedded().service(self.deployment, (), str(self.worker))
         argv = [expand(word, self.values) for word in spec.process.argv]
         env = {"PATH": os.defpath, "HOME": str(self.folder), **environment}
         with self.log.open("ab") as log:

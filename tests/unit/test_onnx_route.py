@@ -26,7 +26,15 @@ from console.facts import (
     UsageError,
 )
 from console.planning.deployment import Deployment, ServerSection, VerifyCase
-from console.planning.plan import CommandStep, Inference, JsonFile, LoadStep, ServiceStep
+from console.planning.plan import (
+    CommandStep,
+    ImageStep,
+    Inference,
+    JsonFile,
+    LoadStep,
+    Plan,
+    ServiceStep,
+)
 from console.triton.repository import from_text
 from tests.contract import samples
 
@@ -58,7 +66,7 @@ def checks(checkpoint, host=samples.HOST, tools=None, **kwargs):
 
 def configurations(made):
     return {
-        Path(file.path).parent.name: from_text(file.text)
+        Path(file.path.replace("/${version}", "")).parent.name: from_text(file.text)
         for file in made.step("repository").files
         if file.path.endswith("config.pbtxt")
     }
@@ -286,9 +294,39 @@ def test_control_none_has_no_load_step_and_waits_for_the_loads():
     assert isinstance(service, ServiceStep) and service.success[0].timeout >= 300
 
 
-def test_a_launcher_that_is_not_there_is_said():
-    with pytest.raises(UsageError, match="launcher container"):
-        plan(samples.graph(), server=ServerSection(launcher="container"))
+def served_in(tools: ToolFacts | None = None) -> Plan:
+    server = ServerSection(launcher="container", image="24.10-py3")
+    return plan(samples.graph(), tools, server=server)
+
+
+def test_an_image_without_the_onnxruntime_backend_gets_our_python_model_and_its_packages():
+    asked = ToolFacts(triton_backends=frozenset({"python"}), server_packages={"numpy": "1.26.4"})
+    made = served_in(asked)
+    assert [(image.name, image.requirements) for image in made.images] == [
+        ("base", ()),
+        ("server", ("onnxruntime",)),
+    ]
+    assert [step.id for step in made.steps if isinstance(step, ImageStep)] == [
+        "image-base",
+        "image-server",
+    ]
+    whole = dataclasses.replace(asked, server_packages={"numpy": "1", "onnxruntime": "1"})
+    assert [image.requirements for image in served_in(whole).images] == [()]
+
+
+def test_before_an_image_was_asked_the_release_table_says_what_it_has():
+    made = served_in()
+    assert "the server has it" in made.notes[0]
+    assert [image.reference for image in made.images] == ["nvcr.io/nvidia/tritonserver:24.10-py3"]
+
+
+def test_a_server_that_is_only_observed_gets_no_model_and_no_load():
+    server = ServerSection(launcher="attach", url="http://127.0.0.1:1")
+    made = plan(samples.graph(), server=server)
+    assert [step.id for step in made.steps] == ["service", "verify"]
+    assert not made.environments
+    managed = server.model_copy(update={"manage": True, "repository": "/models"})
+    assert "load" in [step.id for step in plan(samples.graph(), server=managed).steps]
 
 
 def test_memory_grows_with_the_checkpoint_and_its_instances():

@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from console.facts import Level
+from console.facts import Level, ToolFacts, Verdict
 from console.planning.deployment import Deployment
 from console.planning.variables import expand, names
-from console.triton import embedded
+from console.telemetry.host import host
+from console.triton import embedded, options
 
 
 def deployment(name: str = "digits", **server) -> Deployment:
@@ -29,7 +30,7 @@ VALUES = {
 
 
 def argv(wanted: Deployment) -> list[str]:
-    spec = embedded.service(wanted, ("digits",), "${work}/workers/triton_server.py")
+    spec = embedded.Embedded().service(wanted, ("digits",), "${work}/workers/triton_server.py")
     return [expand(word, VALUES) for word in spec.process.argv]
 
 
@@ -54,21 +55,21 @@ def test_the_command_is_this_one():
         "--exit-timeout-secs=8",
         "--log-format=ISO8601",
         "--backend-config=python,shm-region-prefix-name="
-        + expand(embedded.shm_prefix(deployment()), VALUES),
+        + expand(options.shm_prefix(deployment()), VALUES),
     ]
 
 
 def test_every_variable_of_the_command_is_declared_or_the_plans_own():
     wanted = deployment()
-    spec = embedded.service(wanted, (), "${work}/w.py")
-    declared = {v.name for v in embedded.variables(wanted)}
+    spec = embedded.Embedded().service(wanted, (), "${work}/w.py")
+    declared = {v.name for v in embedded.Embedded().variables(wanted)}
     used = frozenset().union(*(names(word) for word in spec.process.argv))
     assert used <= declared | {"work", "token_file", "env_embedded"}
 
 
 def test_ports_and_addresses_are_the_operators():
     wanted = deployment(http_port=0, address="192.0.2.7", expose=True)
-    ports = {v.name: v.default for v in embedded.variables(wanted)}
+    ports = {v.name: v.default for v in embedded.Embedded().variables(wanted)}
     assert (ports["http_port"], ports["grpc_port"]) == ("0", "8001")
     words = argv(wanted)
     assert [w for w in words if "-address=" in w] == [
@@ -86,7 +87,7 @@ def test_ports_and_addresses_are_the_operators():
     ],
 )
 def test_the_url_is_one_that_a_client_here_can_reach(address, url):
-    spec = embedded.service(deployment(address=address, expose=True), (), "w.py")
+    spec = embedded.Embedded().service(deployment(address=address, expose=True), (), "w.py")
     assert expand(spec.http_url, VALUES) == url
 
 
@@ -102,7 +103,7 @@ def test_no_token_stands_in_the_command():
 
 def test_regions_of_two_servers_never_share_a_prefix():
     prefixes = {
-        expand(embedded.shm_prefix(deployment(name)), {**VALUES, "http_port": port})
+        expand(options.shm_prefix(deployment(name)), {**VALUES, "http_port": port})
         for name in ("digits", "digits2")
         for port in ("80", "800", "8000")
     }
@@ -112,15 +113,19 @@ def test_regions_of_two_servers_never_share_a_prefix():
 
 
 def test_the_server_gets_its_time_before_it_is_killed():
-    spec = embedded.service(deployment(), (), "w.py")
-    assert spec.stop_timeout > embedded.EXIT_TIMEOUT + 5
+    spec = embedded.Embedded().service(deployment(), (), "w.py")
+    assert spec.stop_timeout > options.EXIT_TIMEOUT + 5
 
 
 def test_verbose_logging_is_passed_on():
     assert "--log-verbose=2" in argv(deployment(log_verbose=2))
 
 
-def test_age_warns_on_loopback_and_fails_when_exposed():
-    assert embedded.age("127.0.0.1").level is Level.WARN
-    assert embedded.age("0.0.0.0", exposed=True).level is Level.FAIL
-    assert "CVE-2025-23319" in embedded.age("127.0.0.1").source
+def test_its_age_warns_on_loopback_and_fails_when_exposed():
+    def age(**server) -> Verdict:
+        found = embedded.Embedded().checks(deployment(**server), host(), ToolFacts())
+        return next(verdict for verdict in found if verdict.check == "server-age")
+
+    assert age().level is Level.WARN
+    assert "CVE-2025-23319" in age().figure
+    assert age(address="0.0.0.0", expose=True).level is Level.FAIL

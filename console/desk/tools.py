@@ -1,0 +1,181 @@
+"""Use case: what the tools that a deployment needs really are, asked of themselves.
+
+Environments, and the server of the chosen launcher: a local program and an image are asked by the
+worker that later starts them (`backends/workers/triton_server.py --check`), an attached server over
+HTTP. Answers are kept as long as what was asked has not changed, for a form asks at each key press.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from console.facts import DeckError, Endpoint, EnvironmentFacts, ToolFacts
+from console.settings import Settings
+from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.deployment import Deployment
+    from console.planning.plan import EnvironmentSpec
+    from console.planning.server import ServerSection
+    from console.runtimes.environments import Environments
+
+INSTALLED = Path("/opt/tritonserver/bin/tritonserver")
+"""Where NVIDIA's images have it, which may be where we are ourselves."""
+
+_PATIENCE = 60.0
+
+
+def tools(
+    settings: Settings, deployment: Deployment, needs: tuple[EnvironmentSpec, ...]
+) -> ToolFacts:
+    """What is installed where it is installed already; what data expects where it is not."""
+    from console.runtimes.environments import Environments
+    from console.triton.launchers import launcher
+
+    environments = Environments(settings)
+    ready = {spec.name: _facts(environments, spec) for spec in needs if environments.ready(spec)}
+    expected = replace(launcher(deployment).expected(deployment), environments=ready)
+    server = deployment.server
+    if server.launcher == "local":
+        return _local(server, expected)
+    if server.launcher == "attach":
+        return _attached(server, expected)
+    if server.launcher == "container":
+        from console.desk import images
+
+        return images.asked(settings, server, expected)
+    return expected
+
+
+# ---------------------------------------------------------------------------- environments
+
+_FACTS: dict[tuple[Path, int], EnvironmentFacts] = {}
+"""What environments answered. Asking one takes 0.2 s."""
+
+
+def _facts(environments: Environments, spec: EnvironmentSpec) -> EnvironmentFacts:
+    """Ask the environment unless nothing was installed or removed since it was asked."""
+    folder = environments.folder(spec)
+    changed = max(
+        (p.stat().st_mtime_ns for p in folder.glob("lib/python3*/site-packages")), default=0
+    )
+    if (folder, changed) not in _FACTS:
+        _FACTS[folder, changed] = environments.facts(spec)
+    return _FACTS[folder, changed]
+
+
+# ---------------------------------------------------------------------------- a local program
+
+_PROGRAMS: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+
+
+def worker() -> Path:
+    """The script that starts servers and tells what they are."""
+    return Path(str(resources.files("backends") / "workers" / "triton_server.py"))
+
+
+def program(server: ServerSection) -> str:
+    """The local server's program as an absolute path; empty when there is none."""
+    wanted = server.path or "tritonserver"
+    found = shutil.which(wanted)
+    if found is None and not server.path and INSTALLED.is_file():
+        found = str(INSTALLED)
+    return str(Path(found).absolute()) if found else ""
+
+
+def _local(server: ServerSection, expected: ToolFacts) -> ToolFacts:
+    place = program(server)
+    if not place:
+        wanted = clean(server.path) or "tritonserver on PATH or in /opt/tritonserver"
+        return replace(expected, triton_problem=f"there is no {wanted}")
+    key = (place, server.backend_directory, Path(place).stat().st_mtime_ns)
+    if key not in _PROGRAMS:
+        _PROGRAMS[key] = _asked(place, server.backend_directory)
+    return told(_PROGRAMS[key], expected, place)
+
+
+def _asked(place: str, backend_directory: str) -> Mapping[str, Any]:
+    from console.runtimes.host import child_environment
+
+    words = [sys.executable, str(worker()), "--check", f"--program={place}"]
+    if backend_directory:
+        words.append(f"--backend-directory={backend_directory}")
+    try:
+        done = subprocess.run(
+            words,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        told_: Mapping[str, Any] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return {"problems": [{"summary": f"{place} could not be asked: {clean(str(error))}"}]}
+    return told_
+
+
+def told(verdict: Mapping[str, Any], expected: ToolFacts, asked: str) -> ToolFacts:
+    """The worker's answer as facts; `asked` is the program or image that it is about."""
+    facts, problems = verdict.get("facts", {}), verdict.get("problems", ())
+    if problems:
+        return replace(expected, triton_problem=clean(str(problems[0].get("summary", ""))))
+    return replace(
+        expected,
+        flags={**expected.flags, "tritonserver": frozenset(map(str, facts.get("options", ())))},
+        triton_version=clean(str(facts.get("version", ""))),
+        triton_backends=frozenset(clean(str(name)) for name in facts.get("backends", ())),
+        triton_program=asked,
+        stub_python=clean(str(facts.get("stub_python", ""))),
+    )
+
+
+# ---------------------------------------------------------------------------- an attached server
+
+
+def attached_endpoint(server: ServerSection) -> Endpoint:
+    """Where an attached server answers, and how it is asked."""
+    return Endpoint(
+        url=server.url.rstrip("/"),
+        grpc_url=server.grpc_url,
+        metrics_url=server.metrics_url,
+        token_file=Path(server.token_file) if server.token_file else None,
+        token_env=server.token_env,
+        token_header=server.token_header,
+        ca_file=Path(server.ca_file) if server.ca_file else None,
+        manage=server.manage,
+    )
+
+
+def _attached(server: ServerSection, expected: ToolFacts) -> ToolFacts:
+    """Version, and the Triton backends of the models that it serves: others do not show."""
+    from console.triton import health, inference
+
+    if not server.url:
+        return expected
+    endpoint = attached_endpoint(server)
+    found = health.probe(endpoint)
+    if not found.live:
+        return replace(expected, triton_problem=clean(found.problem) or "it is not live")
+    backends = set()
+    for model in found.models:
+        if model.ready:
+            try:
+                backends.add(inference.metadata(endpoint, model.name).platform)
+            except DeckError:
+                continue  # a model may go while it is asked; its backend is only a hint
+    return replace(
+        expected,
+        triton_version=found.version,
+        triton_backends=frozenset(backends | {"ensemble"}) if backends else frozenset(),
+        triton_program=endpoint.url,
+    )
