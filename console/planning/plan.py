@@ -128,8 +128,25 @@ class Inference(Frozen):
     timeout: float = 60.0
 
 
+class TextAnswered(Frozen):
+    """A request for text and what its answer must be: the proof that a language model serves.
+
+    `body` is sent as JSON to `path` of the service; `answer` is the dotted place of the text in what
+    comes back (``choices.0.message.content``). `equals` is compared without the spaces around; empty
+    means that any text counts.
+    """
+
+    kind: Literal["text"] = "text"
+    title: str
+    path: str = Field(pattern=r"^/")
+    body: dict[str, Any]
+    answer: str
+    equals: str = ""
+    timeout: float = 120.0
+
+
 Probe = Annotated[
-    ExitCode | FileExists | JsonFile | LogMarker | UrlReady | Inference,
+    ExitCode | FileExists | JsonFile | LogMarker | UrlReady | Inference | TextAnswered,
     Field(discriminator="kind"),
 ]
 
@@ -324,7 +341,8 @@ class ServiceSpec(Frozen):
     """
 
     name: str
-    kind: Literal["triton"] = "triton"
+    kind: Literal["triton", "openai"] = "triton"
+    """What it speaks: Triton's protocol, or OpenAI's (vLLM's own server, Ray Serve, NeMo's)."""
     launcher: Literal["embedded", "local", "container", "attach"] = "embedded"
     command: Command | None = None
     http_url: str

@@ -41,6 +41,7 @@ from console.planning.plan import (
     ServiceStep,
     Step,
     SwitchStep,
+    TextAnswered,
     UrlReady,
     VerifyStep,
     WriteStep,
@@ -387,6 +388,11 @@ def _probe(probe: Probe, log: str, url: str) -> str:
             if not url:
                 raise ValueError("an inference probe needs a step with a service")
             return _infer(probe, helper, url)
+        case TextAnswered():
+            if not url:
+                raise ValueError("a text probe needs a step with a service")
+            spec = probe.model_dump(mode="json", exclude={"kind", "title"})
+            return f"{helper} text {shell_word(url)} {_json(spec)}"
 
 
 def _infer(probe: Inference, helper: str, url: str) -> str:

@@ -7,6 +7,7 @@ ours: it runs where tritondeck is not installed.
     helper.py json FILE EXPECT          EXPECT: {"dotted.key": value | {"max": x} | {"min": x}}
     helper.py log FILE PATTERN present|absent
     helper.py infer URL SPEC [FILE...]  SPEC: {"model", "timeout", "inputs", "expect"}
+    helper.py text URL SPEC             SPEC: {"path", "body", "answer", "equals", "timeout"}
 
 Ends 0 when it holds, 1 with one line on standard error when it does not.
 """
@@ -83,10 +84,35 @@ def infer(
         data=header + payload,
         headers={"Inference-Header-Content-Length": str(len(header))},
     )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=spec["timeout"]) as answer:
-        document = json.load(answer)
+    document = send(request, spec["timeout"])
     return {o["name"]: (o["shape"], o["data"]) for o in document["outputs"]}
+
+
+def send(request: urllib.request.Request, timeout: float) -> Any:
+    """The JSON that comes back, through no proxy."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=timeout) as answer:
+        return json.load(answer)
+
+
+def text_problem(url: str, spec: dict[str, Any]) -> str | None:
+    """Send a request for text; None, or how its answer differs. The text is printed."""
+    request = urllib.request.Request(
+        url + spec["path"],
+        data=json.dumps(spec["body"]).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    value = send(request, spec["timeout"])
+    for part in spec["answer"].split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, TypeError, ValueError):
+            return f"the answer has no {spec['answer']}"
+    print(value)
+    text, wanted = str(value).strip(), spec["equals"].strip()
+    if wanted and text != wanted:
+        return f"the answer is {text!r}, expected {wanted!r}"
+    return None if text else "the answer is empty"
 
 
 def answer_problem(
@@ -132,9 +158,12 @@ def main(argv: list[str]) -> str | None:
         return f"the log {rest[0]} {'holds' if found else 'does not hold'} {rest[1]!r}"
     spec = json.loads(rest[1])
     try:
+        if verb == "text":
+            return text_problem(rest[0], spec)
         outputs = infer(rest[0], spec, rest[2:])
     except urllib.error.HTTPError as error:
-        return f"{spec['model']} answered {error.code}: {error.read(2000).decode()}"
+        who = spec.get("model") or spec["path"]
+        return f"{who} answered {error.code}: {error.read(2000).decode(errors='replace')}"
     for name, (_, values) in outputs.items():
         print(f"{name}: {' '.join(str(v) for v in values[:8])}")
     return answer_problem(outputs, spec["expect"])

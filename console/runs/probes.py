@@ -19,6 +19,7 @@ from console.planning.plan import (
     JsonFile,
     LogMarker,
     Probe,
+    TextAnswered,
     UrlReady,
 )
 from console.runs import saved
@@ -41,6 +42,8 @@ def judge(context: Context, probe: Probe, ended: Exit | None, endpoint: Endpoint
         return _log(context.log, probe)
     if isinstance(probe, UrlReady):
         return url_ready(context, probe, endpoint)
+    if isinstance(probe, TextAnswered):
+        return _text(context, probe, endpoint)
     return _inference(context, probe, endpoint)
 
 
@@ -173,6 +176,49 @@ def _inference(context: Context, probe: Inference, endpoint: Endpoint | None) ->
     if differs := judge_answer(answer, probe.expect):
         raise DeckError(f"{probe.title}: the answer is not the expected one", why=differs)
     return words
+
+
+def _text(context: Context, probe: TextAnswered, endpoint: Endpoint | None) -> str:
+    from console.triton.plain_http import request
+
+    if endpoint is None:
+        raise DeckError("there is no service to send this request to")
+    started = time.monotonic()
+    answer = context.patiently(
+        lambda: request(
+            endpoint, probe.path, method="POST", payload=probe.body, timeout=probe.timeout
+        )
+    )
+    if not answer.ok:
+        raise DeckError(
+            f"{probe.title}: the request was refused",
+            why=f"HTTP {answer.status} {answer.words[:500]}".rstrip(),
+            raw=answer.words,
+        )
+    text = _text_at(answer.json(), probe)
+    took = (time.monotonic() - started) * 1000
+    context.say(f"{probe.title}: {redact(text)[:200]} ({took:.0f} ms)")
+    wanted = probe.equals.strip()
+    if (wanted and text != wanted) or not text:
+        raise DeckError(
+            f"{probe.title}: the answer is not the expected one",
+            why=f"it is {text[:200]!r}, expected {wanted!r}" if wanted else "it is empty",
+        )
+    return text[:80]
+
+
+def _text_at(told: Any, probe: TextAnswered) -> str:
+    """The text that an answer holds at the probe's place, cleaned, without the spaces around."""
+    value = told
+    for part in probe.answer.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, TypeError, ValueError):
+            raise DeckError(
+                f"{probe.title}: the answer has no {clean(probe.answer)}",
+                raw=clean(json.dumps(told)[:2000]),
+            ) from None
+    return clean(str(value), multiline=True).strip()
 
 
 def figures(found: Mapping[str, str]) -> str:

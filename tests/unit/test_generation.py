@@ -16,6 +16,8 @@ from console.facts import DeckError, Endpoint
 from console.generation import answers
 from console.generation.client import body, complete, healthy, models, path
 from console.generation.model import Names, Style, TextAnswer, TextRequest, Turn
+from console.generation.probe import probe
+from console.planning.script_helper import text_problem
 from console.triton.plain_http import NoAnswer
 
 BANANA = (Turn("system", "Be short."), Turn("user", "What is the color of a banana?"))
@@ -276,3 +278,42 @@ def test_tokens_a_second_count_after_the_first_text(
     answer: TextAnswer, speed: float | None
 ) -> None:
     assert answer.tokens_a_second == speed
+
+
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [
+        (Style.CHAT, {"choices": [{"message": {"content": " yellow"}}]}),
+        (Style.COMPLETION, {"choices": [{"text": " yellow"}]}),
+        (Style.GENERATE, {"text_output": " yellow"}),
+    ],
+)
+def test_a_scripts_probe_finds_the_text_of_each_style(style: Style, told: object) -> None:
+    made = probe(ask(style=style), "banana", "yellow")
+    with serving(told) as (server, endpoint):
+        assert text_problem(endpoint.url, made.model_dump(mode="json")) is None
+    assert server.where == made.path
+    assert not server.asked.get("stream")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"choices": [{"message": {"content": "red"}}]}, "the answer is 'red', expected 'yellow'"),
+        ({"choices": []}, "the answer has no choices.0.message.content"),
+    ],
+)
+def test_a_scripts_probe_says_how_an_answer_differs(told: object, said: str) -> None:
+    made = probe(ask(), "banana", "yellow")
+    with serving(told) as (_, endpoint):
+        assert text_problem(endpoint.url, made.model_dump(mode="json")) == said
+
+
+def test_an_empty_answer_proves_nothing() -> None:
+    made = probe(ask(), "anything")
+    with serving({"choices": [{"message": {"content": " "}}]}) as (_, endpoint):
+        assert text_problem(endpoint.url, made.model_dump(mode="json")) == "the answer is empty"
+
+
+def test_a_probe_is_asked_without_sampling_noise() -> None:
+    assert probe(ask(), "x").body["temperature"] == 0.0
