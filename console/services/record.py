@@ -52,14 +52,28 @@ class Record:
         storage.write_json(folder / MANIFEST, value)
 
     @property
+    def attached(self) -> bool:
+        """Whether the server is somebody else's."""
+        return self.spec.command is None
+
+    @property
     def endpoint(self) -> Endpoint:
-        token_file = expand(self.spec.token_file, self.values)
+        spec = self.spec
+
+        def place(template: str) -> Path | None:
+            text = expand(template, self.values)
+            return Path(text) if text else None
+
         return Endpoint(
-            url=expand(self.spec.http_url, self.values),
-            grpc_url=expand(self.spec.grpc_url, self.values),
-            metrics_url=expand(self.spec.metrics_url, self.values),
-            token_file=Path(token_file) if token_file else None,
-            ours=True,
+            url=expand(spec.http_url, self.values),
+            grpc_url=expand(spec.grpc_url, self.values),
+            metrics_url=expand(spec.metrics_url, self.values),
+            token_file=place(spec.token_file),
+            token_env=spec.token_env,
+            token_header=spec.token_header,
+            ca_file=place(spec.ca_file),
+            ours=not self.attached,
+            manage=spec.manage,
         )
 
     @property
@@ -133,7 +147,7 @@ def view(folder: Path) -> ServiceView:
         models=record.spec.models,
         pid=kept.child.pid if alive and kept.child else None,
         started=kept.started or record.created,
-        uptime=time.monotonic() - kept.monotonic if alive else None,
+        uptime=time.monotonic() - kept.monotonic if alive and kept.keeper else None,
         exit_status=_status(kept),
         reason=reason,
     )
@@ -149,6 +163,11 @@ def _state(record: Record, kept: keeper.Kept, folder: Path) -> tuple[ServiceStat
     if record.host != processes.hostname() or kept.foreign:
         return ServiceState.FOREIGN, f"started on host {clean(record.host)}: view only"
     stopping = (folder / "stopping").exists()
+    if record.attached:
+        if stopping:
+            return ServiceState.STOPPED, "no longer attached; the server was left as it is"
+        ready = (folder / "ready").exists()
+        return (ServiceState.RUNNING if ready else ServiceState.STARTING), ""
     if kept.exit is not None:
         return _ended(kept.exit, folder)
     if kept.watched or kept.child_alive:

@@ -7,15 +7,14 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
-from console import detach, keeper, processes, storage
+from console import keeper, processes, storage
 from console.facts import Progress, Refused, UsageError
 from console.planning.deployment import check_name
 from console.planning.plan import ServiceSpec
 from console.planning.variables import expand
-from console.services import ports, record
+from console.services import ports, record, supervisor
 from console.services.model import ServiceState, ServiceView
 from console.services.record import MANIFEST, Record
 from console.services.supervisor import remove_regions
@@ -124,39 +123,24 @@ class ServiceStore:
         return old.state is ServiceState.STARTING or probe(old.endpoint).live
 
     def _launch(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
-        from console.runtimes.host import launch
-
+        if spec.command is None:
+            return self._attach(spec, values, deployment)
         urls = [url for url in (spec.http_url, spec.grpc_url, spec.metrics_url) if url]
         chosen = {**values, **ports.settle(urls, values)}
         folder, number = self._new_folder(deployment)
         chosen["token_file"] = str(folder / "token")
-        made = Record(
-            id=folder.name,
-            deployment=deployment,
-            number=number,
-            spec=spec,
-            values=record.asked(spec, chosen) | {"token_file": chosen["token_file"]},
-            tools=record.tools_digest(spec, chosen),
-            created=time.time(),
-            host=processes.hostname(),
-        )
+        made = _record(folder, deployment, number, spec, chosen)
         made.save(folder)
         if token_file := expand(spec.token_file, chosen):
             _write_token(Path(token_file))
         remove_regions(made.shm_prefix)
-        command = launch(spec.process, chosen, self.settings)
-        command.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
-        request = keeper.Request(
-            folder=str(folder),
-            argv=tuple(command.argv),
-            env=dict(command.env),
-            cwd=str(command.cwd),
-            log=str(folder / "server.log"),
-            grace=spec.stop_timeout,
-            end_with_keeper=False,
-            extra={"shm_prefix": made.shm_prefix},
-        )
-        detach.start("console.services.supervisor", asdict(request))
+        supervisor.start(folder, spec, chosen, made.shm_prefix, self.settings)
+        return folder.name
+
+    def _attach(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
+        """Know somebody else's server; no process is started."""
+        folder, number = self._new_folder(deployment)
+        _record(folder, deployment, number, spec, {"token_file": "", **values}).save(folder)
         return folder.name
 
     def _new_folder(self, deployment: str) -> tuple[Path, int]:
@@ -176,7 +160,8 @@ class ServiceStore:
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
         """Stop a service and wait for its end; one that has ended already is left as it is.
 
-        SIGTERM, the spec's `stop_timeout`, then SIGKILL to everything that it started.
+        An attached server is only forgotten: it is somebody else's. SIGTERM, the spec's
+        `stop_timeout`, then SIGKILL to everything that it started.
         """
         try:
             return self._stop(self.view(name_or_id), progress)
@@ -195,6 +180,8 @@ class ServiceStore:
             # Only the shown state needs the mark; a full disk must not keep a server alive.
             if progress:
                 progress(f"could not note that it stops: {error.strerror}")
+        if made.attached:
+            return record.view(view.folder)
         keeper.end(view.folder, made.spec.stop_timeout, progress)
         # Its supervisor has done this, unless it had been killed.
         remove_regions(made.shm_prefix)
@@ -245,6 +232,21 @@ class ServiceStore:
             yield
         finally:
             os.close(handle)
+
+
+def _record(
+    folder: Path, deployment: str, number: int, spec: ServiceSpec, values: Mapping[str, str]
+) -> Record:
+    return Record(
+        id=folder.name,
+        deployment=deployment,
+        number=number,
+        spec=spec,
+        values=record.asked(spec, values) | {"token_file": values["token_file"]},
+        tools=record.tools_digest(spec, values),
+        created=time.time(),
+        host=processes.hostname(),
+    )
 
 
 def _write_token(path: Path) -> None:

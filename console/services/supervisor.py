@@ -7,10 +7,16 @@ consoles. When it is killed itself the server goes on serving; `ServiceStore.sto
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from console import detach, keeper
+
+if TYPE_CHECKING:
+    from console.planning.plan import ServiceSpec
+    from console.settings import Settings
 
 SHARED_MEMORY = Path("/dev/shm")
 _SHORTEST_PREFIX = 8
@@ -32,6 +38,31 @@ def remove_regions(prefix: str) -> int:
     for region in mine:
         region.unlink(missing_ok=True)
     return len(mine)
+
+
+def start(
+    folder: Path,
+    spec: ServiceSpec,
+    values: Mapping[str, str],
+    shm_prefix: str,
+    settings: Settings,
+) -> None:
+    """Start the server in `folder` under a supervisor; returns when its process runs."""
+    from console.runtimes.host import launch
+
+    command = launch(spec.process, values, settings)
+    command.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
+    request = keeper.Request(
+        folder=str(folder),
+        argv=tuple(command.argv),
+        env=dict(command.env),
+        cwd=str(command.cwd),
+        log=str(folder / "server.log"),
+        grace=spec.stop_timeout,
+        end_with_keeper=False,
+        extra={"shm_prefix": shm_prefix},
+    )
+    detach.start("console.services.supervisor", asdict(request))
 
 
 def main() -> NoReturn:

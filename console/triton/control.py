@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from urllib.parse import quote
 
-from console.facts import DeckError, Endpoint, UsageError
+from console.facts import DeckError, Endpoint, Refused, UsageError
 from console.text import clean, human_seconds
 from console.triton import health, logs
 from console.triton.plain_http import NoAnswer, Response, refusal, request
@@ -25,6 +25,7 @@ def load(endpoint: Endpoint, model: str, timeout: float = 120.0) -> None:
     return (a Python model without ``1/model.py``, a missing libpython).
     """
     shown = clean(model)
+    _managed(endpoint, "load")
     try:
         response = request(
             endpoint, _path(model, "load"), method="POST", payload={}, token=True, timeout=timeout
@@ -49,6 +50,7 @@ def unload(endpoint: Endpoint, model: str, timeout: float = 30.0) -> None:
     `DeckError` when the model is still there after `timeout` seconds.
     """
     shown = clean(model)
+    _managed(endpoint, "unload")
     deadline = time.monotonic() + timeout
     if not any(entry.name == shown for entry in _index(endpoint)):
         raise UsageError(f"the server has no model {shown}", fix="list its models first")
@@ -75,6 +77,15 @@ def _index(endpoint: Endpoint) -> tuple[health.ModelState, ...]:
     if problem:
         raise DeckError("cannot read the server's list of models", why=problem)
     return entries
+
+
+def _managed(endpoint: Endpoint, verb: str) -> None:
+    if not endpoint.manage:
+        raise Refused(
+            f"no model is {verb}ed at {clean(endpoint.url)}",
+            why="the server is somebody else's, and is only observed",
+            fix="set manage = true in [server] to change what it serves",
+        )
 
 
 def _path(model: str, verb: str) -> str:

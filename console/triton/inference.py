@@ -19,7 +19,15 @@ from console.facts import (
     UsageError,
 )
 from console.text import clean, human_seconds, redact
-from console.triton.plain_http import NoAnswer, Response, model_path, refusal, request
+from console.triton.plain_http import (
+    NoAnswer,
+    Response,
+    model_path,
+    refusal,
+    request,
+    tls,
+    token_headers,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,7 +124,7 @@ def infer(endpoint: Endpoint, request_: InferenceRequest, timeout: float = 60.0)
         tensor.set_data_from_numpy(given, binary_data=True)
         inputs.append(tensor)
     outputs = [http_client.InferRequestedOutput(name) for name in request_.outputs] or None
-    client = _client(http_client, endpoint.url, timeout)
+    client = _client(http_client, endpoint, timeout)
     started = time.perf_counter()
     try:
         result = client.infer(
@@ -124,6 +132,7 @@ def infer(endpoint: Endpoint, request_: InferenceRequest, timeout: float = 60.0)
             inputs,
             model_version=request_.version,
             outputs=outputs,
+            headers=_headers(endpoint),
             parameters=dict(request_.parameters) or None,
         )
         latency = time.perf_counter() - started
@@ -147,17 +156,37 @@ def infer(endpoint: Endpoint, request_: InferenceRequest, timeout: float = 60.0)
         client.close()
 
 
-def _client(http_client: Any, url: str, timeout: float) -> Any:
-    """A client for `url`; tritonclient wants it without its scheme."""
+def _headers(endpoint: Endpoint) -> dict[str, str] | None:
+    """The token for a server of somebody else's; ours wants none for inference."""
+    return None if endpoint.ours else token_headers(endpoint) or None
+
+
+def _client(http_client: Any, endpoint: Endpoint, timeout: float) -> Any:
+    """A client for the endpoint; tritonclient wants its URL without the scheme."""
+    url = endpoint.url
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise UsageError(f"{clean(redact(url))} is not a server address", fix="http://HOST:PORT")
     return http_client.InferenceServerClient(
         parts.netloc + parts.path.rstrip("/"),
         ssl=parts.scheme == "https",
+        ssl_context_factory=_trusting(endpoint) if parts.scheme == "https" else None,
         connection_timeout=min(timeout, 10.0),
         network_timeout=timeout,
     )
+
+
+def _trusting(endpoint: Endpoint) -> Any:
+    """Makes tritonclient's own kind of TLS context, with the endpoint's certificates."""
+    import gevent.ssl
+
+    tls(endpoint)  # says in words what is wrong with the file
+    place = str(endpoint.ca_file) if endpoint.ca_file else None
+
+    def make(cafile: str | None = None) -> Any:
+        return gevent.ssl.create_default_context(cafile=place)
+
+    return make
 
 
 def array(value: TensorValue) -> np.ndarray[Any, Any]:

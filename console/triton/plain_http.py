@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
+import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +73,8 @@ def model_path(model: str, version: str = "") -> str:
 
 def token_headers(endpoint: Endpoint) -> dict[str, str]:
     """The token's header where the endpoint has a token that can be read, else nothing."""
+    if endpoint.token_env:
+        return {endpoint.token_header: _token_of(endpoint.token_env)}
     if endpoint.token_file is None:
         return {}
     try:
@@ -82,6 +86,30 @@ def token_headers(endpoint: Endpoint) -> dict[str, str]:
             fix="the token belongs to the user who started the server",
         ) from error
     return {endpoint.token_header: token}
+
+
+def _token_of(variable: str) -> str:
+    try:
+        return os.environ[variable]
+    except KeyError:
+        raise UsageError(
+            f"the variable {clean(variable)}, which should hold the token, is not set",
+            fix="export it where tritondeck is started, or name a token file",
+        ) from None
+
+
+def tls(endpoint: Endpoint) -> ssl.SSLContext:
+    """What an https endpoint's certificate is checked against; `UsageError` for a bad CA file."""
+    if endpoint.ca_file is None:
+        return ssl.create_default_context()
+    try:
+        return ssl.create_default_context(cafile=str(endpoint.ca_file))
+    except OSError as error:  # a file that holds no certificate is an SSLError, which is one
+        raise UsageError(
+            f"the CA file {clean(str(endpoint.ca_file))} cannot be used",
+            why=clean(error.strerror or str(error)),
+            fix="give a file of PEM certificates as server.ca_file",
+        ) from error
 
 
 def request(
@@ -100,7 +128,7 @@ def request(
     nothing listens, time runs out or the answer is cut or larger than `cap` bytes; `UsageError`
     when the URL or the token file is wrong.
     """
-    connection = _connection(endpoint.url, timeout)
+    connection = _connection(endpoint, timeout)
     headers = {"Connection": "close", **(token_headers(endpoint) if token else {})}
     body = None
     if payload is not None:
@@ -125,39 +153,48 @@ def request(
         answer = connection.getresponse()
         content = answer.read(cap + 1)
     except (OSError, http.client.HTTPException) as error:
-        raise _no_answer(endpoint.url, error, timeout, late.is_set()) from error
+        raise no_answer(endpoint.url, error, timeout, late.is_set()) from error
     finally:
         timer.cancel()
         connection.close()
     if late.is_set():
-        raise _no_answer(endpoint.url, TimeoutError(), timeout, True)
+        raise no_answer(endpoint.url, TimeoutError(), timeout, True)
     if len(content) > cap:
         raise NoAnswer(f"{clean(endpoint.url)} sent more than {cap} bytes", why="not read further")
     return Response(answer.status, clean(answer.reason), content)
 
 
-def _connection(url: str, timeout: float) -> http.client.HTTPConnection:
+def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnection:
+    url = endpoint.url
     parts = urlsplit(url if "://" in url else f"http://{url}")
-    kinds: dict[str, type[http.client.HTTPConnection]] = {
-        "http": http.client.HTTPConnection,
-        "https": http.client.HTTPSConnection,
-    }
     try:
         port = parts.port
     except ValueError:
         port = -1
-    if parts.scheme not in kinds or not parts.hostname or port == -1 or parts.path.strip("/"):
+    known = parts.scheme in ("http", "https")
+    if not known or not parts.hostname or port == -1 or parts.path.strip("/"):
         raise UsageError(
             f"{clean(redact(url))} is not a server address",
             fix="write it as http://HOST:PORT",
         )
-    return kinds[parts.scheme](parts.hostname, port, timeout=timeout)
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(
+            parts.hostname, port, timeout=timeout, context=tls(endpoint)
+        )
+    return http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
 
 
-def _no_answer(url: str, error: Exception, timeout: float, late: bool) -> NoAnswer:
+def no_answer(url: str, error: Exception, timeout: float, late: bool) -> NoAnswer:
+    """The error of a request, in words."""
     where = clean(redact(url))
     if late or isinstance(error, TimeoutError):
         return NoAnswer(f"no answer from {where} within {timeout:g} s")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return NoAnswer(
+            f"the certificate of {where} is not trusted",
+            why=clean(error.verify_message),
+            fix="give the file of the certificates that signed it as server.ca_file",
+        )
     if isinstance(error, ConnectionRefusedError):
         return NoAnswer(f"nothing listens at {where}", why="the connection was refused")
     if isinstance(error, socket.gaierror):
