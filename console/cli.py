@@ -181,6 +181,13 @@ def _stop(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME", help="a deployment, or a service's id")
 
 
+def _rollback(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a deployment")
+    verb.add_argument(
+        "--to", type=int, default=0, metavar="N", help="this version, not the one before"
+    )
+
+
 def _query(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME|URL", help="a deployment, a service, or a server's URL")
     verb.add_argument("--model", default="", help="which model (the only one when absent)")
@@ -276,6 +283,7 @@ CLEAN_KINDS = {
     "trash": "what was forgotten or removed before",
     "crashes": "crash files",
     "hub": "checkpoints that were fetched by hub id",
+    "versions": "models' versions beyond the live and the newest ones; never unless it is named",
 }
 """Of `console.desk.clean.KINDS`, spelled out so that help imports nothing."""
 
@@ -305,6 +313,9 @@ TABLE: tuple[tuple[str, str, str, Adder], ...] = (
     ("services", "console.verbs.services:listed", "list services that we started", _nothing),
     ("ps", "console.verbs.services:listed", "the same as services", _nothing),
     ("stop", "console.verbs.services:stop", "stop a service and wait for its end", _stop),
+    ("versions", "console.verbs.versions:listed", "list a deployment's versions", _forget),
+    ("rollback", "console.verbs.versions:rollback", "let an earlier version answer", _rollback),
+    ("remove", "console.verbs.versions:remove", "take models out of their server", _forget),
     ("query", "console.verbs.query:query", "send one request and print the answer", _query),
     ("env", "console.verbs.env:listed", "list, create, remove managed environments", _env),
     ("clean", "console.verbs.clean:clean", "list what takes space, remove what is safe", _clean),

@@ -61,6 +61,7 @@ def _groups(settings: Settings, ready: Prepared) -> tuple[Group, ...]:
         ("host", lambda: verdicts.host(settings, ready)),
         ("environments", lambda: verdicts.environments(settings, ready.needs)),
         ("libpython", lambda: verdicts.libpython(settings, ready)),
+        ("join", lambda: verdicts.join(settings, ready)),
         ("hub", lambda: verdicts.hub(ready)),
         ("checkpoint-risks", lambda: verdicts.risks(ready)),
         ("launcher", lambda: verdicts.launcher(ready)),

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from console.runtimes.environments import Environments
     from console.services.model import ServiceView
 
-KINDS = ("environments", "runs", "services", "work", "trash", "crashes", "hub")
+KINDS = ("environments", "runs", "services", "work", "trash", "crashes", "hub", "versions")
+ONLY_NAMED = frozenset({"versions"})
+"""Kinds that are left alone unless they are asked for: nobody loses a version to a routine."""
 _TRASH = ".trash-"
 
 
@@ -56,7 +59,7 @@ def clean(
         raise UsageError(f"no such kind: {', '.join(sorted(wrong))}", fix=f"{', '.join(KINDS)}")
     if keep < 0:
         raise UsageError("the number of runs to keep cannot be negative")
-    wanted = tuple(kinds) or KINDS
+    wanted = tuple(kinds) or tuple(kind for kind in KINDS if kind not in ONLY_NAMED)
     items: list[CleanItem] = []
     for kind in wanted:
         for found in _FINDERS[kind](settings, keep):
@@ -273,6 +276,30 @@ def _hub(settings: Settings, keep: int) -> Iterator[_Found]:
             yield _Found(_item("hub", folder, reason, safe=False), refuse)
 
 
+def _versions(settings: Settings, keep: int) -> Iterator[_Found]:
+    """Versions of models; the live ones stay, and the `keep` newest beside them."""
+    from console.desk import versions as use
+    from console.triton import versions
+
+    for known in versions.everything(settings.folders.work):
+        older = [one for one in reversed(known.known) if one.number != known.live]
+        for one in known.known:
+            folders = [f for f in use.folders_of(settings, known, one) if f.is_dir()]
+            if not folders:
+                continue
+            safe, reason = True, f"version {known.live} is live"
+            if one.number == known.live:
+                safe, reason = False, "it is live"
+            elif one in older[:keep]:
+                safe, reason = False, f"among the {keep} newest that a rollback can go to"
+            items = [_item("versions", folder, reason, safe=safe) for folder in folders]
+            size = sum(item.size for item in items)
+            name = cleaned(f"{known.deployment} version {one.number}")
+            item = replace(items[0], name=name, size=size)
+            prune = partial(use.prune, settings, known.deployment, one.number)
+            yield _Found(item, prune)
+
+
 _FINDERS: dict[str, Callable[[Settings, int], Iterator[_Found]]] = {
     "environments": _environments,
     "runs": _runs,
@@ -281,4 +308,5 @@ _FINDERS: dict[str, Callable[[Settings, int], Iterator[_Found]]] = {
     "trash": _trash,
     "crashes": _crashes,
     "hub": _hub,
+    "versions": _versions,
 }

@@ -189,7 +189,8 @@ def _saved(settings: Settings) -> list[Path]:
 
 
 def deployments(settings: Settings) -> tuple[DeploymentView, ...]:
-    """Every saved deployment with its newest run and service."""
+    """Every saved deployment with its newest run and service, its own or one that it went into."""
+    from console.desk import versions
     from console.runs.store import RunStore
     from console.services.store import ServiceStore
 
@@ -199,6 +200,11 @@ def deployments(settings: Settings) -> tuple[DeploymentView, ...]:
     services: dict[str, ServiceView] = {}
     for service in ServiceStore(settings).views():
         services.setdefault(service.deployment, service)
+    for name in (path.stem for path in _saved(settings)):
+        if name in services and services[name].pid:
+            continue
+        if (host := versions.host_of(settings, name)) is not None:
+            services[name] = host
     found = [(_changed(path, runs), _view(path, runs, services)) for path in _saved(settings)]
     return tuple(view for _, view in sorted(found, key=lambda f: -f[0]))
 
@@ -230,6 +236,7 @@ def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]
 
 def forget(settings: Settings, name: str) -> None:
     """Move the file, the runs and the work folder to ``trash/<name>-<time>`` in the state folder."""
+    from console.desk import versions
     from console.runs.store import RunStore
     from console.services.store import ServiceStore
 
@@ -247,6 +254,16 @@ def forget(settings: Settings, name: str) -> None:
     for service in ServiceStore(settings).views():
         if service.deployment == name and service.state.value in LIVING:
             raise Refused(f"{name} is being served", fix=f"tritondeck stop {name}")
+    if (host := versions.host_of(settings, name)) is not None:
+        raise Refused(
+            f"{name} is being served by the server of {host.deployment}",
+            fix=f"tritondeck remove {name}",
+        )
+    if guests := versions.guests(settings, name):
+        raise Refused(
+            f"the models of {clean(', '.join(guests))} stand in the repository of {name}",
+            fix="; ".join(f"tritondeck remove {clean(guest)}" for guest in guests),
+        )
     trash = private_folder(settings.folders.state / "trash")
     target = private_folder(
         trash / f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"

@@ -23,6 +23,7 @@ from console.desk.views import (
     OptionField,
     OptionProblem,
     RouteView,
+    VersionsView,
 )
 from console.facts import (
     CancelCheck,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         environments,
         follow,
         form,
+        glance,
         glossary,
         inspect,
         options,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         query,
         shell,
         start,
+        versions,
     )
     from console.planning.deployment import Deployment
     from console.planning.plan import Plan
@@ -76,6 +79,7 @@ else:
     environments = Room("environments")
     follow = Room("follow")
     form = Room("form")
+    glance = Room("glance")
     glossary = Room("glossary")
     inspect = Room("inspect")
     options = Room("options")
@@ -83,6 +87,7 @@ else:
     query = Room("query")
     shell = Room("shell")
     start = Room("start")
+    versions = Room("versions")
 
 __all__ = [
     "BackendView",
@@ -169,6 +174,11 @@ class Choosing(_Part):
     def options(self, deployment: Deployment) -> BaseModel:
         """The deployment's options bound to its backend; `UsageError` names what is wrong."""
         return options.bound(deployment)
+
+    def glance(self) -> tuple[DeploymentView, ...]:
+        """Saved deployments by their files and runs, unvalidated and without their servers: a few
+        milliseconds, where the first `deployments` of a process imports what reads the rest."""
+        return glance.glance(self.settings)
 
     def deployments(self) -> tuple[DeploymentView, ...]:
         """Saved deployments with their state, the most recent first."""
@@ -313,6 +323,28 @@ class Serving(_Part):
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
         """Stop a service and wait for its end."""
         return query.stop(self.settings, name_or_id, progress)
+
+    def versions(self, name: str) -> VersionsView:
+        """The versions of a deployment's models that are on disk, and which one answers."""
+        return versions.look(self.settings, name)
+
+    def rollback(
+        self, name: str, version: int = 0, progress: Progress | None = None
+    ) -> VersionsView:
+        """Let an earlier version answer again (the one before the live one when none is named),
+        with no moment without an answer, and ask it what verified it. Where no server runs, it is
+        what the next one loads."""
+        return versions.rollback(self.settings, name, version, progress)
+
+    def remove(self, name: str, progress: Progress | None = None) -> tuple[str, ...]:
+        """Take a deployment's models out of the server and the repository, into the trash; their
+        names. `Refused` while another model needs one of them. The server itself goes on."""
+        return versions.remove(self.settings, name, progress)
+
+    def forwarding(self, endpoint: Endpoint) -> str:
+        """The ssh command that brings a loopback server to the operator's own machine; empty for
+        one that is reached without."""
+        return query.forwarding(endpoint)
 
     def load_model(self, endpoint: Endpoint, model: str) -> None:
         query.load(self.settings, endpoint, model)

@@ -13,7 +13,9 @@ from console.facts import (
     ModelMetadata,
     Progress,
     PromptAdapter,
+    UsageError,
 )
+from console.planning.deployment import NAME
 from console.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,9 +34,19 @@ def services(settings: Settings) -> tuple[ServiceView, ...]:
 
 
 def service(settings: Settings, name_or_id: str) -> ServiceView:
+    """Of a deployment that went into the server of another, that server."""
+    from console.desk import versions
     from console.services.store import ServiceStore
 
-    return ServiceStore(settings).view(name_or_id)
+    try:
+        found = ServiceStore(settings).view(name_or_id)
+    except UsageError:
+        if NAME.match(name_or_id) and (host := versions.host_of(settings, name_or_id)):
+            return host
+        raise
+    if found.deployment == name_or_id and not found.pid:
+        return versions.host_of(settings, name_or_id) or found
+    return found
 
 
 def stop(settings: Settings, name_or_id: str, progress: Progress | None = None) -> ServiceView:
@@ -46,6 +58,16 @@ def stop(settings: Settings, name_or_id: str, progress: Progress | None = None) 
 
 def _silent(message: str, fraction: float | None = None) -> None:
     """Progress that nobody watches."""
+
+
+def forwarding(endpoint: Endpoint) -> str:
+    import getpass
+    import os
+    import socket
+
+    from console.triton import forwarding as ssh
+
+    return ssh.forward(endpoint, ssh.login(os.environ, getpass.getuser(), socket.gethostname()))
 
 
 def health(endpoint: Endpoint) -> ServerHealth:

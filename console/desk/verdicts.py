@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.facts import Level, Verdict
+from console.facts import DeckError, Level, Verdict
 from console.settings import Settings
 from console.text import clean, human_bytes
 
@@ -43,13 +43,15 @@ def host(settings: Settings, ready: Prepared) -> Iterable[Verdict]:
 
 
 def port_holders(settings: Settings, deployment: Deployment) -> dict[int, PortHolder | None]:
-    """Who holds each port; this deployment's own living server does not stand in its own way."""
+    """Who holds each port; this deployment's own living server does not stand in its own way, nor
+    does the one that it goes into."""
     from console.services.store import ServiceStore
     from console.telemetry import ports
 
     services = [view for view in ServiceStore(settings).views() if view.pid]
     ours = {view.pid for view in services if view.pid}
-    own = {view.pid for view in services if view.deployment == deployment.name}
+    mine = (deployment.name, deployment.server.join)
+    own = {view.pid for view in services if view.deployment in mine}
     server = deployment.server
     found = ports.holders(
         (server.http_port, server.grpc_port, server.metrics_port), server.address, ours
@@ -142,6 +144,32 @@ def interpreter(settings: Settings, spec: EnvironmentSpec) -> Interpreter:
     if managed.ready(spec):
         return pythons.ask(managed.folder(spec) / "bin" / "python")
     return pythons.find(spec.python or settings.python, spec.python_range)
+
+
+def join(settings: Settings, ready: Prepared) -> Iterator[Verdict]:
+    """Whether the server that the deployment goes into runs."""
+    from console.runs import versioned
+
+    name = ready.deployment.server.join
+    if not name:
+        return
+    try:
+        host_server = versioned.host_of(settings, name)
+    except DeckError as problem:
+        yield Verdict(
+            "join",
+            Level.FAIL,
+            problem.title,
+            problem.why,
+            "[server] join",
+            problem.fix,
+            "server.join",
+        )
+        return
+    summary = f"the server of {clean(name)} runs and takes the models"
+    yield Verdict(
+        "join", Level.PASS, summary, host_server.endpoint.url, f"service {host_server.id}"
+    )
 
 
 def hub(ready: Prepared) -> tuple[Verdict, ...]:

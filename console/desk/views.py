@@ -75,6 +75,34 @@ class DeploymentView:
     """Why the file could not be read, in words."""
     profile: str = ""
     """Profile of the settings that it was drafted with."""
+    seen: bool = True
+    """False: nothing is known yet of its service, or its file could not be read at a glance."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """One verified version of a deployment's models. `verified` in seconds since the epoch."""
+
+    number: int
+    models: tuple[str, ...]
+    run: str
+    verified: float
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VersionsView:
+    """The versions that are on disk, the oldest first."""
+
+    deployment: str
+    live: int
+    previous: int
+    """Where a rollback goes; 0 for nowhere."""
+    versions: tuple[VersionView, ...]
+    service: str
+    """Id of the server that they are served by; empty for none."""
+    answer: str = ""
+    """What the live version answered when it was asked just now, in words."""
 
 
 @dataclass(frozen=True, slots=True)

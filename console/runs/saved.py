@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from console.facts import InferenceAnswer, InferenceRequest, TensorAnswer, TensorValue
 from console.planning.plan import Inference
 from console.runs.context import Context
@@ -13,17 +16,22 @@ _SHOWN_TEXT = 300
 
 def request(context: Context, probe: Inference) -> InferenceRequest:
     """The request with its template paths filled in, to where the model is while it is verified."""
+    model = context.run.staged.get(probe.model, probe.model)
+    return filled(probe, context.path, model)
+
+
+def filled(probe: Inference, path: Callable[[str], Path], model: str) -> InferenceRequest:
+    """The request to `model`; `path` fills in a template path."""
     tensors = tuple(
         TensorValue(
             name=tensor.name,
             dtype=tensor.dtype,
             shape=tensor.shape,
             values=tensor.values,
-            file=context.path(tensor.file) if tensor.file is not None else None,
+            file=path(tensor.file) if tensor.file is not None else None,
         )
         for tensor in probe.inputs
     )
-    model = context.run.staged.get(probe.model, probe.model)
     return InferenceRequest(model=model, inputs=tensors)
 
 

@@ -134,17 +134,20 @@ def now_live(work: Path, versions: Versions, number: int) -> Versions:
     return versions
 
 
-def owners(works: Path, repository: Path) -> dict[str, Versions]:
-    """Deployments with verified models in `repository`; `works` is the folder of all work folders."""
-    found: dict[str, Versions] = {}
+def everything(works: Path) -> Iterator[Versions]:
+    """Of every deployment with a verified version; `works` is the folder of all work folders."""
     for file in sorted(works.glob(f"*/{FILE}")):
         try:
             versions = read(file.parent)
         except DeckError:
             continue  # damaged: whoever asks for that deployment itself is told
-        if versions is not None and versions.repository == repository:
-            found[versions.deployment] = versions
-    return found
+        if versions is not None:
+            yield versions
+
+
+def owners(works: Path, repository: Path) -> dict[str, Versions]:
+    """Deployments with verified models in `repository`."""
+    return {v.deployment: v for v in everything(works) if v.repository == repository}
 
 
 # ---------------------------------------------------------------------------- configurations

@@ -11,8 +11,9 @@ from console.verbs import common, output, progress
 def listed(args: argparse.Namespace) -> int:
     on = common.desk(args)
     found = on.services()
+    forwarding = {view.id: on.forwarding(view.endpoint) for view in found if view.pid}
     if args.json:
-        output.emit("services", found)
+        output.emit("services", found, forwarding=forwarding)
         return 0
     output.table(
         ("SERVICE", "DEPLOYMENT", "STATE", "PID", "UP", "URL"),
@@ -28,6 +29,9 @@ def listed(args: argparse.Namespace) -> int:
             for view in found
         ],
     )
+    for service, command in forwarding.items():
+        if command:
+            output.say(f"{service} from your own machine: {command}")
     return 0
 
 
