@@ -48,6 +48,8 @@ class Launch:
     argv: tuple[str, ...]
     env: dict[str, str]
     cwd: Path
+    stop_seconds: float = 0.0
+    """Seconds that ending it takes at most, where it needs more than a process does."""
 
 
 def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
