@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from console.text import clean
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def problems(error: ValidationError, text: str, prefix: tuple[str, ...] = ()) -> list[str]:

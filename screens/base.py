@@ -24,12 +24,8 @@ from console.desk.desk import Term
 from console.diagnosis.crash import in_words, write_crash
 from console.facts import DeckError
 from console.telemetry.sample import Sample
-from screens import outside, tour
-from screens.error import ErrorScreen
+from screens import tour
 from screens.flow import Flow, GoTo, ScreenContext, Stage
-from screens.help import HelpScreen
-from screens.jump import JumpScreen
-from screens.viewer import TextScreen
 from screens.widgets.frame import HeaderLine, StepLine
 from screens.widgets.keyline import KeyLine
 from screens.widgets.tourline import TourLine
@@ -149,9 +145,10 @@ class DeckScreen(Screen[None]):
         if self.LIVE:
             self.every(self.desk.settings.screen.interval, self.sample)
 
-    def every(self, seconds: float, ask: Callable[[], object]) -> None:
+    def every(self, seconds: float, ask: Callable[[], object], *, now: bool = True) -> None:
         """Ask now and again every `seconds`, while this screen is the one that is seen."""
-        ask()
+        if now:
+            self.call_after_refresh(ask)
         self._timers_of_ours.append((self.set_interval(seconds, ask), ask))
 
     def on_screen_suspend(self) -> None:
@@ -233,6 +230,8 @@ class DeckScreen(Screen[None]):
 
     def show_error(self, error: DeckError) -> None:
         """The error screen; a second error while it is open replaces nothing and adds nothing."""
+        from screens.error import ErrorScreen
+
         if isinstance(self.app.screen, ErrorScreen):
             return
         self.app.push_screen(ErrorScreen(error))
@@ -266,9 +265,13 @@ class DeckScreen(Screen[None]):
         self.app.exit(message=LEFT)
 
     def action_help(self) -> None:
+        from screens.help import HelpScreen
+
         self.app.push_screen(HelpScreen(self, self.desk, self.words()))
 
     def action_jump(self) -> None:
+        from screens.jump import JumpScreen
+
         def chosen(widget: Widget | None) -> None:
             if widget is not None:
                 widget.focus()
@@ -277,6 +280,8 @@ class DeckScreen(Screen[None]):
 
     def open_outside(self, program: Callable[[], list[str]], file: Path) -> bool:
         """Lend the terminal to a pager or an editor; whether it ended well."""
+        from screens import outside
+
         try:
             outside.run(self.app, program(), file)
         except DeckError as error:
@@ -286,6 +291,8 @@ class DeckScreen(Screen[None]):
 
     def show_copy(self, title: str, *versions: tuple[str, str]) -> None:
         """Show text that `y` copies: (what it is, the text) each."""
+        from screens.viewer import TextScreen
+
         self.app.push_screen(TextScreen(title, *versions))
 
 

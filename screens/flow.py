@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
-from console.checkpoints.model import Checkpoint
-from console.desk.desk import Desk
-from console.planning.deployment import Deployment
+if TYPE_CHECKING:
+    from console.checkpoints.model import Checkpoint
+    from console.desk.desk import Desk
+    from console.planning.deployment import Deployment
 
 
 class Stage(IntEnum):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -14,7 +14,6 @@ from textual.message import Message
 from textual.widget import Widget
 
 from console.desk.desk import DeploymentView
-from console.planning.deployment import Deployment
 from console.runs.model import RunState
 from console.services.model import ServiceState
 from console.text import human_seconds
@@ -24,6 +23,9 @@ from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
+
+if TYPE_CHECKING:
+    from console.planning.deployment import Deployment
 
 _EMPTY = lines(
     say("Nothing has been deployed from here yet.", "strong"),
@@ -90,6 +92,13 @@ class HomeScreen(DeploymentActs):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, HomeScreen.Listed)
 
+    class Glanced(Message):
+        """The deployments' names, at the start."""
+
+        def __init__(self, views: tuple[DeploymentView, ...]) -> None:
+            super().__init__()
+            self.views = views
+
     class Opened(Message):
         """A deployment was read; where to go with it."""
 
@@ -119,7 +128,18 @@ class HomeScreen(DeploymentActs):
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
-        self.every(2.0, self.load)
+        self.glance()
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="deployments")
+    def glance(self) -> None:
+        self.tell(self.Glanced(self.desk.glance()))
+
+    @on(Glanced)
+    def _glanced(self, message: Glanced) -> None:
+        self._show(message.views)
+        # What servers say and whether files are right takes imports: the first paint does not wait.
+        known = all(view.seen for view in message.views)
+        self.every(2.0, self.load, now=not known)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="deployments")
     def load(self) -> None:
@@ -128,9 +148,12 @@ class HomeScreen(DeploymentActs):
     @on(Listed)
     def _listed(self, message: Listed) -> None:
         self._tell_ends(message.views)
-        self._views = {view.name: view for view in message.views}
+        self._show(message.views)
+
+    def _show(self, views: tuple[DeploymentView, ...]) -> None:
+        self._views = {view.name: view for view in views}
         now = self.context.clock()
-        rows = [Row(v.name, _cells(v, now, v.name == self.marked)) for v in message.views]
+        rows = [Row(v.name, _cells(v, now, v.name == self.marked)) for v in views]
         self.query_one(Listing).show(rows)
         self._detail()
         self.refresh_keys()
@@ -167,15 +190,19 @@ class HomeScreen(DeploymentActs):
 
     def action_open(self) -> None:
         if view := self.chosen:
-            self._open(_destination(view), view)
+            self._open(view.name)
 
     def action_edit(self) -> None:
         if view := self.chosen:
-            self._open(Stage.OPTIONS, view)
+            self._open(view.name, Stage.OPTIONS)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="open")
-    def _open(self, stage: Stage, view: DeploymentView) -> None:
-        self.tell(self.Opened(stage, self.desk.open(view.name), view))
+    def _open(self, name: str, stage: Stage | None = None) -> None:
+        deployment = self.desk.open(name)
+        # As it is now: the list may be two seconds old, or not have asked yet.
+        for view in self.desk.deployments():
+            if view.name == name:
+                self.tell(self.Opened(stage or _destination(view), deployment, view))
 
     @on(Opened)
     def _opened(self, message: Opened) -> None:
@@ -200,10 +227,7 @@ class HomeScreen(DeploymentActs):
 
     def commands(self) -> Iterable[tuple[str, Callable[[], object], str]]:
         for view in self._views.values():
-            yield f"deployment: open {view.name}", partial(self._go_to, view), view.checkpoint
-
-    def _go_to(self, view: DeploymentView) -> None:
-        self._open(_destination(view), view)
+            yield f"deployment: open {view.name}", partial(self._open, view.name), view.checkpoint
 
 
 _TALL = 32
@@ -250,7 +274,7 @@ def _cells(view: DeploymentView, now: float, marked: bool = False) -> tuple[Phra
         say(f"{view.name} ▸" if marked else view.name, "accent" if marked else "strong"),
         say(Path(view.checkpoint).name),
         say(view.backend),
-        server or say("–", "dim"),
+        server or say("–" if view.seen else "…", "dim"),
         say(_ago(now - started) if started else "–", "dim"),
     )
 
@@ -266,6 +290,8 @@ def _detail(view: DeploymentView, width: int) -> Phrase:
     """Two lines about the row under the cursor: what it is doing, or why it failed and what next."""
     if view.problem:
         return lines(say(view.problem, "bad"), say(f"edit {view.file}", "dim"))
+    if not view.seen:
+        return lines(Phrase(), Phrase())
     if view.run is None:
         return lines(
             say("Not built yet.", "dim"), say("enter checks it and starts the build", "dim")

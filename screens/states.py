@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from console.desk.desk import DeploymentView
 from console.facts import Level, Verdict
 from console.runs.model import RunState, RunView, StepState
 from console.services.model import ServiceState, ServiceView
-from console.triton.health import ModelState
 from screens.phrase import Phrase, Role, say
+
+if TYPE_CHECKING:
+    from console.desk.desk import DeploymentView
+    from console.triton.health import ModelState
 
 _LEVELS: Mapping[Level, tuple[str, Role]] = {
     Level.PASS: ("✓ pass", "ok"),
@@ -101,6 +104,8 @@ def deployment(view: DeploymentView) -> Phrase:
     """One state for one line of Home: what an operator would say of this deployment."""
     if view.problem:
         return say("✕ unreadable", "bad")
+    if not view.seen:
+        return say("…", "dim")
     living = view.service is not None and view.service.state is ServiceState.RUNNING
     if view.run is not None and view.run.active:
         doing = "fetching" if view.run.fetches_only else "building"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console import storage
-from console.planning.plan import Plan
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.plan import Plan
 
 VERSION = 1
 MANIFEST = "run.json"

@@ -40,12 +40,7 @@ class RunStore:
     def views(self, deployment: str = "") -> tuple[RunView, ...]:
         """Runs (of one deployment), the newest first."""
         with self._in_words():
-            found = [
-                views.view(run)
-                for run in self._folders()
-                if not deployment or run.path.name.rpartition("-")[0] == deployment
-            ]
-        return tuple(sorted(found, key=lambda view: (-view.started, -view.number)))
+            return views.every(self.folder, deployment)
 
     def view(self, run_id: str) -> RunView:
         """One run as its folder tells it now; `UsageError` when there is none."""
@@ -181,12 +176,6 @@ class RunStore:
 
     # -- helpers ------------------------------------------------------------------------
 
-    def _folders(self) -> Iterator[RunFolder]:
-        if self.folder.is_dir():
-            for path in self.folder.iterdir():
-                if not path.name.startswith(".") and (path / MANIFEST).is_file():
-                    yield RunFolder(path)
-
     def _existing(self, run_id: str) -> RunFolder:
         deployment, _, number = run_id.rpartition("-")
         try:
@@ -228,7 +217,7 @@ class RunStore:
         return RunFolder(path), number
 
     def _highest(self, deployment: str) -> int:
-        names = [run.path.name.rpartition("-") for run in self._folders()]
+        names = [run.path.name.rpartition("-") for run in views.folders(self.folder)]
         numbers = [int(n) for name, _, n in names if name == deployment and n.isdigit()]
         return max(numbers, default=0)
 

@@ -6,6 +6,7 @@ identities of runner and keeper say what is still alive.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from console import keeper, processes, storage
 from console.keeper import Kept
 from console.processes import Identity
 from console.runs import journal
-from console.runs.folder import Manifest, Outline, RunFolder, Unreadable, load
+from console.runs.folder import MANIFEST, Manifest, Outline, RunFolder, Unreadable, load
 from console.runs.journal import Event
 from console.runs.model import RunState, RunView, StepState, StepView
 from console.text import clean
@@ -111,6 +112,24 @@ def fold(folder: RunFolder, manifest: Manifest) -> Fold:
         for event in end.get("unwritten", ()):
             state.add(event)
     return state
+
+
+def folders(runs: Path) -> Iterator[RunFolder]:
+    """The runs in the runs folder."""
+    if runs.is_dir():
+        for path in runs.iterdir():
+            if not path.name.startswith(".") and (path / MANIFEST).is_file():
+                yield RunFolder(path)
+
+
+def every(runs: Path, deployment: str = "") -> tuple[RunView, ...]:
+    """The runs in the runs folder (of one deployment), the newest first. Raises `OSError`."""
+    found = [
+        view(folder)
+        for folder in folders(runs)
+        if not deployment or folder.path.name.rpartition("-")[0] == deployment
+    ]
+    return tuple(sorted(found, key=lambda view: (-view.started, -view.number)))
 
 
 def view(folder: RunFolder) -> RunView:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from console import settings
 from console.desk.desk import Desk
 from console.facts import DeckError, UsageError
-from console.planning.deployment import at_home
 from console.text import clean
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ def deployment(args: argparse.Namespace, on: Desk) -> Deployment:
     """The deployment of a file, of a name, or drafted for a checkpoint; with the flags applied."""
     words: str = args.deployment
     from console.checkpoints.hub import is_hub
+    from console.planning.deployment import at_home
 
     if not is_hub(words) and (words.endswith(".toml") or not at_home(Path(words)).exists()):
         if args.name or args.backend or args.profile:

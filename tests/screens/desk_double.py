@@ -542,6 +542,12 @@ class RunningDouble(ChoosingDouble):
 class DeskDouble(RunningDouble):
     """Answers with fixed values, from choosing a checkpoint to asking the model."""
 
+    def glance(self) -> tuple[DeploymentView, ...]:
+        return tuple(
+            replace(view, run=None, service=None, problem="", seen=False)
+            for view in self.deployments()
+        )
+
     def deployments(self) -> tuple[DeploymentView, ...]:
         p = self._p
         failed = replace(
