@@ -66,11 +66,15 @@ class Backend(ABC):
 
     @abstractmethod
     def accepts(self, checkpoints: Checkpoints) -> Verdict:
-        """Whether this route takes these checkpoints; if not, why not and what would."""
+        """Whether this route takes these checkpoints; if not, why not and what would.
+
+        Of a route with several roles it is asked for one of them too, while the others are still
+        to be chosen.
+        """
 
     @abstractmethod
     def suggest(self, checkpoints: Checkpoints, host: Host) -> BackendOptions:
-        """Options that fit this checkpoint on this host."""
+        """Options that fit these checkpoints on this host; some roles may still be empty."""
 
     @abstractmethod
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:

@@ -20,9 +20,10 @@ from console.checkpoints.model import Checkpoint, Format, Severity
 from console.desk.desk import RouteView
 from console.facts import DeckError, Level
 from console.text import human_bytes
-from screens.base import DeckScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, Role, join, lines, say
+from screens.roles import RoleChoice
+from screens.scanning import Scan, TreeScan, counted
 from screens.widgets.fields import PathSuggester, TextField
 from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
@@ -58,8 +59,14 @@ _EMPTY = lines(
     ),
 )
 
+_SCANNING = say("Nothing found yet.", "dim")
+_NONE_BELOW = lines(
+    say("No checkpoint below this folder.", "strong"),
+    join(say("esc", "accent"), say("shows the folder again."), between=" "),
+)
 
-class CheckpointScreen(DeckScreen):
+
+class CheckpointScreen(TreeScan, RoleChoice):
     """A folder's checkpoints on the left, what the chosen one is on the right."""
 
     STAGE = Stage.CHECKPOINT
@@ -67,13 +74,21 @@ class CheckpointScreen(DeckScreen):
     WORDS = ("checkpoint", "pickle", "tokenizer", "quantisation")
     HELP = (
         "Every checkpoint of this folder, read without loading its weights or running its code. "
-        "`enter` takes the one under the cursor or opens the folder."
+        "`enter` takes the one under the cursor or opens the folder, `s` looks through every "
+        "folder below."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "enter", "take", "Take", id="checkpoint.take", tooltip="Take it, or open the folder"
         ),
         Binding("backspace", "up", "Up", id="checkpoint.up", tooltip="The folder above"),
+        Binding(
+            "s",
+            "scan",
+            "Search below",
+            id="checkpoint.scan",
+            tooltip="Every checkpoint below this folder",
+        ),
         Binding(
             "o",
             "folder",
@@ -119,6 +134,7 @@ class CheckpointScreen(DeckScreen):
     def body(self) -> Iterable[Widget]:
         with Horizontal(id="checkpoint-path"):
             yield TextField(str(self._folder), id="folder", suggester=PathSuggester())
+        yield Words(id="checkpoint-note")
         with Horizontal(id="checkpoint-body"):
             yield Listing(
                 Column("NAME"),
@@ -146,16 +162,37 @@ class CheckpointScreen(DeckScreen):
     def _listed(self, message: Listed) -> None:
         came_from, self._folder = self._folder, message.folder
         self._found = {str(c.path): c for c in message.found}
+        self.scanning = None
+        self._note()
         self.query_one("#folder", TextField).value = str(message.folder)
         listing = self.query_one(Listing)
         if came_from != message.folder and listing.has_class("-filtering"):
             listing.action_unfilter()
-        kept = Flow(folder=str(message.folder), checkpoint=self.flow.checkpoint)
-        self.move(replace(kept, tour=self.flow.tour))
+        kept = Flow(
+            folder=str(message.folder), checkpoint=self.flow.checkpoint, tour=self.flow.tour
+        )
+        self.move(replace(self.flow, folder=str(message.folder)) if self.role else kept)
         listing.show([Row(key, _cells(c)) for key, c in self._found.items()])
         self.query_one(Listing).table.choose(str(self._wanted or came_from))
         self._wanted = None
         self._show_detail()
+
+    def show_scan(self, scan: Scan) -> None:
+        self._found = {str(c.path): c for c in scan.found}
+        listing, base = self.query_one(Listing), f"{self._folder}/"
+        rows = [Row(key, _cells(c, key.removeprefix(base))) for key, c in self._found.items()]
+        listing.show(rows, _NONE_BELOW if scan.ended else _SCANNING)
+        if rows and self.focused is None:
+            listing.table.focus()  # an empty list cannot keep it
+        self._note()
+        self._show_detail()
+        self.refresh_keys()
+
+    def _note(self) -> None:
+        """What is being looked for, and how far a search is."""
+        scan = counted(self.scanning) if self.scanning else Phrase()
+        note = join(self.looking_for, scan, between=" · ")
+        self.query_one("#checkpoint-note", Words).show(note)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
@@ -175,6 +212,9 @@ class CheckpointScreen(DeckScreen):
     def _inspected(self, message: Inspected) -> None:
         self._take(message.checkpoint)
 
+    def action_scan(self) -> None:
+        self.scan(self._folder)
+
     def action_folder(self) -> None:
         self.query_one("#folder", TextField).focus()
 
@@ -185,6 +225,12 @@ class CheckpointScreen(DeckScreen):
         if isinstance(self.focused, Input):
             self.query_one("#folder", TextField).value = str(self._folder)
             self.query_one(Listing).table.focus()
+        elif self.scanning is not None and not self.scanning.ended:
+            self.stop_scan()
+        elif self.scanning is not None:
+            self.open_folder(self._folder)
+        elif self.role:
+            self.go(Stage.OPTIONS)
         else:
             super().action_back()
 
@@ -217,7 +263,7 @@ class CheckpointScreen(DeckScreen):
         # The list holds what the first bytes say; routes need all that the headers say.
         try:
             whole = self.desk.inspect(listed.path)
-            self.tell(self.Read(whole, self.desk.routes({"model": whole})))
+            self.tell(self.Read(whole, self.routes_for(whole)))
         except DeckError as error:
             # In the pane: the cursor only passes by, a modal would stop it at every broken file.
             self.tell(self.Read(listed, (), str(error)))
@@ -243,22 +289,25 @@ class CheckpointScreen(DeckScreen):
             self._inspect(chosen.path)
 
     def _take(self, checkpoint: Checkpoint) -> None:
-        chosen = Flow(folder=str(self._folder), checkpoint=checkpoint, tour=self.flow.tour)
-        self.go(Stage.ROUTE, chosen)
+        if self.role:
+            self.fill_role(checkpoint)
+        else:
+            chosen = Flow(folder=str(self._folder), checkpoint=checkpoint, tour=self.flow.tour)
+            self.go(Stage.ROUTE, chosen)
 
 
 def _is_folder(checkpoint: Checkpoint) -> bool:
     return checkpoint.format is Format.UNKNOWN and checkpoint.task == "folder"
 
 
-def _cells(checkpoint: Checkpoint) -> tuple[Phrase, ...]:
+def _cells(checkpoint: Checkpoint, shown: str = "") -> tuple[Phrase, ...]:
     if _is_folder(checkpoint):
         return (say(f"▸ {checkpoint.path.name}/", "accent"), Phrase(), Phrase(), Phrase())
     marked = any(risk.severity is Severity.DANGER for risk in checkpoint.risks)
     name = say("✕ ", "bad") if marked else say("▲ ", "warn") if _warns(checkpoint) else say("  ")
     known = checkpoint.format is not Format.UNKNOWN
     return (
-        name + say(checkpoint.path.name, "" if known else "dim"),
+        name + say(shown or checkpoint.path.name, "" if known else "dim"),
         say(_FORMATS[checkpoint.format], "" if known else "dim"),
         say(human_bytes(checkpoint.size)),
         say(checkpoint.dtype, "dim"),
@@ -310,7 +359,8 @@ def _route(route: RouteView, wide: int) -> Phrase:
     taken = route.verdict.level in (Level.PASS, Level.WARN)
     glyph = say(f"✓ {route.name}", "ok") if taken else say(f"✕ {route.name}", "dim")
     why = say("" if route.verdict.level is Level.PASS else route.verdict.summary, "dim")
-    return say("route", "dim").fit(wide) + join(glyph, why)
+    role = say(f"as {route.role}" if taken and route.role else "", "accent")
+    return say("route", "dim").fit(wide) + join(glyph, role, why)
 
 
 def _count(parameters: int) -> str:

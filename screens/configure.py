@@ -25,6 +25,7 @@ from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.options import OptionsForm, explain
+from screens.widgets.pathfield import CheckpointField
 from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.textview import TextView, fold
 from screens.widgets.words import Words
@@ -99,6 +100,30 @@ class ScriptScreen(DeckScreen):
     """The script as it was rendered last."""
     pending: dict[str, Any]
     """Changed fields that do not make a valid deployment yet."""
+
+    def title_script(self, *words: Phrase) -> None:
+        self.query_one("#script-title", Words).show(join(*words))
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="script")
+    def render_script(self, deployment: Deployment) -> None:
+        try:
+            self.tell(Scripted(self.desk.script(deployment)))
+        except DeckError as error:
+            # Shown in the script's own place: an option is being typed, a modal would interrupt.
+            self.tell(Scripted("", error))
+
+    @on(Scripted)
+    def _scripted(self, message: Scripted) -> None:
+        if message.problem is not None:
+            text = f"# no script yet: {message.problem.title}\n# {message.problem.why}\n# {message.problem.fix}"
+            self.query_one(TextView).show(text)
+            return
+        self.title_script(
+            say("Script", "strong"),
+            say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
+        )
+        self.text = message.script
+        self.query_one(TextView).show(fold(message.script))
 
     def action_copy(self) -> None:
         self.show_copy("The deployment as a shell script", ("script", self.text))
@@ -175,23 +200,23 @@ class ConfigureScreen(ScriptScreen):
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
-        self._title(say("Script", "strong"), say("what this deployment runs", "dim"))
+        self.title_script(say("Script", "strong"), say("what this deployment runs", "dim"))
         self._ask_routes()
         if self.flow.deployment is not None:
             self._read(self.flow.deployment)
-
-    def _title(self, *words: Phrase) -> None:
-        self.query_one("#script-title", Words).show(join(*words))
 
     # -- routes
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="routes")
     def _ask_routes(self) -> None:
-        checkpoint = self.flow.checkpoint
-        if checkpoint is None:
-            assert self.flow.deployment is not None, "the step line lets nobody in without one"
-            checkpoint = self.desk.inspect(_model_path(self.flow.deployment))
-        self.tell(Routed(checkpoint, self.desk.routes({"model": checkpoint})))
+        checkpoint, deployment = self.flow.checkpoint, self.flow.deployment
+        if deployment is None:
+            assert checkpoint is not None, "the step line lets nobody in without one"
+            found = {"model": checkpoint}
+        else:
+            found = {r: self.desk.inspect(Path(p)) for r, p in deployment.checkpoints.items()}
+            checkpoint = found.get("model") or next(iter(found.values()))
+        self.tell(Routed(checkpoint, self.desk.routes(found)))
 
     @on(Routed)
     def _routed(self, message: Routed) -> None:
@@ -252,7 +277,11 @@ class ConfigureScreen(ScriptScreen):
             self._enter_form = False
             form_of = self.query_one(OptionsForm)
             form_of.focus_option(self.flow.option.removeprefix("options."))
-        self._script(message.deployment)
+        self.render_script(message.deployment)
+
+    @on(CheckpointField.Wanted)
+    def _look_for_role(self, message: CheckpointField.Wanted) -> None:
+        self.go(Stage.CHECKPOINT, replace(self.flow, option=f"checkpoints.{message.role}"))
 
     @on(OptionsForm.Changed)
     def _changed(self, message: OptionsForm.Changed) -> None:
@@ -280,32 +309,14 @@ class ConfigureScreen(ScriptScreen):
     def _bound(self, message: Bound) -> None:
         self.query_one(OptionsForm).blame(message.problems)
         if message.problems:
-            self._title(say("Script", "strong"), say("of the last valid options", "warn"))
+            self.title_script(say("Script", "strong"), say("of the last valid options", "warn"))
             return
         self.pending.clear()
+        before = self.flow.deployment
         self.move(replace(self.flow, deployment=message.deployment))
-        self._script(message.deployment)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="script")
-    def _script(self, deployment: Deployment) -> None:
-        try:
-            self.tell(Scripted(self.desk.script(deployment)))
-        except DeckError as error:
-            # Shown in the script's own place: an option is being typed, a modal would interrupt.
-            self.tell(Scripted("", error))
-
-    @on(Scripted)
-    def _scripted(self, message: Scripted) -> None:
-        if message.problem is not None:
-            text = f"# no script yet: {message.problem.title}\n# {message.problem.why}\n# {message.problem.fix}"
-            self.query_one(TextView).show(text)
-            return
-        self._title(
-            say("Script", "strong"),
-            say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
-        )
-        self.text = message.script
-        self.query_one(TextView).show(fold(message.script))
+        if before is None or before.checkpoints != message.deployment.checkpoints:
+            self._ask_routes()
+        self.render_script(message.deployment)
 
     @on(OptionsForm.Focused)
     def _explain(self, message: OptionsForm.Focused) -> None:
@@ -382,9 +393,3 @@ def _route_cells(route: RouteView, unknown: bool) -> tuple[Phrase, ...]:
     if _takes(route, unknown):
         return (say(f"? {route.name}", "warn"), say(route.title))
     return (say(f"✕ {route.name}", "dim"), say(route.title, "dim"))
-
-
-def _model_path(deployment: Deployment) -> Path:
-    """The checkpoint that decides the route: the `model` role, else the first one."""
-    paths = deployment.checkpoints
-    return Path(paths.get("model") or next(iter(paths.values())))

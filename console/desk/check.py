@@ -43,7 +43,15 @@ def prepared(
     try:
         ready = planning.prepare(settings, deployment)
     except DeckError as error:
-        verdict = Verdict("checkpoint", Level.FAIL, error.title, figure=error.why, fix=error.fix)
+        empty = next(iter(planning.missing(deployment)), None)
+        verdict = Verdict(
+            "checkpoint",
+            Level.FAIL,
+            error.title,
+            figure=error.why,
+            fix=error.fix,
+            option=f"checkpoints.{empty.name}" if empty else "",
+        )
         return None, CheckReport((verdict,), time.monotonic() - started)
     found = run(_groups(settings, ready), progress)
     return ready, CheckReport(judged(found, deployment.checks.accept), time.monotonic() - started)

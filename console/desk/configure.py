@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from console.desk import options, profiles, readonly
-from console.desk.inspect import inspect, routes
+from console.desk.inspect import accepted, inspect, routes
 from console.desk.views import DeploymentView
 from console.facts import DeckError, Level, Refused, UsageError
 from console.planning import deployment as files
@@ -40,12 +40,13 @@ def draft(
     # A hub id stays one although its files may be here: the plan fetches what is missing.
     named = hub.words(ref) if ref else str(found["model"].path)
     chosen = options.backend(backend or _first_route(found))
-    suggested = chosen.suggest(found, host())
+    role, _ = accepted(chosen, found)
+    suggested = chosen.suggest({role: found["model"]}, host())
     try:
         made = Deployment(
             name=name or _free_name(settings, Path(named)),
             backend=chosen.name,
-            checkpoints={"model": named},
+            checkpoints={role: named},
             options=suggested.model_dump(mode="json", exclude_defaults=True, exclude_none=True),
         )
     except ValidationError as error:
@@ -79,7 +80,7 @@ def _free_name(settings: Settings, path: Path) -> str:
     name, number = stem, 2
     while (saved := settings.folders.deployments / f"{name}.toml").exists():
         try:
-            if files.load(saved).checkpoints.get("model") == str(path):
+            if str(path) in files.load(saved).checkpoints.values():
                 break
         except UsageError:
             pass  # unreadable, and therefore somebody's: take the next name

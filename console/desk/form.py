@@ -20,13 +20,17 @@ from console.text import clean
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from backends.base import Backend
+
 
 def fields(deployment: Deployment) -> tuple[OptionField, ...]:
-    """The backend's options in form order, then the server's, then those of each environment."""
+    """The roles of a route with several, the backend's options in form order, then the server's,
+    then those of each environment."""
     chosen = options.backend(deployment.backend)
     needs = chosen.needs(deployment)
     environments = dict.fromkeys((*(spec.name for spec in needs), *deployment.environments))
     return (
+        *(_checkpoints(chosen) if len(chosen.roles) > 1 else ()),
         *options.fields(chosen.Options),
         *_section(ServerSection, "server", "Server"),
         *(
@@ -39,6 +43,20 @@ def fields(deployment: Deployment) -> tuple[OptionField, ...]:
     )
 
 
+def _checkpoints(backend: Backend) -> Iterator[OptionField]:
+    """One field a role."""
+    for role in backend.roles:
+        needed = "needed" if role.required else "may stay empty"
+        yield OptionField(
+            f"checkpoints.{role.name}",
+            clean(role.title),
+            f"One of the checkpoints that this route takes ({needed}): a path or a hub id.",
+            "Checkpoints",
+            "checkpoint",
+            None,
+        )
+
+
 def _section(section: type[BaseModel], prefix: str, group: str) -> Iterator[OptionField]:
     for field in options.fields(section):
         yield replace(field, name=f"{prefix}.{field.name}", group=group)
@@ -47,6 +65,8 @@ def _section(section: type[BaseModel], prefix: str, group: str) -> Iterator[Opti
 def values(deployment: Deployment) -> dict[str, Any]:
     """What each field of `fields` holds now; an environment that nobody chose is all defaults."""
     found: dict[str, Any] = options.bound(deployment).model_dump(mode="json")
+    for role, path in deployment.checkpoints.items():
+        found[f"checkpoints.{role}"] = path
     for key, value in deployment.server.model_dump(mode="json").items():
         found[f"server.{key}"] = value
     for name, choice in deployment.environments.items():
@@ -70,7 +90,8 @@ def change(
 def _sections(
     deployment: Deployment, changes: Mapping[str, Any]
 ) -> tuple[Deployment, tuple[OptionProblem, ...]]:
-    known = {field.name: field for field in fields(deployment)}
+    roles = _checkpoints(options.backend(deployment.backend))
+    known = {field.name: field for field in (*roles, *fields(deployment))}
     raw = deployment.model_dump(mode="python", exclude_unset=True)
     for name, value in changes.items():
         if name not in known:

@@ -12,6 +12,7 @@ from console.planning.deployment import at_home
 from console.text import clean
 
 if TYPE_CHECKING:
+    from backends.base import Backend
     from console.checkpoints.model import Checkpoint
 
 _ORDER = {Level.PASS: 0, Level.WARN: 1, Level.UNKNOWN: 2, Level.FAIL: 3}
@@ -46,6 +47,20 @@ def backends() -> tuple[BackendView, ...]:
     return tuple(BackendView(name, clean(str(origins[name]))) for name in registry.names())
 
 
+def accepted(backend: Backend, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, Verdict]:
+    """The backend's verdict, and the role of the first checkpoint in it.
+
+    A single checkpoint whose role is not among the backend's own takes the one that suits it best.
+    """
+    names = [role.name for role in backend.roles]
+    asked, first = next(iter(checkpoints.items()))
+    if asked in names and set(checkpoints) <= set(names):
+        return asked, backend.accepts(checkpoints)
+    tried = [asked] if asked in names else names
+    answers = [(name, backend.accepts({name: first})) for name in tried]
+    return min(answers, key=lambda answer: _ORDER[answer[1].level])
+
+
 def routes(checkpoints: Mapping[str, Checkpoint]) -> tuple[RouteView, ...]:
     """Ask every backend; one that cannot be imported is listed with the reason."""
     found = [_route(view, checkpoints) for view in backends()]
@@ -57,7 +72,9 @@ def _route(view: BackendView, checkpoints: Mapping[str, Checkpoint]) -> RouteVie
 
     try:
         backend = registry.get(view.name)
-        return RouteView(view.name, backend.title, backend.accepts(checkpoints), view.origin)
+        role, verdict = accepted(backend, checkpoints)
+        shown = role if len(backend.roles) > 1 else ""
+        return RouteView(view.name, backend.title, verdict, view.origin, shown)
     except Exception as error:  # noqa: BLE001 - a third party's code: its failure is its verdict
         verdict = Verdict(
             "route",

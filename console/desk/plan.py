@@ -16,7 +16,7 @@ from console.settings import Settings
 from console.text import clean
 
 if TYPE_CHECKING:
-    from backends.base import Backend
+    from backends.base import Backend, Role
     from console.checkpoints.model import Checkpoint
     from console.planning.deployment import Deployment
     from console.planning.plan import EnvironmentSpec, Plan
@@ -62,11 +62,23 @@ def host() -> Host:
     return look()
 
 
+def missing(deployment: Deployment) -> tuple[Role, ...]:
+    """Roles of the route that need a checkpoint and have none."""
+    roles = options.backend(deployment.backend).roles
+    return tuple(r for r in roles if r.required and r.name not in deployment.checkpoints)
+
+
 def prepare(settings: Settings, deployment: Deployment) -> Prepared:
     """Read the checkpoints and this host; runs nothing, writes nothing."""
     from backends import hub
 
     chosen = options.backend(deployment.backend)
+    if empty := missing(deployment):
+        raise UsageError(
+            f"no checkpoint is chosen for: {', '.join(role.title for role in empty)}",
+            why=f"{chosen.name} takes {len(chosen.roles)} checkpoints",
+            fix=f'name it in the deployment: [checkpoints] {empty[0].name} = "PATH"',
+        )
     values = options.bound(deployment).model_dump(mode="json", exclude_none=True)
     complete = deployment.model_copy(
         update={"options": values, "server": server(settings, deployment)}

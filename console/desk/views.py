@@ -31,13 +31,16 @@ class RouteView:
     verdict: Verdict
     origin: str = ""
     """Distribution and version that it comes from."""
+    role: str = ""
+    """What a single checkpoint would be in it, where the route takes several."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionField:
     """One field of a backend's `Options`, ready for a form, a flag or a schema.
 
-    `kind`: ``int``, ``float``, ``bool``, ``text``, ``choice``, ``int-list``, ``path``.
+    `kind`: ``int``, ``float``, ``bool``, ``text``, ``choice``, ``int-list``, ``path``,
+    ``checkpoint``.
     """
 
     name: str

@@ -15,7 +15,7 @@ from console.desk.desk import OptionField, OptionProblem, Term
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.fields import TextField
 from screens.widgets.flag import Flag
-from screens.widgets.pathfield import PathField
+from screens.widgets.pathfield import CheckpointField, PathField
 from screens.widgets.words import Words
 
 Field = Flag | PathField | TextField | Select[str]
@@ -91,6 +91,8 @@ def _field(option: OptionField, value: Any) -> Field:
         choices = [(choice, choice) for choice in option.choices]
         chosen = str(value) if str(value) in option.choices else Select.NULL
         return Select(choices, value=chosen, allow_blank=chosen is Select.NULL, compact=True)
+    if option.kind == "checkpoint":
+        return CheckpointField(option.name.rpartition(".")[2], _as_text(value))
     if option.kind == "path":
         return PathField(_as_text(value))
     return TextField(_as_text(value), placeholder="default" if value is None else "")

@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.message import Message
 
 from screens.files import FileScreen
 from screens.widgets.fields import PathSuggester, TextField
@@ -61,3 +62,23 @@ class PathField(Horizontal):
                 self.value = str(path)
 
         self.app.push_screen(FileScreen(folder, self._suffixes), taken)
+
+
+class CheckpointField(PathField):
+    """The checkpoint of one role; ctrl+f looks for it on the Checkpoint screen."""
+
+    HELP = "A checkpoint: type its path or hub id, or look for it with `ctrl+f`."
+
+    class Wanted(Message):
+        """The operator wants to look for a checkpoint of `role`."""
+
+        def __init__(self, role: str) -> None:
+            super().__init__()
+            self.role = role
+
+    def __init__(self, role: str, value: str = "") -> None:
+        super().__init__(value, placeholder="ctrl+f chooses it")
+        self._role = role
+
+    def action_browse(self) -> None:
+        self.post_message(self.Wanted(self._role))
