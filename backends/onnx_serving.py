@@ -86,7 +86,7 @@ def serving_steps(work: Work) -> list[Step]:
 
 def _there(work: Work, service: ServiceSpec) -> tuple[UrlReady, ...]:
     """That the model is ready, where nothing was built that a request could be made of."""
-    return (UrlReady(url=f"{service.http_url}/v2/models/{work.name}/ready"),)
+    return (UrlReady(url=f"{service.http_url}/v2/models/{work.name}/ready", timeout=5),)
 
 
 def verification(work: Work) -> tuple[Inference, ...]:

@@ -40,3 +40,12 @@ class ServiceView:
     exit_status: int | None = None
     reason: str = ""
     """Why it failed or stopped, in words."""
+
+    @property
+    def living(self) -> bool:
+        """Whether it may answer; an attached server has no process of ours."""
+        return self.state in (
+            ServiceState.STARTING,
+            ServiceState.RUNNING,
+            ServiceState.STOPPING,
+        )

@@ -27,6 +27,7 @@ from console.triton.options import Places, options, reachable, worker_options
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
+    from console.planning.server import ServerSection
 
 IMAGE = "server"
 """Name of the image in the plan."""
@@ -53,18 +54,22 @@ class InContainer:
     def images(self, deployment: Deployment, requirements: Iterable[str]) -> tuple[ImageSpec, ...]:
         server = deployment.server
         wanted = tuple(requirements)
-        published = ImageSpec(
-            name=PUBLISHED if wanted else IMAGE,
+        if not wanted:
+            return (self.published(server),)
+        published = self.published(server, PUBLISHED)
+        title = f"Triton with {', '.join(wanted)}"
+        built = ImageSpec(name=IMAGE, title=title, base=published.tag, requirements=wanted)
+        return (published, built)
+
+    def published(self, server: ServerSection, name: str = IMAGE) -> ImageSpec:
+        """The image as somebody publishes it, without packages of ours."""
+        return ImageSpec(
+            name=name,
             reference=releases.reference(server.image),
             title="Triton",
             digest=server.image_digest,
             tar=server.image_tar,
         )
-        if not wanted:
-            return (published,)
-        title = f"Triton with {', '.join(wanted)}"
-        built = ImageSpec(name=IMAGE, title=title, base=published.tag, requirements=wanted)
-        return (published, built)
 
     def service(
         self, deployment: Deployment, models: Iterable[str], launcher_worker: str

@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from console.facts import DeckError, Endpoint, FieldKind, PromptAdapter, UsageError
+from console.facts import (
+    DeckError,
+    Endpoint,
+    FieldKind,
+    InferenceAnswer,
+    PromptAdapter,
+    UsageError,
+)
+from console.prompts import TextAnswer, TextRequest
 from console.text import clean
 from console.verbs import common, output
 
@@ -27,12 +35,36 @@ def query(args: argparse.Namespace) -> int:
         else:
             print(text)
         return 0
+    if isinstance(request, TextRequest):
+        return _text(on, endpoint, request, args.json)
     answer = on.infer(endpoint, request)
-    words = form.answer(answer)
+    words = on.words(form, answer)
     if args.json:
-        output.emit("answer", words, model=model, latency=answer.latency, outputs=answer.outputs)
+        outputs = answer.outputs if isinstance(answer, InferenceAnswer) else ()
+        output.emit("answer", words, model=model, latency=answer.latency, outputs=outputs)
     else:
         output.say(words, multiline=True)
+    return 0
+
+
+def _text(on: Desk, endpoint: Endpoint, request: TextRequest, as_json: bool) -> int:
+    """Text as it arrives; with ``--json`` whole, with what the server counted."""
+    if not as_json:
+        on.infer(endpoint, request, lambda piece: print(piece, end="", flush=True))
+        print()
+        return 0
+    answer = on.infer(endpoint, request)
+    assert isinstance(answer, TextAnswer), "a text request is answered with text"
+    output.emit(
+        "answer",
+        answer.text,
+        model=answer.model,
+        latency=answer.latency,
+        first_text=answer.first_text,
+        finish_reason=answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+    )
     return 0
 
 
@@ -43,7 +75,7 @@ def _target(on: Desk, name: str, model: str) -> tuple[Endpoint, str]:
         endpoint = Endpoint(url=name.rstrip("/"))
     else:
         service = on.service(name)
-        if not service.pid:
+        if not service.living:
             raise DeckError(
                 f"{clean(service.deployment)} is not being served",
                 why=service.reason,
