@@ -1,4 +1,4 @@
-"""Frozen types and Protocols that several rooms share. Imports nothing of ours but `console.text`.
+"""Frozen types and Protocols that several rooms share. Imports nothing of ours but `console.prompts`.
 
 They carry data from one room to the next; none of them does anything.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from console.prompts import TextAnswer, TextRequest
 
 
 class DeckError(Exception):
@@ -248,6 +250,10 @@ class InferenceAnswer:
     latency: float
 
 
+Request = InferenceRequest | TextRequest
+Answer = InferenceAnswer | TextAnswer
+
+
 class FieldKind(StrEnum):
     """What the Try screen offers for one field of a prompt form."""
 
@@ -279,8 +285,9 @@ class PromptAdapter(Protocol):
     @property
     def fields(self) -> Sequence[PromptField]: ...
 
-    def request(self, values: Mapping[str, str]) -> InferenceRequest:
-        """Build the request; raises `UsageError` naming the field that is wrong."""
+    def request(self, values: Mapping[str, str]) -> Request:
+        """Build the request; raises `UsageError` naming the field that is wrong. A `TextRequest`
+        is answered with text that the screen shows as it arrives."""
         ...
 
     def answer(self, answer: InferenceAnswer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
@@ -11,21 +12,26 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
+from textual.worker import get_current_worker
 
 from console.facts import (
+    Answer,
     Endpoint,
     InferenceAnswer,
-    InferenceRequest,
     ModelMetadata,
     PromptAdapter,
     TensorSpec,
 )
+from console.prompts import TextAnswer
 from console.text import human_seconds
 from screens.base import DeckScreen
 from screens.flow import Flow, ScreenContext, Stage
 from screens.phrase import Phrase, join, lines, paragraph, say
 from screens.widgets.prompt import PromptForm
 from screens.widgets.words import Words
+
+_HEARD_EVERY = 0.15
+"""Seconds between two looks at an answer that is coming: each repaints its lines."""
 
 
 class TryScreen(DeckScreen):
@@ -74,10 +80,17 @@ class TryScreen(DeckScreen):
     class Answered(Message):
         """The server's answer, and how it reads."""
 
-        def __init__(self, answer: InferenceAnswer, words: str) -> None:
+        def __init__(self, answer: Answer, words: str) -> None:
             super().__init__()
             self.answer = answer
             self.words = words
+
+    class Heard(Message):
+        """The text of an answer that is still coming, from its beginning."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
 
     class Copied(Message):
         """The request in other forms."""
@@ -169,8 +182,24 @@ class TryScreen(DeckScreen):
     @work(thread=True, exclusive=True, exit_on_error=False, group="send")
     def _send(self, known: Known, values: Mapping[str, str]) -> None:
         request = known.adapter.request(values)
-        answer = self.desk.infer(known.endpoint, request)
-        self.tell(self.Answered(answer, known.adapter.answer(answer)))
+        stopped = get_current_worker()
+        heard: list[str] = []
+        told = time.monotonic()
+
+        def listen(piece: str) -> None:
+            nonlocal told
+            heard.append(piece)
+            if time.monotonic() - told >= _HEARD_EVERY:
+                told = time.monotonic()
+                self.tell(self.Heard("".join(heard)))
+
+        answer = self.desk.infer(known.endpoint, request, listen, lambda: stopped.is_cancelled)
+        if not stopped.is_cancelled:
+            self.tell(self.Answered(answer, self.desk.words(known.adapter, answer)))
+
+    @on(Heard)
+    def _hearing(self, message: Heard) -> None:
+        self._show_answers(lines(self.query_one(PromptForm).asked, paragraph(message.text)))
 
     @on(Answered)
     def _answered(self, message: Answered) -> None:
@@ -185,8 +214,9 @@ class TryScreen(DeckScreen):
             self._title(say("the last request failed", "bad"))
         super().failed(error, group)
 
-    def _show_answers(self) -> None:
-        said: Sequence[Phrase] = self._answers or [
+    def _show_answers(self, coming: Phrase | None = None) -> None:
+        there = self._answers if coming is None else [coming, *self._answers]
+        said: Sequence[Phrase] = there or [
             lines(
                 say("No answer yet.", "strong"),
                 join(
@@ -208,7 +238,7 @@ class TryScreen(DeckScreen):
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="copy")
     def _copy(self, known: Known, values: Mapping[str, str]) -> None:
-        request: InferenceRequest = known.adapter.request(values)
+        request = known.adapter.request(values)
         curl = self.desk.as_curl(known.endpoint, request)
         self.tell(self.Copied(curl, self.desk.as_python(known.endpoint, request)))
 
@@ -238,6 +268,19 @@ def _signature(model: ModelMetadata) -> Phrase:
     )
 
 
-def _answer(answer: InferenceAnswer, words: str, asked: Phrase) -> Phrase:
-    took = say(f"{human_seconds(answer.latency)} · {answer.model} {answer.version}".rstrip(), "dim")
-    return lines(asked, paragraph(words, "strong"), took)
+def _answer(answer: Answer, words: str, asked: Phrase) -> Phrase:
+    took = f"{human_seconds(answer.latency)} · {answer.model}"
+    took += f" {answer.version}" if isinstance(answer, InferenceAnswer) else _counted(answer)
+    return lines(asked, paragraph(words, "strong"), say(took.rstrip(), "dim"))
+
+
+def _counted(answer: TextAnswer) -> str:
+    """First text, tokens and their rate, and why it ended, as far as the server tells."""
+    speed = answer.tokens_a_second
+    said = (
+        f"first text {human_seconds(answer.first_text)}" if answer.first_text is not None else "",
+        f"{answer.completion_tokens} tokens" if answer.completion_tokens is not None else "",
+        f"{speed:.0f} tokens/s" if speed is not None else "",
+        answer.finish_reason,
+    )
+    return "".join(f" · {words}" for words in said if words)

@@ -26,15 +26,15 @@ from console.desk.views import (
     VersionsView,
 )
 from console.facts import (
+    Answer,
     CancelCheck,
     Endpoint,
     EnvironmentFacts,
     Host,
-    InferenceAnswer,
-    InferenceRequest,
     ModelMetadata,
     Progress,
     PromptAdapter,
+    Request,
 )
 from console.settings import Settings
 
@@ -361,15 +361,26 @@ class Serving(_Part):
         """The prompt form for a model: its backend's, or the tensor form."""
         return query.adapter(self.settings, endpoint, metadata)
 
-    def infer(self, endpoint: Endpoint, request: InferenceRequest) -> InferenceAnswer:
-        """Send one request over HTTP (the token is not needed for inference)."""
-        return query.infer(endpoint, request)
+    def infer(
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        on_text: Callable[[str], None] | None = None,
+        cancelled: CancelCheck | None = None,
+    ) -> Answer:
+        """Send one request over HTTP (the token is not needed for inference). Text goes to `on_text`
+        piece by piece as it arrives, from this thread; `cancelled` is asked between the pieces."""
+        return query.infer(endpoint, request, on_text, cancelled)
 
-    def as_curl(self, endpoint: Endpoint, request: InferenceRequest) -> str:
+    def words(self, form: PromptAdapter, answer: Answer) -> str:
+        """The answer as a person reads it."""
+        return query.words(form, answer)
+
+    def as_curl(self, endpoint: Endpoint, request: Request) -> str:
         """The request as a curl command."""
         return query.curl(endpoint, request)
 
-    def as_python(self, endpoint: Endpoint, request: InferenceRequest) -> str:
+    def as_python(self, endpoint: Endpoint, request: Request) -> str:
         """The request as a Python program with tritonclient."""
         return query.python(endpoint, request)
 

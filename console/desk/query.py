@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from console.desk import configure, readonly
 from console.facts import (
+    Answer,
+    CancelCheck,
     DeckError,
     Endpoint,
-    InferenceAnswer,
-    InferenceRequest,
     ModelMetadata,
     Progress,
     PromptAdapter,
+    Request,
     UsageError,
 )
 from console.planning.deployment import NAME
+from console.prompts import TextAnswer, TextRequest
 from console.settings import Settings
 
 if TYPE_CHECKING:
@@ -96,24 +99,48 @@ def _load_timeout(settings: Settings, endpoint: Endpoint) -> float:
 
 
 def metadata(endpoint: Endpoint, model: str) -> ModelMetadata:
+    """Of an OpenAI-type server the name alone: it takes and gives text."""
+    if endpoint.kind == "openai":
+        return ModelMetadata(model, (), "openai", (), ())
     from console.triton import inference
 
     return inference.metadata(endpoint, model)
 
 
-def infer(endpoint: Endpoint, request: InferenceRequest) -> InferenceAnswer:
+def infer(
+    endpoint: Endpoint,
+    request: Request,
+    on_text: Callable[[str], None] | None = None,
+    cancelled: CancelCheck | None = None,
+) -> Answer:
+    if isinstance(request, TextRequest):
+        from console.generation.client import complete
+
+        return complete(endpoint, request, on_text=on_text, cancelled=cancelled)
     from console.triton import inference
 
     return inference.infer(endpoint, request)
 
 
-def curl(endpoint: Endpoint, request: InferenceRequest) -> str:
+def words(form: PromptAdapter, answer: Answer) -> str:
+    return answer.text if isinstance(answer, TextAnswer) else form.answer(answer)
+
+
+def curl(endpoint: Endpoint, request: Request) -> str:
+    if isinstance(request, TextRequest):
+        from console.generation import snippets as texts
+
+        return texts.curl(endpoint, request)
     from console.triton import snippets
 
     return snippets.curl(endpoint, request)
 
 
-def python(endpoint: Endpoint, request: InferenceRequest) -> str:
+def python(endpoint: Endpoint, request: Request) -> str:
+    if isinstance(request, TextRequest):
+        from console.generation import snippets as texts
+
+        return texts.python(endpoint, request)
     from console.triton import snippets
 
     return snippets.python(endpoint, request)
@@ -125,6 +152,10 @@ def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> 
     The model says itself who built it (``tritondeck_backend``, or the part of
     ``tritondeck_adapter`` before a colon or slash); a server of ours is known by its deployment.
     """
+    if endpoint.kind == "openai":
+        from console.generation.form import TextForm
+
+        return TextForm(metadata.name)
     from backends import registry
     from console.triton.tensorform import TensorForm
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from console.facts import CancelCheck, DeckError
-from console.generation.model import Style, TextRequest
+from console.prompts import Style, TextRequest
 from console.text import clean, redact
 
 ANSWER_CAP = 16 << 20

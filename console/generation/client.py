@@ -19,44 +19,9 @@ from urllib.parse import urlsplit
 
 from console.facts import CancelCheck, DeckError, Endpoint, UsageError
 from console.generation.answers import Heard, OnText, read_stream, read_whole, words
-from console.generation.model import Style, TextAnswer, TextRequest
+from console.prompts import Style, TextAnswer, TextRequest
 from console.text import clean, redact
-from console.triton.plain_http import NoAnswer, model_path, request, token_headers
-
-HEALTH_PATHS = ("/health", "/v1/health")
-"""vLLM's and NeMo's; the others are 404."""
-
-# ---------------------------------------------------------------------------- what serves
-
-
-def models(endpoint: Endpoint, timeout: float = 5.0) -> tuple[str, ...]:
-    """Names that ``GET /v1/models`` lists. `DeckError` when the server has no such list."""
-    answer = request(endpoint, "/v1/models", token=_has_token(endpoint), timeout=timeout)
-    if not answer.ok:
-        raise DeckError(
-            f"{clean(endpoint.url)} lists no models",
-            why=f"HTTP {answer.status} {answer.words[:200]}".rstrip(),
-        )
-    told = answer.json()
-    listed = told.get("data") if isinstance(told, dict) else None
-    if not isinstance(listed, list):
-        raise DeckError(f"{clean(endpoint.url)} lists no models", why="the answer has no data")
-    return tuple(clean(str(entry.get("id", ""))) for entry in listed if isinstance(entry, dict))
-
-
-def healthy(endpoint: Endpoint, timeout: float = 2.0) -> bool:
-    """Whether an OpenAI-type server says that it is well. Raises `NoAnswer` when nothing listens."""
-    return any(
-        request(endpoint, path, token=_has_token(endpoint), timeout=timeout).ok
-        for path in HEALTH_PATHS
-    )
-
-
-def _has_token(endpoint: Endpoint) -> bool:
-    return endpoint.token_file is not None
-
-
-# ---------------------------------------------------------------------------- asking
+from console.triton.plain_http import NoAnswer, model_path, token_headers
 
 
 def complete(

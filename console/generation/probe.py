@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from console.generation.client import body, path
-from console.generation.model import Style, TextRequest
 from console.planning.plan import TextAnswered
+from console.prompts import Style, TextRequest
 
 
 def probe(asked: TextRequest, title: str, equals: str = "", timeout: float = 120.0) -> TextAnswered:

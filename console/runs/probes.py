@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -140,13 +141,14 @@ def url_ready(
     url = context.expand(probe.url)
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    token_file = endpoint.token_file if endpoint else None
-    at = Endpoint(f"{parts.scheme}://{parts.netloc}", token_file=token_file)
+    place = f"{parts.scheme}://{parts.netloc}"
+    at = replace(endpoint, url=place) if endpoint else Endpoint(place)
+    token = bool(at.token_file or at.token_env)
     until = time.monotonic() + probe.timeout
     while True:
         context.check()
         try:
-            answer = request(at, path, token=token_file is not None, timeout=2.0)
+            answer = request(at, path, token=token, timeout=2.0)
             if answer.status == probe.status:
                 return ""
             problem = f"it answers {answer.status} {answer.words[:200]}".rstrip()

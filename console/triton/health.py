@@ -1,4 +1,4 @@
-"""What a Triton server says about itself, over plain HTTP (no tritonclient import)."""
+"""What a server says about itself, over plain HTTP (no tritonclient import)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from console.facts import DeckError, Endpoint
 from console.text import clean, redact
+from console.triton import openai
 from console.triton.plain_http import Response, model_path, refusal, request
 
 
@@ -47,6 +48,8 @@ def probe(endpoint: Endpoint, timeout: float = 2.0) -> ServerHealth:
     listens, 403 without the token, not a Triton server). `timeout` is seconds for each request.
     """
     try:
+        if endpoint.kind == "openai":
+            return _openai(endpoint, timeout)
         live = request(endpoint, "/v2/health/live", timeout=timeout)
         if not live.ok and live.status != 400:
             return ServerHealth(False, False, (), problem=_not_triton(live))
@@ -56,6 +59,17 @@ def probe(endpoint: Endpoint, timeout: float = 2.0) -> ServerHealth:
     except DeckError as error:
         return ServerHealth(False, False, (), problem=str(error))
     return ServerHealth(live.ok, ready.ok, models, version, problem or index_problem)
+
+
+def _openai(endpoint: Endpoint, timeout: float) -> ServerHealth:
+    """An OpenAI-type server has one word for live and ready; what it lists, it answers for."""
+    well = openai.healthy(endpoint, timeout)
+    try:
+        names, problem = openai.models(endpoint, timeout), ""
+    except DeckError as error:
+        names, problem = (), str(error)
+    models = tuple(ModelState(name, "", "READY" if well else "", "", well) for name in names)
+    return ServerHealth(well, well, models, problem=problem)
 
 
 def _not_triton(response: Response) -> str:

@@ -92,7 +92,8 @@ def _ask(on: Desk, chosen: Deployment, case: VerifyCase) -> str:
     sound = next((field for field in form.fields if field.kind is FieldKind.SOUND), None)
     if sound is None:
         raise DeckError(f"the served model {chosen.served_name} takes no sound")
-    return form.answer(on.infer(endpoint, form.request({sound.name: case.input}))).strip()
+    answer = on.infer(endpoint, form.request({sound.name: case.input}))
+    return on.words(form, answer).strip()
 
 
 def _file(case: VerifyCase) -> str:

@@ -687,7 +687,12 @@ class DeskDouble(RunningDouble):
     def adapter(self, endpoint: Endpoint, metadata: ModelMetadata) -> Any:
         return Prompt(self.poison)
 
-    def infer(self, endpoint: Endpoint, request: InferenceRequest) -> InferenceAnswer:
+    def words(self, form: Prompt, answer: InferenceAnswer) -> str:
+        return form.answer(answer)
+
+    def infer(
+        self, endpoint: Endpoint, request: InferenceRequest, *listening: object
+    ) -> InferenceAnswer:
         self.calls.append(f"infer {request.model}")
         return InferenceAnswer(
             "digits",

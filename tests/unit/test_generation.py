@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from console.facts import DeckError, Endpoint
-from console.generation import answers
-from console.generation.client import body, complete, healthy, models, path
-from console.generation.model import Names, Style, TextAnswer, TextRequest, Turn
+from console.facts import DeckError, Endpoint, UsageError
+from console.generation import answers, snippets
+from console.generation.client import body, complete, path
+from console.generation.form import TextForm
 from console.generation.probe import probe
 from console.planning.script_helper import text_problem
+from console.prompts import Names, Style, TextAnswer, TextRequest, Turn
+from console.triton.health import probe as health
 from console.triton.plain_http import NoAnswer
 
 BANANA = (Turn("system", "Be short."), Turn("user", "What is the color of a banana?"))
@@ -259,10 +263,13 @@ def test_the_token_goes_as_a_bearer_to_openai_servers(tmp_path: Path) -> None:
     assert server.headers["Authorization"] == "Bearer secret"
 
 
-def test_models_and_health_are_asked_for() -> None:
+def test_the_health_of_an_openai_server_lists_its_models() -> None:
     with serving({"data": [{"id": "facts"}, {"id": "facts-lora"}]}) as (_, endpoint):
-        assert models(endpoint) == ("facts", "facts-lora")
-        assert healthy(endpoint)
+        found = health(endpoint)
+    assert found.live and [(m.name, m.ready) for m in found.models] == [
+        ("facts", True),
+        ("facts-lora", True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -317,3 +324,42 @@ def test_an_empty_answer_proves_nothing() -> None:
 
 def test_a_probe_is_asked_without_sampling_noise() -> None:
     assert probe(ask(), "x").body["temperature"] == 0.0
+
+
+def test_a_form_asks_for_text_and_leaves_out_what_is_empty() -> None:
+    form = TextForm("facts")
+    values = {field.name: field.default for field in form.fields} | {"prompt": "Hi", "system": "x"}
+    asked = form.request(values)
+    assert asked.turns == (Turn("system", "x"), Turn("user", "Hi"))
+    assert asked.sampling == {"max_tokens": 128, "temperature": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("prompt", " ", "the prompt is empty"),
+        ("max_tokens", "many", "max_tokens is not a number"),
+        ("max_tokens", "1.5", "max_tokens is not a whole number"),
+    ],
+)
+def test_a_wrong_field_is_named(name: str, value: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        TextForm("facts").request({"prompt": "Hi", name: value})
+
+
+def test_a_form_offers_only_what_a_triton_model_declares() -> None:
+    form = TextForm("facts", Style.GENERATE, declared=frozenset({"text_input", "max_tokens"}))
+    assert [field.name for field in form.fields] == ["prompt", "max_tokens"]
+
+
+@pytest.mark.parametrize("style", list(Style))
+def test_a_copied_request_gives_the_same_answer(style: Style) -> None:
+    told = {"text_output": "yellow", "choices": []}
+    with serving(told) as (server, endpoint):
+        for argv in (
+            ["bash", "-c", snippets.curl(endpoint, ask(style=style, stream=False))],
+            [sys.executable, "-c", snippets.python(endpoint, ask(style=style, stream=False))],
+        ):
+            done = subprocess.run(argv, capture_output=True, text=True, check=True)
+            assert json.loads(done.stdout) == told
+            assert server.asked == body(ask(style=style, stream=False))
