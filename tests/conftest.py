@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
+
+from tests import nvml
 
 # A property is right or wrong; how long one example takes depends on who else uses the machine.
 settings.register_profile("tritondeck", deadline=None)
 settings.load_profile("tritondeck")
+
+
+@pytest.fixture(scope="session")
+def fakenvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the pretend driver's ``libnvidia-ml.so.1``."""
+    return nvml.build(tmp_path_factory.mktemp("fakenvml"))
 
 
 def skipped_integration(config: pytest.Config) -> list[str]:

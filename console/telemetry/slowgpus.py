@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from console.telemetry import figures
@@ -22,8 +22,9 @@ USE_SECONDS = 6.0
 class SlowGpus:
     """Limits, ECC, MIG, NVLink, use by process, and what is slow only now; brings lost GPUs back."""
 
-    def __init__(self, fast: FastGpus) -> None:
+    def __init__(self, fast: FastGpus, wall: Callable[[], float] = time.time) -> None:
         self._fast = fast
+        self._wall = wall
         self._nvml = fast.nvml
         self._clock = fast.clock
         self._renew_at = 0.0
@@ -81,7 +82,7 @@ class SlowGpus:
         if not here:  # the driver takes 3 ms to say that nothing runs
             return {}
         handle, fault = self._nvml.handle(index)
-        now = time.time()
+        now = self._wall()
         since = max(0, int((now - USE_SECONDS) * 1e6))
         samples: Any = ()
         if fault is None:

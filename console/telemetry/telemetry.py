@@ -51,7 +51,7 @@ class Telemetry:
         self._wall = wall
         self._host = HostLoad()
         self._gpus = FastGpus(nvml or gate())
-        self._slow = SlowGpus(self._gpus)
+        self._slow = SlowGpus(self._gpus, wall)
         self._pcie = PcieTurns(self._gpus)
         self._disks = Disks(folders)
         self._people = People(owners)

@@ -2,56 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "assets" / "fakenvml.c"
+from tests.nvml import run_script
+
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the pretend ``libnvidia-ml.so.1``."""
-    folder = tmp_path_factory.mktemp("fakenvml")
-    subprocess.run(
-        ["cc", "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1",
-         "-o", str(folder / "libnvidia-ml.so.1"), str(SOURCE)],
-        check=True,
-    )  # fmt: skip
-    return folder
+HEAD = """
+import json, os, dataclasses
+from console.telemetry.nvml import Nvml
+from console.telemetry.sampler import Sampler
+now = [0.0]
+nvml = Nvml(clock=lambda: now[0])
+sampler = Sampler(nvml)
+def sample():
+    told = sampler.sample()
+    return [dataclasses.asdict(g) for g in told.gpus], told.gpu_note
+"""
 
 
 def run(script: str, library: Path | None, **environ: str) -> Any:
-    """What `script` prints as JSON. The library is found as a driver's is, by the loader."""
-    head = (
-        "import json, os, dataclasses\n"
-        "from console.telemetry.nvml import Nvml\n"
-        "now = [0.0]\n"
-        "nvml = Nvml(clock=lambda: now[0])\n"
-        "def sample():\n"
-        "    gpus, note = nvml.sample()\n"
-        "    return [dataclasses.asdict(g) for g in gpus], note\n"
-    )
-    env = {k: v for k, v in os.environ.items() if not k.startswith("FAKENVML")} | environ
-    if library is not None:
-        env["LD_LIBRARY_PATH"] = str(library)
-    done = subprocess.run(
-        [sys.executable, "-c", head + script], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return run_script(HEAD + script, library, **environ)
 
 
-def test_eight_gpus_are_sampled(library: Path, tmp_path: Path) -> None:
+def test_eight_gpus_are_sampled(fakenvml: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.write_text("0 1024 42 50 300\n7 2048 99 60 690\n")
-    gpus, note = run("print(json.dumps(sample()))", library, FAKENVML_STATE=str(state))
+    gpus, note = run("print(json.dumps(sample()))", fakenvml, FAKENVML_STATE=str(state))
     assert note == ""
     assert [g["index"] for g in gpus] == list(range(8))
     first, last = gpus[0], gpus[7]
@@ -61,12 +40,12 @@ def test_eight_gpus_are_sampled(library: Path, tmp_path: Path) -> None:
     assert {g["problem"] for g in gpus} == {""}
 
 
-def test_facts_show_the_reserve_apart(library: Path) -> None:
+def test_facts_show_the_reserve_apart(fakenvml: Path) -> None:
     script = (
         "gpus, note = nvml.gpus()\n"
         "print(json.dumps([[dataclasses.asdict(g) for g in gpus], note, nvml.versions()]))"
     )
-    gpus, note, versions = run(script, library, FAKENVML_GPUS="1")
+    gpus, note, versions = run(script, fakenvml, FAKENVML_GPUS="1")
     assert note == ""
     assert gpus[0]["memory_reserved"] == 500 * MIB
     assert gpus[0]["compute_capability"] == [9, 0]
@@ -74,7 +53,7 @@ def test_facts_show_the_reserve_apart(library: Path) -> None:
     assert versions == ["580.82.07", "13.0"]
 
 
-def test_a_lost_gpu_costs_its_own_figures_and_comes_back(library: Path) -> None:
+def test_a_lost_gpu_costs_its_own_figures_and_comes_back(fakenvml: Path) -> None:
     script = (
         "first = sample()\n"
         "os.environ['FAKENVML_LOST'] = '2'\n"
@@ -82,7 +61,7 @@ def test_a_lost_gpu_costs_its_own_figures_and_comes_back(library: Path) -> None:
         "del os.environ['FAKENVML_LOST']\n"
         "print(json.dumps([first, lost, sample()]))"
     )
-    (first, _), (lost, note), (back, _) = run(script, library, FAKENVML_GPUS="4")
+    (first, _), (lost, note), (back, _) = run(script, fakenvml, FAKENVML_GPUS="4")
     assert first[2]["problem"] == back[2]["problem"] == ""
     assert note == ""
     assert lost[2]["problem"] == "GPU is lost: it fell off the bus or was reset"
@@ -92,9 +71,9 @@ def test_a_lost_gpu_costs_its_own_figures_and_comes_back(library: Path) -> None:
     assert back[2]["memory_used"] is not None
 
 
-def test_a_gpu_lost_from_the_start_is_named(library: Path) -> None:
+def test_a_gpu_lost_from_the_start_is_named(fakenvml: Path) -> None:
     script = "g, n = nvml.gpus(); print(json.dumps([[x.index for x in g], n]))"
-    indices, note = run(script, library, FAKENVML_GPUS="3", FAKENVML_LOST="1")
+    indices, note = run(script, fakenvml, FAKENVML_GPUS="3", FAKENVML_LOST="1")
     assert indices == [0, 2]
     assert note == "GPU 1: GPU is lost: it fell off the bus or was reset"
 
@@ -111,16 +90,16 @@ def test_a_gpu_lost_from_the_start_is_named(library: Path) -> None:
     ],
 )
 def test_a_driver_that_does_not_start_is_said_in_words(
-    library: Path, code: str, words: str
+    fakenvml: Path, code: str, words: str
 ) -> None:
     script = "print(json.dumps([sample(), nvml.gpus(), nvml.versions()]))"
-    sample, gpus, versions = run(script, library, FAKENVML_INIT=code)
+    sample, gpus, versions = run(script, fakenvml, FAKENVML_INIT=code)
     assert sample == [[], words]
     assert gpus == [[], words]
     assert versions == ["", ""]
 
 
-def test_a_driver_that_recovers_is_used_after_a_pause(library: Path) -> None:
+def test_a_driver_that_recovers_is_used_after_a_pause(fakenvml: Path) -> None:
     script = (
         "broken = sample()[1]\n"
         "del os.environ['FAKENVML_INIT']\n"
@@ -128,20 +107,20 @@ def test_a_driver_that_recovers_is_used_after_a_pause(library: Path) -> None:
         "now[0] = 6.0\n"
         "print(json.dumps([broken, soon, sample()]))"
     )
-    broken, soon, (gpus, note) = run(script, library, FAKENVML_INIT="18", FAKENVML_GPUS="2")
+    broken, soon, (gpus, note) = run(script, fakenvml, FAKENVML_INIT="18", FAKENVML_GPUS="2")
     assert "versions differ" in broken
     assert soon == broken
     assert (len(gpus), note) == (2, "")
 
 
-def test_a_driver_that_forgets_us_is_initialised_again(library: Path) -> None:
+def test_a_driver_that_forgets_us_is_initialised_again(fakenvml: Path) -> None:
     script = (
         "first = sample()\n"
         "import pynvml; pynvml.nvmlShutdown()\n"
         "lost = sample(); back = sample()\n"
         "print(json.dumps([lost, back]))"
     )
-    (_, note), (gpus, after) = run(script, library, FAKENVML_GPUS="1")
+    (_, note), (gpus, after) = run(script, fakenvml, FAKENVML_GPUS="1")
     assert note == "the NVIDIA driver was restarted"
     assert (len(gpus), after) == (1, "")
 
@@ -159,8 +138,8 @@ def test_no_driver_is_said_in_words() -> None:
     assert run(script, None) == [[[], "no NVIDIA driver on this host"], ["", ""]]
 
 
-def test_a_driver_without_gpus_says_so(library: Path) -> None:
-    assert run("print(json.dumps(sample()))", library, FAKENVML_GPUS="0") == [
+def test_a_driver_without_gpus_says_so(fakenvml: Path) -> None:
+    assert run("print(json.dumps(sample()))", fakenvml, FAKENVML_GPUS="0") == [
         [],
         "the NVIDIA driver sees no GPU",
     ]
