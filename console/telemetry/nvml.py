@@ -263,24 +263,30 @@ def _initialise(library: Any) -> Fault | None:
 
 
 def _load_replaced(library: Any, maps: Path = Path("/proc/self/maps")) -> bool:
-    """Load the file that stands now where the loaded library came from; False where none does.
+    """Load the file that stands now where the loaded library came from; False if it is that one.
 
-    The loader answers a known soname with the copy in memory, also when the file was replaced by
-    a driver update; an absolute path with another inode it loads. The old copy stays mapped: a
-    thread may be inside. nvidia-ml-py has no call for this, hence its two module variables.
+    The loader answers a name that it knows with the copy in memory, also when a driver update has
+    replaced the file. It knows names, not files: each copy is loaded by another spelling of the
+    path. Older copies stay mapped, a thread may be inside. nvidia-ml-py has no call for this,
+    hence its two module variables.
     """
-    lines = maps.read_text().splitlines()
-    found = next((line for line in lines if "libnvidia-ml.so" in line), "")
-    folder = found[found.find("/") :].partition("libnvidia-ml.so")[0]
-    if not found or not os.access(f"{folder}libnvidia-ml.so.1", os.R_OK):
+    lines = [line.split(None, 5) for line in maps.read_text().splitlines()]
+    mapped = {words[4]: words[5] for words in lines if len(words) == 6 and _FILE in words[5]}
+    if not mapped:
         return False
+    folder = next(iter(mapped.values())).partition(_FILE)[0]
     try:
-        loaded = ctypes.CDLL(f"{folder}libnvidia-ml.so.1")
+        if str(os.stat(f"{folder}{_FILE}.1").st_ino) in mapped:  # noqa: PTH116 - the spelling counts
+            return False
+        loaded = ctypes.CDLL(f"{folder}{'./' * len(mapped)}{_FILE}.1")
     except OSError:  # half replaced: the next attempt finds it whole
         return False
     library._nvmlGetFunctionPointer_cache.clear()
     library.nvmlLib = loaded
     return True
+
+
+_FILE = "libnvidia-ml.so"
 
 
 _gate = Nvml()

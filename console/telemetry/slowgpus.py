@@ -143,11 +143,14 @@ class PcieTurns:
         self._nvml = fast.nvml
         self._turn = 0
         self.figures: dict[int, Figures] = {}
+        self.whole = False
+        """Whether every GPU had its turn."""
 
     def read(self) -> None:
         """The next GPU: 42 ms of waiting in the driver."""
         indices = sorted(set(self._fast.look.figures) - set(self._fast.lost_since))
         if not indices:
+            self.whole = True
             return
         index = indices[self._turn % len(indices)]
         self._turn += 1
@@ -159,6 +162,7 @@ class PcieTurns:
                     result.put(question.fields, question.put(self._nvml, handle))
         result.at = self._fast.clock()
         self.figures[index] = result
+        self.whole = self.figures.keys() >= set(indices)
 
 
 def readings(

@@ -25,6 +25,8 @@ SLOW_SECONDS = 5.0
 PEOPLE_SECONDS = 2.0
 PCIE_SECONDS = 5.0
 """In which the PCIe throughput of every GPU is measured once."""
+FIRST_SECONDS = 0.1
+"""Between the turns until every GPU had one."""
 GPU_PATIENCE = 0.05
 """How long a reading waits for the GPUs' fast figures of its own interval."""
 SHARE = 0.005
@@ -163,6 +165,8 @@ class Telemetry:
         self._people.read(self._asked)
 
     def _pcie_seconds(self) -> float:
+        if not self._pcie.whole:
+            return FIRST_SECONDS
         return max(PCIE_SECONDS, self._interval) / max(1, len(self._gpus.look.figures))
 
     def _fresh(self, since: Reading | None) -> bool:
