@@ -134,6 +134,10 @@ class Keeper:
         }
         write_json(self.folder / "identity.json", value)
 
+    def release(self) -> None:
+        """Let another keeper have the folder, when the child has ended."""
+        os.close(self._lock)
+
     def wait(self) -> None:
         """Wait for the child, end what it leaves, and write how it went."""
         deadline: float | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from console.facts import InferenceAnswer, InferenceRequest, TensorAnswer, TensorValue
-from console.planning.plan import Inference
+from console.planning.plan import Inference, Probe, TextAnswered
 from console.runs.context import Context
 from console.text import clean
 
@@ -33,6 +33,21 @@ def filled(probe: Inference, path: Callable[[str], Path], model: str) -> Inferen
         for tensor in probe.inputs
     )
     return InferenceRequest(model=model, inputs=tensors)
+
+
+def requests(context: Context, probes: Iterable[Probe]) -> tuple[Inference | TextAnswered, ...]:
+    """The requests among a step's probes with their files' paths filled in, to be sent again later."""
+    found: list[Inference | TextAnswered] = []
+    for probe in probes:
+        if isinstance(probe, Inference):
+            inputs = tuple(
+                t.model_copy(update={"file": str(context.path(t.file))}) if t.file else t
+                for t in probe.inputs
+            )
+            found.append(probe.model_copy(update={"inputs": inputs}))
+        elif isinstance(probe, TextAnswered):
+            found.append(probe)
+    return tuple(found)
 
 
 def words(answer: InferenceAnswer, probe: Inference) -> str:

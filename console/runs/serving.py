@@ -8,7 +8,7 @@ from pathlib import Path
 
 from console.facts import DeckError
 from console.planning.plan import LoadStep, ServiceStep, SwitchStep, UrlReady, VerifyStep
-from console.runs import probes, reasons, versioned
+from console.runs import probes, reasons, saved, versioned
 from console.runs.context import Cancelled, Context
 from console.runs.failure import last_lines
 from console.runs.judging import judge
@@ -154,6 +154,7 @@ def verify(context: Context, step: VerifyStep) -> None:
             raise known from error
         raise
     context.note_answer(context.message)
+    services.served(view.id, context.run.deployment, saved.requests(context, step.success))
 
 
 def switch(context: Context, step: SwitchStep) -> None:

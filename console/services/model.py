@@ -14,6 +14,8 @@ class ServiceState(StrEnum):
 
     STARTING = "starting"
     RUNNING = "running"
+    RESTARTING = "restarting"
+    """It crashed, and is started again after a pause."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -47,5 +49,6 @@ class ServiceView:
         return self.state in (
             ServiceState.STARTING,
             ServiceState.RUNNING,
+            ServiceState.RESTARTING,
             ServiceState.STOPPING,
         )

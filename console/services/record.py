@@ -14,8 +14,9 @@ from console import keeper, processes, storage
 from console.facts import Endpoint
 from console.planning.plan import ServiceSpec
 from console.planning.variables import expand, names
+from console.services import restarts
 from console.services.model import ServiceState, ServiceView
-from console.text import clean
+from console.text import clean, human_seconds
 
 VERSION = 1
 MANIFEST = "service.json"
@@ -134,7 +135,11 @@ def view(folder: Path) -> ServiceView:
         return _unreadable(folder, str(problem))
     kept = keeper.settled(keeper.look(folder))
     state, reason = _state(record, kept, folder)
-    alive = state in (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+    alive = kept.exit is None and state in (
+        ServiceState.STARTING,
+        ServiceState.RUNNING,
+        ServiceState.STOPPING,
+    )
     return ServiceView(
         id=record.id,
         deployment=record.deployment,
@@ -169,6 +174,13 @@ def _state(record: Record, kept: keeper.Kept, folder: Path) -> tuple[ServiceStat
         ready = (folder / "ready").exists()
         return (ServiceState.RUNNING if ready else ServiceState.STARTING), ""
     if kept.exit is not None:
+        if kept.keeper is not None and kept.keeper.alive and (due := restarts.read(folder)).next:
+            if stopping:
+                return ServiceState.STOPPING, "it was waiting to be started again"
+            wait = max(0.0, due.next - time.time())
+            times = f"restart {due.recent(time.time())} of {record.spec.restart_limit}"
+            _, why = _ended(kept.exit, folder)
+            return ServiceState.RESTARTING, f"{times} in {human_seconds(wait)}: {why}"
         return _ended(kept.exit, folder)
     if kept.watched or kept.child_alive:
         note = "" if kept.watched else "its supervisor is gone: how it ends will not be known"
@@ -190,6 +202,8 @@ def _ended(exit_: keeper.Exit, folder: Path) -> tuple[ServiceState, str]:
         return ServiceState.STOPPED, f"stopped ({words}{late})"
     if exit_.code == 0:
         return ServiceState.STOPPED, "ended by itself (exit code 0)"
+    if (folder / "stopping").exists():
+        return ServiceState.STOPPED, f"stopped after it had crashed ({words})"
     return ServiceState.FAILED, f"{words}: {last_line(folder / 'server.log')}".rstrip(": ")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,16 +11,20 @@ from pathlib import Path
 from console import keeper, processes, storage
 from console.facts import Progress, Refused, UsageError
 from console.planning.deployment import check_name
-from console.planning.plan import ServiceSpec
-from console.planning.variables import expand
-from console.services import ports, record, supervisor
+from console.planning.plan import Inference, ServiceSpec, TextAnswered
+from console.services import ports, record, supervisor, tokens, watch
 from console.services.model import ServiceState, ServiceView
 from console.services.record import MANIFEST, Record
 from console.services.supervisor import remove_regions
 from console.settings import Settings, private_folder
 from console.text import clean
 
-_LIVING = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+_LIVING = (
+    ServiceState.STARTING,
+    ServiceState.RUNNING,
+    ServiceState.RESTARTING,
+    ServiceState.STOPPING,
+)
 _ENDED_KEPT = 5
 """Ended services of a deployment whose folders stay, for their logs."""
 
@@ -103,6 +106,13 @@ class ServiceStore:
         """Note that only a restart helps (a load that hangs, a dead model): it is not adopted again."""
         (self.view(service_id).folder / "broken").touch(mode=0o600)
 
+    def served(
+        self, service_id: str, deployment: str, probes: tuple[Inference | TextAnswered, ...]
+    ) -> None:
+        """Note that the server has just answered these requests of a deployment; the first is sent
+        again from time to time, to see whether it still does. Paths in them are filled in."""
+        watch.save_probes(self.view(service_id).folder, deployment, probes[:1])
+
     def _same(self, old: ServiceView, spec: ServiceSpec, values: Mapping[str, str]) -> bool:
         from console.triton.health import probe
 
@@ -131,8 +141,7 @@ class ServiceStore:
         chosen["token_file"] = str(folder / "token")
         made = _record(folder, deployment, number, spec, chosen)
         made.save(folder)
-        if token_file := expand(spec.token_file, chosen):
-            _write_token(Path(token_file))
+        tokens.write(made)
         remove_regions(made.shm_prefix)
         supervisor.start(folder, spec, chosen, made.shm_prefix, self.settings)
         return folder.name
@@ -182,9 +191,12 @@ class ServiceStore:
                 progress(f"could not note that it stops: {error.strerror}")
         if made.attached:
             return record.view(view.folder)
+        if view.state is ServiceState.RESTARTING:
+            supervisor.call_off(view.folder)
         keeper.end(view.folder, made.spec.stop_timeout, progress)
         # Its supervisor has done this, unless it had been killed.
         remove_regions(made.shm_prefix)
+        tokens.remove(made)
         return record.view(view.folder)
 
     def delete(self, service_id: str) -> None:
@@ -247,8 +259,3 @@ def _record(
         created=time.time(),
         host=processes.hostname(),
     )
-
-
-def _write_token(path: Path) -> None:
-    """A fresh token, readable by this user alone; never through a link that lies there."""
-    storage.write_private(path, secrets.token_urlsafe(32).encode())

@@ -1,4 +1,4 @@
-"""The detached process that keeps one server: a keeper that also tidies shared memory.
+"""The detached process that keeps one server: a keeper that also tidies, watches and restarts.
 
 Started as ``python -m console.services.supervisor`` by `ServiceStore.start`. It outlives runs and
 consoles. When it is killed itself the server goes on serving; `ServiceStore.stop` still ends it.
@@ -7,12 +7,17 @@ consoles. When it is killed itself the server goes on serving; `ServiceStore.sto
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from console import detach, keeper
+from console import detach, keeper, storage
+from console.facts import DeckError
+from console.services import record, restarts, tokens, watch
+from console.text import clean
 
 if TYPE_CHECKING:
     from console.planning.plan import ServiceSpec
@@ -20,24 +25,7 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = Path("/dev/shm")
 _SHORTEST_PREFIX = 8
-
-
-def remove_regions(prefix: str) -> int:
-    """Remove this server's own regions from /dev/shm; how many there were.
-
-    Triton's python stubs leave theirs behind when the server is killed. A short prefix could match
-    somebody else's and removes nothing.
-    """
-    if len(prefix) < _SHORTEST_PREFIX or "/" in prefix:
-        return 0
-    mine = [
-        region
-        for region in SHARED_MEMORY.glob("*")
-        if region.name.startswith(prefix) and region.lstat().st_uid == os.geteuid()
-    ]
-    for region in mine:
-        region.unlink(missing_ok=True)
-    return len(mine)
+_LIVE_AGAIN = 120.0
 
 
 def start(
@@ -65,16 +53,145 @@ def start(
     detach.start("console.services.supervisor", asdict(request))
 
 
+def remove_regions(prefix: str) -> int:
+    """Remove this server's own regions from /dev/shm; how many there were.
+
+    Triton's python stubs leave theirs behind when the server is killed. A short prefix could match
+    somebody else's and removes nothing.
+    """
+    if len(prefix) < _SHORTEST_PREFIX or "/" in prefix:
+        return 0
+    mine = [
+        region
+        for region in SHARED_MEMORY.glob("*")
+        if region.name.startswith(prefix) and region.lstat().st_uid == os.geteuid()
+    ]
+    for region in mine:
+        region.unlink(missing_ok=True)
+    return len(mine)
+
+
+class Supervisor(keeper.Keeper):
+    """One launch of the server: kept, watched, its shared memory and token removed at its end."""
+
+    def __init__(self, request: keeper.Request, again: bool) -> None:
+        super().__init__(request, self._tidy)
+        self.watcher = watch.Watcher(
+            self.folder, self._server, self._bring_back if again else lambda: None
+        )
+
+    def start(self) -> None:
+        super().start()
+        # After the fork, so that the child's start needs no care for threads; it inherits the mask.
+        self.watcher.start()
+
+    def _to_group(self, number: int) -> None:
+        self.watcher.end()  # no request of ours may keep the server from ending
+        super()._to_group(number)
+
+    def _server(self) -> int:
+        """The process whose descendants the models' processes are."""
+        return self.child
+
+    def _tidy(self) -> str:
+        self.watcher.end()
+        self.watcher.join(5)
+        prefix = str((self.request.extra or {}).get("shm_prefix", ""))
+        count = remove_regions(prefix)
+        return f"removed {count} shared memory region(s)" if count else ""
+
+    def _bring_back(self) -> None:
+        """Load what the crashed server had loaded, and count as ready again."""
+        from console.triton import control, health
+
+        made = record.load(self.folder)
+        health.wait_live(made.endpoint, _LIVE_AGAIN, alive=lambda: not self.watcher.over.is_set())
+        for model in made.spec.models if made.spec.version == "" else ():
+            control.load(made.endpoint, model)
+        (self.folder / "ready").touch(mode=0o600)
+        # The next look asks at once: loaded is not yet serving.
+        self.watcher.asked = float("-inf")
+
+
+def keep(request: keeper.Request, ready: detach.Ready) -> None:
+    """Keep the server until it has ended and is not to be started again."""
+    folder = Path(request.folder)
+    one = Supervisor(request, again=False)
+    keeper.run(one, ready)
+    while _again(folder, one):
+        one.release()
+        try:
+            made = record.load(folder)
+            if made.spec.token_file:
+                tokens.write(made)
+            request = _relaunch(request, made)
+            one = Supervisor(request, again=True)
+            one.start()
+            restarts.settled(folder)
+        except (OSError, DeckError, record.Unreadable) as error:
+            # Nobody waits for this any more: the service's own log is where it is looked for.
+            _complain(Path(request.log), f"could not be started again: {error}")
+            restarts.settled(folder)
+            return
+        one.wait()
+    _forget_token(folder)
+
+
+def _again(folder: Path, ended: Supervisor) -> bool:
+    """Whether to start it again; waits until that is due."""
+    stopping = folder / "stopping"
+    if ended.asked or stopping.exists() or ended.status == 0:
+        return False
+    spec = record.load(folder).spec
+    due = restarts.after_crash(folder, spec).next
+    if due is None:
+        return False
+    (folder / "ready").unlink(missing_ok=True)
+    while time.time() < due and not stopping.exists():
+        told = signal.sigtimedwait(keeper.Keeper.SIGNALS, 0.1)
+        if told and told.si_signo in (signal.SIGTERM, signal.SIGINT):
+            stopping.touch(mode=0o600)
+    if stopping.exists():
+        restarts.settled(folder)
+        return False
+    return True
+
+
+def call_off(folder: Path) -> None:
+    """End a supervisor that waits to start its server again; returns when it is gone."""
+    waiting = keeper.look(folder).keeper
+    until = time.monotonic() + 5
+    while waiting and waiting.alive and time.monotonic() < until:
+        if restarts.read(folder).next is None:
+            return  # it has just started the server, which is ended as any other
+        waiting.signal(signal.SIGTERM)
+        time.sleep(0.03)
+
+
+def _relaunch(request: keeper.Request, made: record.Record) -> keeper.Request:
+    """The same command; its ports may be held for a moment by connections that are ending."""
+    return replace(request, extra={"shm_prefix": made.shm_prefix})
+
+
+def _forget_token(folder: Path) -> None:
+    """The token of a server that has ended opens nothing; it need not lie there."""
+    try:
+        tokens.remove(record.load(folder))
+    except record.Unreadable:
+        pass  # no token file is known then
+
+
+def _complain(log: Path, words: str) -> None:
+    handle = storage.open_log(log)
+    try:
+        os.write(handle, f"tritondeck: {clean(words)}\n".encode())
+    finally:
+        os.close(handle)
+
+
 def main() -> NoReturn:
     def work(raw: dict[str, Any], ready: detach.Ready) -> None:
-        request = keeper.request_of(raw)
-        prefix = str((request.extra or {}).get("shm_prefix", ""))
-
-        def tidy() -> str:
-            count = remove_regions(prefix)
-            return f"removed {count} shared memory region(s)" if count else ""
-
-        keeper.run(keeper.Keeper(request, tidy), ready)
+        keep(keeper.request_of(raw), ready)
 
     detach.detached(work)
 

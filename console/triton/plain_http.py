@@ -79,6 +79,13 @@ def token_headers(endpoint: Endpoint) -> dict[str, str]:
         return {}
     try:
         token = endpoint.token_file.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        if endpoint.ours:
+            return {}  # it is removed when the server has ended, which the request will tell
+        raise UsageError(
+            f"there is no token file {clean(str(endpoint.token_file))}",
+            fix="correct server.token_file",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"cannot read the token file {clean(str(endpoint.token_file))}",
