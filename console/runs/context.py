@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 from console import storage
 from console.facts import DeckError
-from console.planning.plan import CommandStep, EnvironmentSpec, Plan, Step
+from console.planning.plan import CommandStep, EnvironmentSpec, ImageSpec, Plan, Step
 from console.planning.variables import expand
 from console.runs.folder import RunFolder
 from console.runs.journal import Journal
 from console.runs.keys import Key
+from console.runtimes import engines
+from console.runtimes.engine import Engine
 from console.runtimes.environments import Environments
 from console.settings import Settings
 from console.text import clean, human_seconds, redact
@@ -99,6 +101,17 @@ class Context:
             if spec.name == name:
                 return spec
         raise DeckError(f"the plan has no environment {clean(name)}")
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine of the plan's images."""
+        return engines.engine(self.run.values["engine"])
+
+    def image_spec(self, name: str) -> ImageSpec:
+        for spec in self.run.plan.images:
+            if spec.name == name:
+                return spec
+        raise DeckError(f"the plan has no image {clean(name)}")
 
     def secret_values(self) -> tuple[str, ...]:
         """Values that must not be shown: the secrets that this step's command gets by name."""

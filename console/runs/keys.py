@@ -55,6 +55,8 @@ def key_of(step: Step, plan: Plan, values: Mapping[str, str]) -> Key:
         name = step.command.runtime.partition(":")[2]
         specs = [spec for spec in plan.environments if spec.name == name]
         environment = f"{specs[0].digest} {specs[0].existing}".strip() if specs else ""
+        tags = [image.tag for image in plan.images if image.name == step.command.image]
+        environment = tags[0] if tags else environment
     inputs = {path: fingerprint(Path(path)) for path in expanded_inputs(step, values)}
     return Key(hashlib.sha256(options.encode()).hexdigest(), environment, inputs)
 

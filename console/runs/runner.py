@@ -20,17 +20,18 @@ from pydantic import ValidationError
 
 from console import detach, keeper, processes, storage
 from console.facts import DeckError, UsageError
-from console.planning.plan import Plan, Step
+from console.planning.plan import Plan, Step, image_variable
 from console.planning.variables import VERSION, expand
 from console.processes import Identity
 from console.runs import journal, keys, notice, steps, versioned, views
 from console.runs.context import Cancelled, Context, Run
 from console.runs.folder import RunFolder, Unreadable, load
 from console.runs.journal import Event, Journal
-from console.runs.kept import GRACE
+from console.runs.kept import end
 from console.runs.keys import Key
 from console.runs.model import RunState, StepState
 from console.runs.recorder import Recorder
+from console.runtimes import containers, engines
 from console.runtimes.environments import Environments
 from console.runtimes.host import variable_of
 from console.settings import Folders, Settings, made, private_folder
@@ -147,10 +148,11 @@ class Runner:
             kept = keeper.settled(keeper.look(folder))
             mine = folder.name == self.unfinished
             unwanted = bool(self.from_step) or self.force or self.run.asked_to_stop()
-            if mine and not unwanted and (kept.watched or kept.exit is not None):
+            contained = containers.unfollowed(folder)
+            if mine and not unwanted and (kept.watched or kept.exit is not None or contained):
                 found = (folder.name.partition("-")[2], folder)
-            elif kept.watched:
-                keeper.end(folder, GRACE)
+            elif kept.watched or contained:
+                end(folder)
             elif kept.lost:
                 keeper.end_survivors(kept)
         return found
@@ -170,7 +172,7 @@ class Runner:
 
     def _finish(self, state: RunState, error: str = "", fix: str = "") -> None:
         for kept in views.living(self.run.folder):
-            keeper.end(kept.folder, GRACE)  # an earlier runner's step whose turn did not come
+            end(kept.folder)  # an earlier runner's step whose turn did not come
         notes = [self.recorder.problem] if self.recorder.problem else []
         told = {"state": state, "error": error[:2000], "fix": fix[:500], "notes": notes}
         self._tell("end", **told)
@@ -273,6 +275,10 @@ def _values(plan: Plan, work: Path, settings: Settings) -> dict[str, str]:
     values = {"work": str(work)}
     for spec in plan.environments:
         values[variable_of(spec.name)] = str(environments.folder(spec))
+    if plan.images:
+        values["engine"] = engines.engine(plan.engine).name
+    for image in plan.images:
+        values[image_variable(image.name)] = image.tag
     for variable in plan.variables:
         if variable.kind in ("version", "joined"):
             continue

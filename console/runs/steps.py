@@ -12,6 +12,7 @@ from console.planning.plan import (
     CommandStep,
     EnvironmentStep,
     FileSpec,
+    ImageStep,
     JoinStep,
     LoadStep,
     ServiceStep,
@@ -23,6 +24,8 @@ from console.runs import kept, keys, serving, versioned
 from console.runs.context import Context
 from console.runs.judging import command_failed, judge
 from console.runs.keys import Key
+from console.runtimes import containers, images
+from console.runtimes.containers import Owner
 from console.text import human_bytes
 
 
@@ -41,6 +44,9 @@ def decide(context: Context, asked_for: bool) -> Decision:
     if isinstance(step, EnvironmentStep):
         why = context.environments.why_not(context.environment_spec(step.environment))
         return Decision(bool(why), why or "the environment is ready")
+    if isinstance(step, ImageStep):
+        why = images.why_not(context.image_spec(step.image), context.engine)
+        return Decision(bool(why), why or "the image is here")
     if isinstance(step, WriteStep):
         changed = [f for f in step.files if _differs(context, f)]
         names = ", ".join(Path(context.expand(f.path)).name for f in changed[:3])
@@ -63,6 +69,8 @@ def perform(context: Context, key: Key | None, adopted: Path | None) -> None:
     step = context.step
     if isinstance(step, EnvironmentStep):
         _environment(context, step, adopted)
+    elif isinstance(step, ImageStep):
+        _image(context, step, adopted)
     elif isinstance(step, WriteStep):
         _write(context, step)
     elif isinstance(step, CommandStep):
@@ -123,21 +131,49 @@ def _environment(context: Context, step: EnvironmentStep, adopted: Path | None) 
     judge(context, ended, None)
 
 
-def _command(context: Context, step: CommandStep, key: Key | None, adopted: Path | None) -> None:
-    from console.runtimes.host import launch
+def _image(context: Context, step: ImageStep, adopted: Path | None) -> None:
+    spec = context.image_spec(step.image)
+    folder = adopted
+    if folder is None:
+        folder = kept.new_folder(context, None)
+        job = folder / "image.json"
+        made = images.creation(spec, context.engine.name, context.run.settings, job)
+        kept.start(context, made, folder)
+    ended = kept.follow(context, folder)
+    if ended.code != 0:
+        raise command_failed(context, ended)
+    judge(context, ended, None)
 
+
+def _command(context: Context, step: CommandStep, key: Key | None, adopted: Path | None) -> None:
     folder = adopted
     if folder is None:
         keys.forget(step, context.run.values)
-        try:
-            command = launch(step.command, context.run.values, context.run.settings)
-        except KeyError as error:
-            raise context.unknown(str(error.args[0])) from None
-        folder = kept.new_folder(context, key)
-        kept.start(context, command, folder)
+        folder = _start(context, step, key)
     ended = kept.follow(context, folder)
+    if known := containers.problem(folder):
+        raise known
     if ended.signal is not None or (not step.success and ended.code != 0):
         raise command_failed(context, ended)
     judge(context, ended, None)
     if key is not None:
         keys.remember(step, context.run.values, key, context.run.id)
+
+
+def _start(context: Context, step: CommandStep, key: Key | None) -> Path:
+    """Start the command on the host, in an environment or in a container; its keeper's folder."""
+    from console.runtimes.host import launch
+
+    run = context.run
+    try:
+        if step.command.image:
+            folder = kept.new_folder(context, key)
+            owner = Owner(run.deployment, run=run.id, step=step.id)
+            command = containers.prepare(step.command, run.values, folder, owner)
+        else:
+            command = launch(step.command, run.values, run.settings)
+            folder = kept.new_folder(context, key)
+    except KeyError as error:
+        raise context.unknown(str(error.args[0])) from None
+    kept.start(context, command, folder)
+    return folder
