@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,6 @@ def _refuse_needed(settings: Settings, known: Versions) -> None:
 
 def prune(settings: Settings, name: str, number: int) -> None:
     """Remove one version that is not live from the disk."""
-    from dataclasses import replace
-
     from console.triton import versions
 
     with _alone(settings, name):
@@ -159,14 +158,15 @@ def serving(settings: Settings, known: Versions) -> ServiceView | None:
 
 
 def host_of(settings: Settings, name: str) -> ServiceView | None:
-    """The living server of another deployment that serves this one's models."""
+    """The living server of another deployment that serves this one's models, and which ones."""
     from console.triton import versions
 
     known = versions.read(_work(settings, name))
     own = _work(settings, name) / "repository"
     if known is None or known.repository == own:
         return None
-    return serving(settings, known)
+    host = serving(settings, known)
+    return replace(host, models=known.models) if host else None
 
 
 def guests(settings: Settings, name: str) -> tuple[str, ...]:

@@ -26,8 +26,14 @@ def joined_values(plan: Plan, settings: Settings) -> dict[str, str]:
     step = next((step for step in plan.steps if isinstance(step, JoinStep)), None)
     if step is None:
         return {}
-    values = ServiceStore(settings).values(host_of(settings, step.deployment).id)
-    return {v.name: values[v.name] for v in plan.variables if v.kind == "joined"}
+    return _values_of(plan, settings, host_of(settings, step.deployment))
+
+
+def _values_of(plan: Plan, settings: Settings, view: ServiceView) -> dict[str, str]:
+    """What the plan uses of the server's values: its work folder and environments stay its own."""
+    values = ServiceStore(settings).values(view.id)
+    used = {v.name for v in plan.variables if v.kind == "joined"} | {"token_file"}
+    return {name: values[name] for name in used}
 
 
 def host_of(settings: Settings, deployment: str) -> ServiceView:
@@ -45,7 +51,6 @@ def host_of(settings: Settings, deployment: str) -> ServiceView:
 
 def join(context: Context, step: JoinStep) -> None:
     """Take the running server for ours, unless a model there has the name of one of ours."""
-    services = ServiceStore(context.run.settings)
     view = host_of(context.run.settings, step.deployment)
     taken = dict.fromkeys(view.models, view.deployment)
     for owner in versions.owners(context.run.settings.folders.work, view.repository).values():
@@ -58,7 +63,8 @@ def join(context: Context, step: JoinStep) -> None:
                 why=f"it belongs to the deployment {owner_name}",
                 fix="set model_name to another name",
             )
-    context.note_service(step.service, view.id, services.values(view.id))
+    values = _values_of(context.run.plan, context.run.settings, view)
+    context.note_service(step.service, view.id, values)
     judge(context, None, view.endpoint)
     context.message = f"{view.id} at {view.endpoint.url}"
 
