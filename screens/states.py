@@ -46,6 +46,7 @@ _FETCHES: Mapping[RunState, tuple[str, Role]] = {
 _SERVICES: Mapping[ServiceState, tuple[str, Role]] = {
     ServiceState.STARTING: ("◐ starting", "accent"),
     ServiceState.RUNNING: ("● running", "ok"),
+    ServiceState.RESTARTING: ("◐ restarting", "warn"),
     ServiceState.STOPPING: ("◐ stopping", "warn"),
     ServiceState.STOPPED: ("○ stopped", "dim"),
     ServiceState.FAILED: ("✕ failed", "bad"),

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from console.planning.plan import Plan
     from console.runs.model import RunView
     from console.runtimes.host import Launch
+    from console.services.lifecycle import Lifecycle
     from console.services.model import ServiceView
     from console.telemetry.sample import Sample
     from console.triton.health import ServerHealth
@@ -319,6 +320,10 @@ class Serving(_Part):
     def health(self, endpoint: Endpoint) -> ServerHealth:
         """Live, ready and per-model state, as three different facts."""
         return query.health(endpoint)
+
+    def lifecycle(self, name_or_id: str) -> Lifecycle:
+        """Where a service stands, from starting to crashed, in one word and a sentence."""
+        return query.lifecycle(self.settings, name_or_id)
 
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
         """Stop a service and wait for its end."""

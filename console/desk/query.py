@@ -23,6 +23,7 @@ from console.settings import Settings
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
+    from console.services.lifecycle import Lifecycle
     from console.services.model import ServiceView
     from console.triton.health import ServerHealth
 
@@ -77,6 +78,24 @@ def health(endpoint: Endpoint) -> ServerHealth:
     from console.triton.health import probe
 
     return probe(endpoint)
+
+
+def lifecycle(settings: Settings, name_or_id: str) -> Lifecycle:
+    """Where a service stands: its process, what it says of itself, and whether it really answers.
+
+    An attached server has nothing that watches it, so it is asked here when its time has come.
+    """
+    from console.services import lifecycle as life
+    from console.services import watch
+    from console.triton.health import probe
+
+    view = service(settings, name_or_id)
+    if not view.living:
+        return life.lifecycle(view, None)
+    found = probe(view.endpoint)
+    if found.live and not view.endpoint.ours:
+        watch.refresh(view.folder)
+    return life.lifecycle(view, found)
 
 
 def load(settings: Settings, endpoint: Endpoint, model: str) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,21 @@ def ask(folder: Path) -> float | None:
             raise DeckError(f"{probe.title}: {clean(problem)[:300]}")
         slowest = max(slowest or 0.0, time.monotonic() - started)
     return slowest
+
+
+def refresh(folder: Path) -> None:
+    """Ask again when the last answer is older than the probe interval; what came of it is written."""
+    interval = record.load(folder).spec.probe_seconds
+    before, now = read(folder), time.time()
+    if not interval or now - before.looked < interval:
+        return
+    try:
+        took = ask(folder)
+    except DeckError as error:
+        write(folder, replace(before, looked=now, problems=(str(error),)))
+        return
+    answered = before.answered if took is None else now
+    write(folder, Report(now, answered, took, oom_kills=before.oom_kills))
 
 
 def _saved(folder: Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ def listed(args: argparse.Namespace) -> int:
     on = common.desk(args)
     found = on.services()
     forwarding = {view.id: on.forwarding(view.endpoint) for view in found if view.pid}
+    life = {view.id: on.lifecycle(view.id) for view in found if view.living}
     if args.json:
-        output.emit("services", found, forwarding=forwarding)
+        output.emit("services", found, forwarding=forwarding, lifecycle=life)
         return 0
     output.table(
         ("SERVICE", "DEPLOYMENT", "STATE", "PID", "UP", "URL"),
@@ -21,14 +22,16 @@ def listed(args: argparse.Namespace) -> int:
             (
                 view.id,
                 view.deployment,
-                view.state.value,
+                life[view.id].phase.value if view.id in life else view.state.value,
                 str(view.pid or "-"),
                 human_seconds(view.uptime) if view.uptime is not None else "-",
-                view.reason if view.reason and not view.pid else view.endpoint.url,
+                view.reason if view.reason and not view.living else view.endpoint.url,
             )
             for view in found
         ],
     )
+    for service, now in life.items():
+        output.say(f"{service}: {now.words}")
     for service, command in forwarding.items():
         if command:
             output.say(f"{service} from your own machine: {command}")
@@ -40,5 +43,6 @@ def stop(args: argparse.Namespace) -> int:
     if args.json:
         output.emit("service", view)
     else:
-        output.say(f"{view.deployment} {view.state.value}")
+        left = "" if view.endpoint.ours else ": no longer attached, the server goes on"
+        output.say(f"{view.deployment} {view.state.value}{left}")
     return 0
