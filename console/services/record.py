@@ -21,6 +21,8 @@ from console.text import clean, human_seconds
 VERSION = 1
 MANIFEST = "service.json"
 _SMALL = 1 << 20
+OUT_OF_MEMORY = "for want of memory (OOM)"
+"""How the end of a server is told whose killer was the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Record:
 
         return Endpoint(
             url=expand(spec.http_url, self.values),
+            kind=spec.kind,
             grpc_url=expand(spec.grpc_url, self.values),
             metrics_url=expand(spec.metrics_url, self.values),
             token_file=place(spec.token_file),
@@ -197,6 +200,8 @@ def _state(record: Record, kept: keeper.Kept, folder: Path) -> tuple[ServiceStat
 
 def _ended(exit_: keeper.Exit, folder: Path) -> tuple[ServiceState, str]:
     words = exit_.words
+    if OUT_OF_MEMORY in exit_.note:
+        words += f", {OUT_OF_MEMORY}"
     if exit_.asked:
         late = ", killed because it did not end in time" if exit_.killed else ""
         return ServiceState.STOPPED, f"stopped ({words}{late})"

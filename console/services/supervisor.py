@@ -97,14 +97,18 @@ class Supervisor(keeper.Keeper):
         self.watcher.end()
         self.watcher.join(5)
         prefix = str((self.request.extra or {}).get("shm_prefix", ""))
-        count = remove_regions(prefix)
-        return f"removed {count} shared memory region(s)" if count else ""
+        count, ooms = remove_regions(prefix), watch.oom_kills() - self.watcher.ooms
+        notes = [f"removed {count} shared memory region(s)"] if count else []
+        if ooms and self.status is not None and os.WIFSIGNALED(self.status):
+            notes.append(record.OUT_OF_MEMORY)
+        return "; ".join(notes)
 
     def _bring_back(self) -> None:
         """Load what the crashed server had loaded, and count as ready again."""
         from console.triton import control, health
 
         made = record.load(self.folder)
+        watch.write(self.folder, watch.Report())
         health.wait_live(made.endpoint, _LIVE_AGAIN, alive=lambda: not self.watcher.over.is_set())
         for model in made.spec.models if made.spec.version == "" else ():
             control.load(made.endpoint, model)
