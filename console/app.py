@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import time
@@ -92,19 +93,34 @@ class TritonDeckApp(App[None]):
         for theme in (*THEMES, *own):
             self.register_theme(theme)
         self._theme_names = tuple(theme.name for theme in (*THEMES, *own))
+        self._styled = False
+        self._take_theme(desk.settings.screen.theme)
+
+    def _take_theme(self, name: str) -> None:
+        """Before any style is read: Textual would read them all, and then again for the theme."""
+        if name not in self.available_themes:
+            why = "; ".join(str(error) for error in self._wrong_themes)
+            fix = f"one of {', '.join(self._theme_names)}"
+            raise UsageError(f"no theme named {clean(name)}", why=why, fix=fix)
+        self.set_reactive(App.theme, name)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     # -- start
 
     def get_default_screen(self) -> Screen[None]:
-        return HomeScreen(self._given, self._flow)
+        return self._fitted(HomeScreen(self._given, self._flow))
+
+    def _fitted(self, screen: DeckScreen) -> DeckScreen:
+        """With the classes of the terminal's size, which Textual sets after a layout for none."""
+        width, height = self.size
+        for points, cells in (
+            (self.HORIZONTAL_BREAKPOINTS, width),
+            (self.VERTICAL_BREAKPOINTS, height),
+        ):
+            screen.add_class(max(point for point in points if point[0] <= cells)[1])
+        return screen
 
     def on_load(self) -> None:
-        wanted = self.desk.settings.screen.theme
-        if wanted not in self.available_themes:
-            why = "; ".join(str(error) for error in self._wrong_themes)
-            fix = f"one of {', '.join(self._theme_names)}"
-            raise UsageError(f"no theme named {clean(wanted)}", why=why, fix=fix)
-        self.theme = wanted
         self.set_keymap(self.desk.settings.screen.keymap)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -116,11 +132,25 @@ class TritonDeckApp(App[None]):
         """Our themes and the operator's own."""
         return self._theme_names
 
+    def refresh_css(self, animate: bool = True) -> None:
+        if self._styled:
+            super().refresh_css(animate)
+        self._styled = True
+
     def on_mount(self) -> None:
+        self.call_after_refresh(self._started)
+        # After SIGCONT the terminal is empty, and Textual draws only what has changed.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(layout=True))
         for error in self._wrong_themes:
             self.notify(str(error), severity="warning", markup=False, timeout=10)
         if self._stage is not Stage.HOME:
             self._open(self._stage, self._flow)
+
+    def _started(self) -> None:
+        """The first screen is there; see `console.verbs.screen`."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
 
     def _signalled(self, number: signal.Signals) -> None:
         self.exit(return_code=128 + number, message=Text(f"{number.name}: {LEFT}"))
@@ -137,7 +167,7 @@ class TritonDeckApp(App[None]):
             if not at_home:
                 self.pop_screen()
             return
-        screen = _screen(stage, self._given, flow)
+        screen = self._fitted(_screen(stage, self._given, flow))
         if at_home:
             self.push_screen(screen)
         else:

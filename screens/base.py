@@ -122,6 +122,7 @@ class DeckScreen(Screen[None]):
         self.flow = flow
         self.stage = self.STAGE
         self._keys: list[tuple[str, bool]] = []
+        self._left = False
         self._timers_of_ours: list[tuple[Timer, Callable[[], object]]] = []
         self._header = HeaderLine(context.hostname, context.clock)
         self._steps = StepLine(self.STAGE, flow)
@@ -152,10 +153,15 @@ class DeckScreen(Screen[None]):
         self._timers_of_ours.append((self.set_interval(seconds, ask), ask))
 
     def on_screen_suspend(self) -> None:
+        self._left = True
         for timer, _ in self._timers_of_ours:
             timer.pause()
 
     def on_screen_resume(self) -> None:
+        # Textual resumes a new screen too, which has just asked.
+        if not self._left:
+            return
+        self._left = False
         for timer, ask in self._timers_of_ours:
             ask()
             timer.resume()

@@ -92,13 +92,6 @@ class HomeScreen(DeploymentActs):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, HomeScreen.Listed)
 
-    class Glanced(Message):
-        """The deployments' names, at the start."""
-
-        def __init__(self, views: tuple[DeploymentView, ...]) -> None:
-            super().__init__()
-            self.views = views
-
     class Opened(Message):
         """A deployment was read; where to go with it."""
 
@@ -128,18 +121,12 @@ class HomeScreen(DeploymentActs):
 
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
-        self.glance()
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="deployments")
-    def glance(self) -> None:
-        self.tell(self.Glanced(self.desk.glance()))
-
-    @on(Glanced)
-    def _glanced(self, message: Glanced) -> None:
-        self._show(message.views)
+        # Not in a worker: there is no screen yet that could be kept waiting, and a list that comes
+        # after it would be drawn, and laid out, a second time.
+        views = self.desk.glance()
+        self._show(views)
         # What servers say and whether files are right takes imports: the first paint does not wait.
-        known = all(view.seen for view in message.views)
-        self.every(2.0, self.load, now=not known)
+        self.every(2.0, self.load, now=not all(view.seen for view in views))
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="deployments")
     def load(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 
@@ -18,6 +19,9 @@ def console(args: argparse.Namespace) -> int:
             "the console needs a terminal",
             fix="use a verb in scripts: tritondeck --help lists them",
         )
+    # What is made while starting stays until the end: looking for garbage in it finds none, takes a
+    # twentieth of the start, and would hold up a key now and then.
+    gc.disable()
     on = desk(args)
     from console.app import TritonDeckApp
 

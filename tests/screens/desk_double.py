@@ -545,10 +545,13 @@ class DeskDouble(RunningDouble):
     def glance(self) -> tuple[DeploymentView, ...]:
         return tuple(
             replace(view, run=None, service=None, problem="", seen=False)
-            for view in self.deployments()
+            for view in self._saved()
         )
 
     def deployments(self) -> tuple[DeploymentView, ...]:
+        return self._saved()
+
+    def _saved(self) -> tuple[DeploymentView, ...]:
         p = self._p
         failed = replace(
             self._run(RunState.FAILED),
