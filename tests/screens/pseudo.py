@@ -11,8 +11,10 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import pyte
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +24,7 @@ class Terminal:
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self.master, slave = pty.openpty()
+        self.size = (120, 36)
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
         self.before = termios.tcgetattr(slave)
         self.slave = slave
@@ -53,6 +56,13 @@ class Terminal:
             assert self.process.poll() is None or text in self.output, self.output[-2000:]
             self.read(0.1)
 
+    def wait(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        """Read until something is so."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"it did not come to be: {self.output[-500:]!r}"
+            self.read(0.1)
+
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
@@ -63,6 +73,31 @@ class Terminal:
             self.read(0.1)
         self.read(0.2)
         return self.process.returncode
+
+    def settle(self, quiet: float = 0.5) -> None:
+        """Read until nothing has come for `quiet` seconds."""
+        seen = -1
+        while seen != len(self.output):
+            seen = len(self.output)
+            self.read(quiet)
+
+    def resize(self, width: int, height: int) -> None:
+        self.size = (width, height)
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        # The kernel tells the foreground group of a controlling terminal; this one controls nobody.
+        self.process.send_signal(signal.SIGWINCH)
+
+    def shown(self, since: int = 0) -> list[str]:
+        """The lines that a terminal shows after the output from byte `since` on."""
+        screen = pyte.Screen(*self.size)
+        pyte.ByteStream(screen).feed(self.output[since:])
+        return [line.rstrip() for line in screen.display]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the process was stopped by job control."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(") ")[2].startswith("T")
 
     def hang_up(self) -> None:
         """The SSH line drops: the terminal is gone and its session is told."""
@@ -80,13 +115,13 @@ class Terminal:
 
     @property
     def restored(self) -> bool:
-        """Main screen, cursor, no mouse reports, no kitty keys, the settings from before."""
+        """Main screen, cursor, wrapping, no mouse reports, no kitty keys, the settings from before."""
         last = {
-            mode: self.output.rfind(b"\x1b[?%sh" % mode) < self.output.rfind(b"\x1b[?%sl" % mode)
+            mode: self.output.rfind(b"\x1b[?%sh" % mode) <= self.output.rfind(b"\x1b[?%sl" % mode)
             for mode in (b"1049", b"1000", b"1003", b"1004", b"2004")
         }
-        cursor = self.output.rfind(b"\x1b[?25h") > self.output.rfind(b"\x1b[?25l")
-        keys = self.output.rfind(b"\x1b[<u") > self.output.rfind(b"\x1b[>")
-        return (
-            all(last.values()) and cursor and keys and termios.tcgetattr(self.slave) == self.before
-        )
+        cursor = self.output.rfind(b"\x1b[?25h") >= self.output.rfind(b"\x1b[?25l")
+        wraps = self.output.rfind(b"\x1b[?7h") >= self.output.rfind(b"\x1b[?7l")
+        keys = self.output.rfind(b"\x1b[<u") >= self.output.rfind(b"\x1b[>")
+        plain = all(last.values()) and cursor and wraps and keys
+        return plain and termios.tcgetattr(self.slave) == self.before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -10,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from console import settings
+from console.desk.desk import Desk
 from tests.screens.pseudo import Terminal
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.nemo"
 
 POISON = r"[/] [@click=app.quit]x[/] \x1b]52;c;cHduZWQ=\x07\x1b]0;PWN\x07\x9dPWN2\x9c"
 
@@ -109,3 +114,140 @@ def test_a_static_screen_sends_nothing(terminals: list[Terminal], tmp_path: Path
     before = len(terminal.output)
     terminal.read(2.5)
     assert len(terminal.output) == before, terminal.output[before:][:300]
+
+
+# -- other ways out, and back
+
+
+@pytest.mark.parametrize("place", ["load", "compose"])
+def test_a_defect_while_starting_leaves_the_terminal_as_it_was(
+    terminals: list[Terminal], tmp_path: Path, place: str
+) -> None:
+    terminals.append(double(tmp_path, what=place))
+    assert terminals[0].ended() == 1
+    assert terminals[0].restored
+    assert terminals[0].output.count(b"internal error (ZeroDivisionError)") == 1
+    assert len(list((tmp_path / "state" / "crashes").iterdir())) == 1
+
+
+def test_a_defect_behind_a_key_leaves_the_terminal_as_it_was(
+    terminals: list[Terminal], tmp_path: Path
+) -> None:
+    terminal = opened(terminals, "-", "key", home=tmp_path)
+    terminal.press(b"d")
+    assert terminal.ended() == 1
+    assert terminal.restored
+    assert b"internal error (ZeroDivisionError)" in terminal.output
+
+
+def test_a_stopped_console_gives_the_terminal_back_and_draws_all_of_it_again(
+    terminals: list[Terminal], tmp_path: Path
+) -> None:
+    terminal = opened(terminals, home=tmp_path)
+    terminal.settle()
+    before = terminal.shown()
+    terminal.process.send_signal(signal.SIGTSTP)
+    terminal.wait(lambda: terminal.stopped)
+    terminal.settle()
+    assert terminal.restored
+    again = len(terminal.output)
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.wait(lambda: b"\x1b[?1049h" in terminal.output[again:])
+    terminal.settle()
+    assert terminal.shown(again) == before
+    terminal.press(b"q")
+    assert terminal.ended() == 0
+    assert terminal.restored
+
+
+def test_an_editor_gets_the_terminal_as_it_was_and_gives_it_back(
+    terminals: list[Terminal], tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    editor = tmp_path / "editor"
+    wait = f"until [ -e {done} ]; do sleep 0.05; done"
+    editor.write_text(f"#!/bin/sh\necho THE EDITOR\n{wait}\n")
+    editor.chmod(0o700)
+    environ = {**os.environ, "VISUAL": str(editor), "TRITONDECK_HOME": str(tmp_path / "home")}
+    desk = Desk(settings.load(environ))
+    desk.save(desk.draft(DIGITS, "onnx", "digits"))
+    terminals.append(Terminal([sys.executable, "-m", "console.cli"], environ))
+    terminal = terminals[0]
+    terminal.until(b"digits.nemo")
+    terminal.settle()
+    before = terminal.shown()
+    terminal.press(b"e")
+    terminal.until(b"THE EDITOR")
+    assert terminal.restored
+    again = len(terminal.output)
+    done.touch()
+    terminal.wait(lambda: b"\x1b[?1049h" in terminal.output[again:])
+    terminal.settle()
+    assert terminal.shown(again)[1:] == before[1:], "the first line has figures that change"
+    terminal.press(b"q")
+    assert terminal.ended() == 0
+    assert terminal.restored
+
+
+# -- what is drawn
+
+
+def test_a_modal_that_closes_leaves_the_list_as_it_was(
+    terminals: list[Terminal], tmp_path: Path
+) -> None:
+    terminal = opened(terminals, home=tmp_path)
+    terminal.settle()
+    before = terminal.shown()
+    terminal.press(b"?")
+    terminal.until(b"KEY, WORD")
+    terminal.settle()
+    assert terminal.shown() != before
+    terminal.press(b"\x1b")
+    terminal.settle()
+    assert terminal.shown() == before
+
+
+def test_a_resized_terminal_shows_what_one_of_that_size_does(
+    terminals: list[Terminal], tmp_path: Path
+) -> None:
+    terminal = opened(terminals, home=tmp_path)
+    terminal.settle()
+    wide = terminal.shown()
+    start = len(terminal.output)
+    terminal.resize(80, 24)
+    terminal.wait(lambda: len(terminal.output) > start + 500)
+    terminal.settle()
+    narrow = terminal.shown(start)
+    assert "neva" in "".join(narrow)
+    start = len(terminal.output)
+    terminal.resize(120, 36)
+    terminal.wait(lambda: len(terminal.output) > start + 500)
+    terminal.settle()
+    assert terminal.shown(start) == wide != narrow
+
+
+@pytest.mark.parametrize("words", ["漢字カナ", "e\u0301a\u0308", "👩\u200d🚀⚠\ufe0f", "한국어 ｗ"])
+def test_characters_of_any_width_look_as_with_textuals_own_driver(
+    terminals: list[Terminal], tmp_path: Path, words: str
+) -> None:
+    poison = words.encode("unicode_escape").decode()
+    shown = []
+    for what in ("run", "plain"):
+        terminal = opened([], poison, what, home=tmp_path)
+        terminals.append(terminal)
+        for key in (b"j", b"n", b"j", b"j", b"k"):
+            terminal.press(key)
+            terminal.settle()
+        shown.append(terminal.shown())
+    assert shown[0] == shown[1]
+    assert words[0] in "".join(shown[0])
+
+
+def test_an_unknown_theme_is_said_in_words_before_the_terminal_is_touched(
+    terminals: list[Terminal], tmp_path: Path
+) -> None:
+    environ = {**os.environ, "TRITONDECK_HOME": str(tmp_path), "TRITONDECK_THEME": "beige"}
+    terminals.append(Terminal([sys.executable, "-m", "console.cli"], environ))
+    assert terminals[0].ended() == 2
+    assert b"no theme named beige" in terminals[0].output
+    assert b"\x1b[?" not in terminals[0].output
