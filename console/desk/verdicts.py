@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from console.facts import DeckError, Level, Verdict
 from console.settings import Settings
@@ -30,15 +31,17 @@ def host(settings: Settings, ready: Prepared) -> Iterable[Verdict]:
 
     memory = ready.backend.memory(ready.deployment, ready.checkpoints, ready.host)
     embedded = next((spec for spec in ready.needs if spec.name == "embedded"), None)
+    triton = not ready.backend.own_server(ready.deployment)
     return checks.checks(
         ready.deployment,
         ready.host,
         holders=port_holders(settings, ready.deployment),
         spaces=spaces(settings, ready.needs, memory.disk if memory else 0),
         memory=memory,
-        stubs=_stubs(ready),
+        stubs=_stubs(ready) if triton else 0,
         python=interpreter(settings, embedded).text if embedded else "",
         readonly=settings.readonly,
+        triton=triton,
     )
 
 
@@ -51,14 +54,24 @@ def port_holders(settings: Settings, deployment: Deployment) -> dict[int, PortHo
     services = [view for view in ServiceStore(settings).views() if view.pid]
     ours = {view.pid for view in services if view.pid}
     mine = (deployment.name, deployment.server.join)
-    own = {view.pid for view in services if view.deployment in mine}
+    own = [view for view in services if view.deployment in mine]
+    pids = {view.pid for view in own}
+    # A container's ports are held by its engine.
+    published = {port for view in own for port in _ports_of(view.endpoint)}
     server = deployment.server
     found = ports.holders(
         (server.http_port, server.grpc_port, server.metrics_port), server.address, ours
     )
     return {
-        port: None if holder and holder.pid in own else holder for port, holder in found.items()
+        port: None if holder and (holder.pid in pids or port in published) else holder
+        for port, holder in found.items()
     }
+
+
+def _ports_of(endpoint: Endpoint) -> Iterator[int]:
+    for url in filter(None, (endpoint.url, endpoint.grpc_url, endpoint.metrics_url)):
+        if port := urlsplit(url if "://" in url else f"//{url}").port:
+            yield port
 
 
 def spaces(
@@ -200,6 +213,8 @@ def launcher(ready: Prepared) -> Iterator[Verdict]:
     """What the launcher says of its server here: is it there, what it takes, how old it is."""
     from console.triton.launchers import launcher as chosen
 
+    if ready.backend.own_server(ready.deployment):
+        return
     yield from chosen(ready.deployment).checks(ready.deployment, ready.host, ready.tools)
 
 
@@ -207,6 +222,8 @@ def model_configurations(ready: Prepared) -> Iterator[Verdict]:
     """Every ``config.pbtxt`` that the plan writes, through the linter."""
     from console.triton.lint import Surroundings, lint
 
+    if ready.backend.own_server(ready.deployment):
+        return
     version = tuple(int(part) for part in ready.tools.triton_version.split(".")[:2])
     for name, message in _configurations(ready):
         around = Surroundings(

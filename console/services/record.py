@@ -14,6 +14,7 @@ from console import keeper, processes, storage
 from console.facts import Endpoint
 from console.planning.plan import ServiceSpec
 from console.planning.variables import expand, names
+from console.runtimes import containers
 from console.services import restarts
 from console.services.model import ServiceState, ServiceView
 from console.text import clean, human_seconds
@@ -127,6 +128,8 @@ def tools_digest(spec: ServiceSpec, values: Mapping[str, str]) -> str:
 def asked(spec: ServiceSpec, values: Mapping[str, str]) -> dict[str, str]:
     """The values that this spec uses, the ones that each launch makes anew left out."""
     used = names(spec.model_dump_json()) - {"token_file"}
+    if spec.command is not None:
+        used |= spec.command.variables - {"token_file"}
     return {name: values[name] for name in sorted(used)}
 
 
@@ -153,12 +156,28 @@ def view(folder: Path) -> ServiceView:
         endpoint=record.endpoint,
         repository=Path(expand(record.spec.repository, record.values)),
         models=record.spec.models,
-        pid=kept.child.pid if alive and kept.child else None,
+        pid=_pid(kept, folder) if alive else None,
         started=kept.started or record.created,
         uptime=time.monotonic() - kept.monotonic if alive and kept.keeper else None,
         exit_status=_status(kept),
         reason=reason,
     )
+
+
+def _pid(kept: keeper.Kept, folder: Path) -> int | None:
+    """The server's process; in a container the first one, as this host numbers it."""
+    contained = containers.look(folder)
+    if contained is not None and contained.following.pid:
+        return contained.following.pid
+    return kept.child.pid if kept.child else None
+
+
+def _lives_on(folder: Path) -> bool:
+    """Whether a container still runs whose follower and supervisor are gone."""
+    contained = containers.look(folder)
+    if contained is None or contained.ended or contained.record.boot != processes.boot_id():
+        return False
+    return bool(contained.following.pid) and Path(f"/proc/{contained.following.pid}").exists()
 
 
 def _status(kept: keeper.Kept) -> int | None:
@@ -193,6 +212,10 @@ def _state(record: Record, kept: keeper.Kept, folder: Path) -> tuple[ServiceStat
         return (ServiceState.RUNNING if ready else ServiceState.STARTING), note
     if kept.keeper is None:
         return ServiceState.FAILED, "it was never started"
+    if _lives_on(folder):
+        ready = (folder / "ready").exists()
+        note = "its supervisor is gone: how it ends will not be known"
+        return (ServiceState.RUNNING if ready else ServiceState.STARTING), note
     if stopping:
         return ServiceState.STOPPED, "stopped after its supervisor had been lost"
     return ServiceState.LOST, "its supervisor and the server are gone (reboot, or both were killed)"
@@ -209,6 +232,8 @@ def _ended(exit_: keeper.Exit, folder: Path) -> tuple[ServiceState, str]:
         return ServiceState.STOPPED, "ended by itself (exit code 0)"
     if (folder / "stopping").exists():
         return ServiceState.STOPPED, f"stopped after it had crashed ({words})"
+    if refused := containers.problem(folder):
+        return ServiceState.FAILED, ": ".join(filter(None, (refused.title, refused.why)))
     return ServiceState.FAILED, f"{words}: {last_line(folder / 'server.log')}".rstrip(": ")
 
 

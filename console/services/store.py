@@ -12,6 +12,7 @@ from console import keeper, processes, storage
 from console.facts import Progress, Refused, UsageError
 from console.planning.deployment import check_name
 from console.planning.plan import Inference, ServiceSpec, TextAnswered
+from console.runtimes import containers
 from console.services import ports, record, supervisor, tokens, watch
 from console.services.model import ServiceState, ServiceView
 from console.services.record import MANIFEST, Record
@@ -193,7 +194,9 @@ class ServiceStore:
             return record.view(view.folder)
         if view.state is ServiceState.RESTARTING:
             supervisor.call_off(view.folder)
-        keeper.end(view.folder, made.spec.stop_timeout, progress)
+        keeper.end(view.folder, made.spec.stop_timeout + (5 if _contained(made) else 0), progress)
+        if _contained(made) and containers.unfollowed(view.folder):
+            containers.remove(view.folder)  # its follower had been killed, or could not do it
         # Its supervisor has done this, unless it had been killed.
         remove_regions(made.shm_prefix)
         tokens.remove(made)
@@ -244,6 +247,10 @@ class ServiceStore:
             yield
         finally:
             os.close(handle)
+
+
+def _contained(made: Record) -> bool:
+    return made.spec.command is not None and bool(made.spec.command.image)
 
 
 def _record(

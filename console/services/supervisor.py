@@ -21,6 +21,7 @@ from console.text import clean
 
 if TYPE_CHECKING:
     from console.planning.plan import ServiceSpec
+    from console.runtimes.host import Launch
     from console.settings import Settings
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -38,19 +39,38 @@ def start(
     """Start the server in `folder` under a supervisor; returns when its process runs."""
     from console.runtimes.host import launch
 
-    command = launch(spec.process, values, settings)
-    command.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if spec.process.image:
+        command = _in_container(folder, spec, values)
+    else:
+        command = launch(spec.process, values, settings)
+        command.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
     request = keeper.Request(
         folder=str(folder),
         argv=tuple(command.argv),
         env=dict(command.env),
         cwd=str(command.cwd),
         log=str(folder / "server.log"),
-        grace=spec.stop_timeout,
+        # A container is stopped within its own time first.
+        grace=spec.stop_timeout + (5 if spec.process.image else 0),
         end_with_keeper=False,
         extra={"shm_prefix": shm_prefix},
     )
     detach.start("console.services.supervisor", asdict(request))
+
+
+def _in_container(
+    folder: Path,
+    spec: ServiceSpec,
+    values: Mapping[str, str],
+    environ: Mapping[str, str] = os.environ,
+) -> Launch:
+    """The follower of a container that runs the server."""
+    from console.runtimes import containers
+
+    owner = containers.Owner(folder.name.rpartition("-s")[0], service=folder.name)
+    return containers.prepare(
+        spec.process, values, folder, owner, round(spec.stop_timeout), environ
+    )
 
 
 def remove_regions(prefix: str) -> int:
@@ -77,8 +97,9 @@ class Supervisor(keeper.Keeper):
     def __init__(self, request: keeper.Request, again: bool) -> None:
         super().__init__(request, self._tidy)
         self.watcher = watch.Watcher(
-            self.folder, self._server, self._bring_back if again else lambda: None
+            self.folder, self._server, self._ooms, self._bring_back if again else lambda: None
         )
+        self.before = watch.oom_kills()
 
     def start(self) -> None:
         super().start()
@@ -90,14 +111,25 @@ class Supervisor(keeper.Keeper):
         super()._to_group(number)
 
     def _server(self) -> int:
-        """The process whose descendants the models' processes are."""
-        return self.child
+        """The process whose descendants the models' processes are; 0 when there is none to see."""
+        from console.runtimes import containers
+
+        contained = containers.look(self.folder)
+        return contained.following.pid if contained else self.child
+
+    def _ooms(self) -> int:
+        """Processes that the kernel ended for want of memory since the start: in the container, or
+        anywhere on this host, which is all that a host's kernel tells."""
+        from console.runtimes import containers
+
+        contained = containers.look(self.folder)
+        return contained.following.oom_kills if contained else watch.oom_kills() - self.before
 
     def _tidy(self) -> str:
         self.watcher.end()
         self.watcher.join(5)
         prefix = str((self.request.extra or {}).get("shm_prefix", ""))
-        count, ooms = remove_regions(prefix), watch.oom_kills() - self.watcher.ooms
+        count, ooms = remove_regions(prefix), self._ooms()
         notes = [f"removed {count} shared memory region(s)"] if count else []
         if ooms and self.status is not None and os.WIFSIGNALED(self.status):
             notes.append(record.OUT_OF_MEMORY)
@@ -173,8 +205,11 @@ def call_off(folder: Path) -> None:
 
 
 def _relaunch(request: keeper.Request, made: record.Record) -> keeper.Request:
-    """The same command; its ports may be held for a moment by connections that are ending."""
-    return replace(request, extra={"shm_prefix": made.shm_prefix})
+    """The same command once more; a container is a new one, under the same owner."""
+    if not made.spec.process.image:
+        return request
+    command = _in_container(Path(request.folder), made.spec, made.values, request.env)
+    return replace(request, argv=tuple(command.argv), env=dict(command.env))
 
 
 def _forget_token(folder: Path) -> None:

@@ -236,11 +236,16 @@ def oom_kills() -> int:
 class Watcher(threading.Thread):
     """Looks at the server of `folder` until `end` is called.
 
-    `first` is done before: what a restart needs. `pid` tells the process whose descendants to look at.
+    `first` is done before: what a restart needs. `pid` tells the process whose descendants to look at
+    (0: none can be seen from here), `ooms` how many processes the kernel has ended for want of memory.
     """
 
     def __init__(
-        self, folder: Path, pid: Callable[[], int], first: Callable[[], object] = lambda: None
+        self,
+        folder: Path,
+        pid: Callable[[], int],
+        ooms: Callable[[], int],
+        first: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(name="watch", daemon=True)
         self.folder = folder
@@ -248,7 +253,7 @@ class Watcher(threading.Thread):
         self.first = first
         self.over = threading.Event()
         self.stubs = Stubs()
-        self.ooms = oom_kills()
+        self.ooms = ooms
         self.asked = time.monotonic()
 
     def end(self) -> None:
@@ -269,11 +274,11 @@ class Watcher(threading.Thread):
     def look(self, interval: float) -> None:
         """One look; asks the models when it is time, or when the processes give reason to."""
         before = read(self.folder)
-        ooms = oom_kills() - self.ooms
+        ooms, pid = self.ooms(), self.pid()
         why = ", for want of memory (OOM)" if ooms > before.oom_kills or before.oom_kills else ""
         problems = [
             f"the process of model {name} has died{why}: unload and load it, or restart"
-            for name in self.stubs.dead(self.pid())
+            for name in (self.stubs.dead(pid) if pid else ())
         ]
         due = interval > 0 and time.monotonic() - self.asked >= interval
         answered, latency, looked = before.answered, before.latency, before.looked
