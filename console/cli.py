@@ -122,10 +122,26 @@ def _deployment(verb: argparse.ArgumentParser) -> None:
     verb.epilog = "Each option of the backend is a flag too: `tritondeck backends NAME` lists them."
 
 
+FORMATS = ("script", "docker", "systemd", "systemd-user", "compose", "kubernetes", "slurm")
+"""Of `console.desk.render.FORMATS`, spelled out so that help imports nothing."""
+
+
 def _plan(verb: argparse.ArgumentParser) -> None:
     _deployment(verb)
-    verb.add_argument(
-        "--script", action="store_true", help="print it as a shell script that needs no tritondeck"
+    how = verb.add_mutually_exclusive_group()
+    how.add_argument(
+        "--as",
+        dest="form",
+        choices=FORMATS,
+        default="",
+        help="print it for another way of running it; script builds and needs no tritondeck",
+    )
+    how.add_argument(
+        "--script",
+        action="store_const",
+        const="script",
+        dest="form",
+        help="the same as --as script",
     )
 
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         options,
         plan,
         query,
+        render,
         shell,
         start,
         versions,
@@ -86,6 +87,7 @@ else:
     options = Room("options")
     plan = Room("plan")
     query = Room("query")
+    render = Room("render")
     shell = Room("shell")
     start = Room("start")
     versions = Room("versions")
@@ -243,6 +245,11 @@ class Running(_Part):
     def plan(self, deployment: Deployment) -> Plan:
         """The plan; runs nothing."""
         return plan.plan(self.settings, deployment)
+
+    def render(self, deployment: Deployment, form: str) -> str:
+        """The deployment for another way of running it: one of `render.FORMATS` (``script``,
+        ``docker``, ``systemd``, ``systemd-user``, ``compose``, ``kubernetes``, ``slurm``)."""
+        return render.render(self.settings, deployment, form)
 
     def script(self, deployment: Deployment) -> str:
         """The plan as a shell script that works without tritondeck."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def plan(args: argparse.Namespace) -> int:
     on = common.desk(args)
     chosen = common.deployment(args, on)
-    if args.script:
-        text = on.script(chosen)
+    if args.form:
+        text = on.render(chosen, args.form)
         if args.json:
             output.emit("script", text)
         else:

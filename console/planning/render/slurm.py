@@ -1,0 +1,131 @@
+"""A deployment as a Slurm batch script: the server lives as long as the job.
+
+Ports are found on the node that the job gets. The server listens on that node's loopback; the job's
+output says how to reach it through the login node.
+"""
+
+from __future__ import annotations
+
+from console.planning.render.serving import Serving
+from console.planning.variables import literal, shell_word
+
+_HOURS = 8
+
+
+def render(serving: Serving) -> str:
+    """The script for ``sbatch``; a container runs through ``srun --container-image`` (pyxis)."""
+    boxed = bool(serving.command.image)
+    name = f"tritondeck-{serving.name}"
+    resources = [
+        f"#SBATCH --job-name={name}",
+        f"#SBATCH --output={name}-%j.log",
+        "#SBATCH --nodes=1",
+        "#SBATCH --ntasks=1",
+        "#SBATCH --cpus-per-task=4",
+        f"#SBATCH --time={_HOURS:02d}:00:00",
+        "#SBATCH --signal=B:TERM@60",
+    ]
+    if serving.gpus:
+        resources.append(f"#SBATCH --gpus={max(1, serving.gpus)}")
+    head = serving.head(
+        f"sbatch {name}.sbatch, then read {name}-JOBID.log",
+        *(serving.derived() if boxed else ()),
+    )
+    start = _container(serving) if boxed else _process(serving)
+    return "\n".join(
+        (
+            "#!/usr/bin/env bash",
+            *resources,
+            head.rstrip("\n"),
+            _BODY.replace("@START@", start).replace("@LIMIT@", str(serving.start_limit)),
+        )
+    )
+
+
+_BODY = """\
+set -euo pipefail
+umask 077
+
+free_port() {
+  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+FOLDER="$(mktemp -d)"
+SERVER=
+finish() {
+  if [ -n "$SERVER" ]; then
+    kill "$SERVER" 2>/dev/null || true
+    wait "$SERVER" 2>/dev/null || true
+  fi
+  rm -rf -- "$FOLDER"
+}
+trap finish EXIT
+trap 'exit 143' TERM INT
+
+TOKEN_FILE="$FOLDER/token"
+od -An -tx1 -N24 /dev/urandom | tr -d ' \\n' > "$TOKEN_FILE"
+HTTP_PORT="${HTTP_PORT:-$(free_port)}"
+GRPC_PORT="${GRPC_PORT:-$(free_port)}"
+METRICS_PORT="${METRICS_PORT:-$(free_port)}"
+
+@START@
+SERVER=$!
+
+for _ in $(seq @LIMIT@); do
+  kill -0 "$SERVER" 2>/dev/null || { echo "the server ended"; exit 1; }
+  if curl --silent --fail --noproxy '*' --max-time 5 "http://127.0.0.1:$HTTP_PORT/v2/health/ready"; then
+    echo "ready: http://127.0.0.1:$HTTP_PORT on $(hostname)"
+    echo "from your own machine: ssh -N -J $(id -un)@${SLURM_SUBMIT_HOST:-LOGIN_NODE} \\
+-L $HTTP_PORT:127.0.0.1:$HTTP_PORT -L $GRPC_PORT:127.0.0.1:$GRPC_PORT $(id -un)@$(hostname)"
+    break
+  fi
+  sleep 1
+done
+wait "$SERVER"
+"""
+
+
+def _process(serving: Serving) -> str:
+    """In its managed environment, which a shared file system must show to the node."""
+    kept = ("http_port", "grpc_port", "metrics_port", "token_file")
+    lines = [
+        f"{name.upper()}={shell_word(literal(value))}"
+        for name, value in serving.values.items()
+        if name not in kept and any(f"${{{name}}}" in word for word in serving.argv)
+    ]
+    path = shell_word(literal(serving.values.get("env_embedded", "")))
+    words = " ".join(shell_word(word) for word in serving.argv)
+    step = "srun --ntasks=1"
+    return "\n".join((*lines, f'PATH={path}/bin:"$PATH" {step} {words} &'))
+
+
+def _container(serving: Serving) -> str:
+    """Through pyxis. The container shares the node's network, so Triton is told its own ports."""
+    box = serving.container
+    models, worker, token = (mount.target for mount in box.mounts)
+    inside = dict(zip(("http", "grpc", "metrics"), box.ports, strict=True))
+    words: list[str] = []
+    for word in serving.argv:
+        for name, port in inside.items():
+            if word == f"--{name}-port={port.container}":
+                word = f"--{name}-port=${{{name}_port}}"
+            elif word == f"--{name}-address=0.0.0.0":
+                word = f"--{name}-address=127.0.0.1"
+        words.append(shell_word(word))
+    repository = shell_word(literal(serving.values["repository"]))
+    image = shell_word(literal(_enroot(serving.image.tag)))
+    body = serving.worker if serving.worker.endswith("\n") else serving.worker + "\n"
+    return (
+        f"cat > \"$FOLDER/triton_server.py\" <<'TRITONDECK_END'\n{body}TRITONDECK_END\n"
+        f"REPOSITORY={repository}\n"
+        f"srun --ntasks=1 --container-image={image} --no-container-mount-home \\\n"
+        f'  --container-mounts="$REPOSITORY:{models}:ro,$FOLDER/triton_server.py:{worker}:ro,'
+        f'$TOKEN_FILE:{token}:ro" \\\n'
+        f"  {' '.join(words)} &"
+    )
+
+
+def _enroot(reference: str) -> str:
+    """``nvcr.io/nvidia/x:tag`` as enroot writes it: ``nvcr.io#nvidia/x:tag``."""
+    first, slash, rest = reference.partition("/")
+    return f"{first}#{rest}" if slash and ("." in first or ":" in first) else reference
