@@ -27,6 +27,7 @@ from textual.widgets import Input, TextArea
 import themes
 from console.commands import DeckCommands
 from console.desk.desk import Desk
+from console.desk.monitor import MonitorSource
 from console.diagnosis.crash import one_line, write_crash
 from console.driver import CellDriver, ControlFilter
 from console.facts import UsageError
@@ -58,7 +59,7 @@ def _screen(stage: Stage, context: ScreenContext, flow: Flow) -> DeckScreen:
 
 
 class TritonDeckApp(App[None]):
-    """The console. `flow` and `stage` open it somewhere else than at Home."""
+    """The console. `flow` and `stage` open it somewhere else than at Home, `monitor` at its monitor."""
 
     TITLE = "tritondeck"
     CSS_PATH: ClassVar[CSSPathType | None] = [
@@ -79,6 +80,7 @@ class TritonDeckApp(App[None]):
         clock: Callable[[], float] = time.time,
         hostname: str = "",
         start: str = "",
+        monitor: MonitorSource | None = None,
     ) -> None:
         super().__init__(driver_class=CellDriver)
         self.desk = desk
@@ -86,6 +88,7 @@ class TritonDeckApp(App[None]):
         self._given = ScreenContext(desk, clock, hostname or socket.gethostname(), start)
         self._flow = flow or Flow()
         self._stage = stage
+        self._monitor = monitor
         self._controls = ControlFilter()
         self._ending = False
         self._ascii = (AsciiFilter(),) if ascii_only() else ()
@@ -108,6 +111,8 @@ class TritonDeckApp(App[None]):
     # -- start
 
     def get_default_screen(self) -> Screen[None]:
+        if self._monitor is not None:
+            return self._fitted(self._watching(self._monitor))
         return self._fitted(HomeScreen(self._given, self._flow))
 
     def _fitted(self, screen: DeckScreen) -> DeckScreen:
@@ -161,7 +166,20 @@ class TritonDeckApp(App[None]):
     def _go_to(self, message: GoTo) -> None:
         self._open(message.stage, message.flow)
 
+    def _watching(self, source: MonitorSource | None) -> DeckScreen:
+        make = import_module("screens.monitor").MonitorScreen
+        return cast(DeckScreen, make(self._given, self._flow, source))
+
+    def action_monitor(self) -> None:
+        """Lay the monitor over whatever is shown; `esc` uncovers that again."""
+        if isinstance(self.screen, DeckScreen) and self.screen.AREA != "monitor":
+            self.push_screen(self._fitted(self._watching(None)))
+
     def _open(self, stage: Stage, flow: Flow) -> None:
+        if cast(DeckScreen, self.screen).AREA == "monitor" and len(self.screen_stack) > 1:
+            self.pop_screen()
+        if len(self.screen_stack) == 1 and not isinstance(self.screen, HomeScreen):
+            self.push_screen(self._fitted(HomeScreen(self._given, flow)))
         at_home = isinstance(self.screen, HomeScreen)
         if stage is Stage.HOME:
             if not at_home:

@@ -80,6 +80,15 @@ FRAME_BINDINGS: list[BindingType] = [
         id="jump",
         tooltip="Put a letter on everything that can have the cursor, and go there",
     ),
+    Binding(
+        "alt+m",
+        "app.monitor",
+        "Monitor",
+        show=False,
+        priority=True,
+        id="go.monitor",
+        tooltip="GPUs, servers and processes over time",
+    ),
     Binding("q", "screen.leave", "Leave", id="go.leave", tooltip="Leave the console; runs go on"),
 ]
 """Keys of every screen. The app holds them, so that the footer names a screen's own keys first."""

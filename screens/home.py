@@ -72,6 +72,13 @@ class HomeScreen(DeploymentActs):
             id="home.forget",
             tooltip="Forget it, with its runs",
         ),
+        Binding(
+            "m",
+            "app.monitor",
+            "Monitor",
+            id="home.monitor",
+            tooltip="GPUs, servers and processes over time",
+        ),
         Binding("d", "doctor", "Doctor", id="home.doctor", tooltip="Check this machine"),
         Binding(
             "t",

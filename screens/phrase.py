@@ -16,12 +16,13 @@ from textual.content import Content
 
 from console.text import clean
 
-Role = Literal["", "strong", "dim", "accent", "ok", "warn", "bad"]
+Role = Literal["", "strong", "dim", "fill", "accent", "ok", "warn", "bad"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _VARIABLES: Mapping[str, str] = {
     "strong": "bold $text-strong",
     "dim": "$text-dim",
+    "fill": "$line",
     "accent": "$accent",
     "ok": "$success",
     "warn": "$warning",

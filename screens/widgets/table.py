@@ -120,6 +120,12 @@ class DeckTable(ScrollView, can_focus=True):
             return self._rows[self.cursor_row].key
         return ""
 
+    def width_of(self, column: int) -> int:
+        """Cells of a column by its place; 0 while it is hidden."""
+        if column not in self._shown:
+            return 0
+        return self._widths[self._shown.index(column)]
+
     def get_row_at(self, number: int) -> tuple[str, ...]:
         """The words of a row, as they are fitted to the columns that are shown."""
         return tuple(cell.plain for cell in self._cells(self._rows[number].cells))

@@ -23,6 +23,7 @@ from console.desk.desk import (
     OptionProblem,
     RouteView,
 )
+from console.desk.monitor import MonitorSource
 from console.facts import (
     CancelCheck,
     Endpoint,
@@ -542,10 +543,14 @@ class RunningDouble(ChoosingDouble):
 class DeskDouble(RunningDouble):
     """Answers with fixed values, from choosing a checkpoint to asking the model."""
 
+    def monitor(self) -> MonitorSource:
+        from tests.screens.monitor_double import MonitorDouble
+
+        return MonitorDouble(8, poison=self.poison)
+
     def glance(self) -> tuple[DeploymentView, ...]:
         return tuple(
-            replace(view, run=None, service=None, problem="", seen=False)
-            for view in self._saved()
+            replace(view, run=None, service=None, problem="", seen=False) for view in self._saved()
         )
 
     def deployments(self) -> tuple[DeploymentView, ...]:
