@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from console.facts import DeckError, Level, Verdict
+from console.facts import DeckError, Endpoint, Level, Verdict
 from console.settings import Settings
 from console.text import clean, human_bytes
 
