@@ -60,6 +60,8 @@ class Request:
     log: str
     grace: float = 10.0
     end_with_keeper: bool = True
+    leave: bool = False
+    """Leave alone what the child leaves behind: a container belongs to its engine."""
     extra: dict[str, Any] | None = None
     """For whoever builds on the keeper; the keeper itself does not read it."""
 
@@ -89,7 +91,7 @@ class Keeper:
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)  # an inherited "ignore" would lose them
         signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 0 if self.request.leave else 1)
         log = open_log(Path(self.request.log))
         keeper = os.getpid()
 
@@ -183,7 +185,7 @@ class Keeper:
 
     def _end_leftovers(self) -> tuple[int, int]:
         """End what still runs below us; how many there were, and how many could not be ended."""
-        left = descendants(os.getpid())
+        left = [] if self.request.leave else descendants(os.getpid())
         count = len(left)
         killing = time.monotonic() + (0 if self.killed else min(2.0, self.request.grace))
         giving_up = killing + 5

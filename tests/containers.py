@@ -317,7 +317,7 @@ def docker(docker_daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[D
 @pytest.fixture(scope="session")
 def podman_storage() -> Iterator[Podman]:
     """One podman storage for the whole session."""
-    if why := _why_not("podman"):
+    if why := _why_not("podman", "catatonit"):
         pytest.skip(why)
     podman = Podman("podman", _folder("podman"), store=_podman_store())
     try:

@@ -37,7 +37,22 @@ _USERS = {
     "triton-server:x:1000:1000::/home/triton-server:/bin/bash\n",
     "etc/group": "root:x:0:\ntriton-server:x:1000:\n",
 }
-_PROGRAMS = ("bash", "sh", "cat", "env", "id", "ls", "sleep", "stat", "mkdir", "rm", "kill", "head")
+_PROGRAMS = (
+    "bash",
+    "sh",
+    "cat",
+    "env",
+    "id",
+    "ls",
+    "sleep",
+    "stat",
+    "mkdir",
+    "rm",
+    "kill",
+    "head",
+    "grep",
+    "touch",
+)
 _PACKAGES = ("numpy", "onnxruntime", "sentencepiece", "pip", "setuptools")
 _NOT_NEEDED = frozenset({"test", "site-packages", "idlelib", "tkinter", "turtledemo", "ensurepip"})
 _BACKEND = "opt/tritonserver/backends/python"

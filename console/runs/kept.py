@@ -34,6 +34,7 @@ def start(context: Context, launch: Launch, folder: Path) -> None:
             log=str(context.log),
             # A container is stopped within its own time first.
             grace=max(GRACE, launch.stop_seconds + 5),
+            leave=launch.contained,
         )
     )
 

@@ -23,17 +23,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from console import processes, storage
 from console.facts import DeckError, UsageError
-from console.planning.containers import filled, run_words
-from console.planning.plan import Command, Container
-from console.planning.variables import expand
 from console.runtimes import engine_errors, engines
 from console.runtimes.engine import Engine, engine_environment
 from console.runtimes.host import Launch
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.plan import Command, Container
 
 RECORD, ENVIRONMENT = "container.json", "container.env"
 FOLLOWER, ENDED, FOLLOWED = "follower.json", "ended.json", "followed"
@@ -118,9 +118,12 @@ def prepare(
     `values` hold the plan's variables, ``engine`` and ``image_<name>`` among them. Raises
     `UsageError` for an environment that cannot be passed, `DeckError` when no engine answers.
     """
+    from console.planning.containers import filled, run_words
+    from console.planning.variables import expand
+
     engine = engines.engine(values.get("engine", "auto"), environ)
-    container = command.container or Container()
-    _make_folders(container, values)
+    if command.container is not None:
+        _make_folders(command.container, values)
     env = {name: expand(value, values) for name, value in command.env.items()}
     env |= {name: environ[name] for name in command.secrets if name in environ}
     env_file = folder / ENVIRONMENT
@@ -155,10 +158,12 @@ def follower(folder: Path, record: Record, environ: Mapping[str, str] = os.envir
     env = engine_environment(environ)
     if path := environ.get("PYTHONPATH"):
         env["PYTHONPATH"] = path  # the follower is of this very console
-    return Launch(argv, env, Path("/"), float(record.stop_seconds))
+    return Launch(argv, env, Path("/"), float(record.stop_seconds), contained=True)
 
 
 def _make_folders(container: Container, values: Mapping[str, str]) -> None:
+    from console.planning.variables import expand
+
     for mount in container.mounts:
         if mount.create:
             Path(expand(mount.source, values)).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -24,7 +24,10 @@ _STAMP = re.compile(
     rb"(?:Z|(?P<zone>[+-]\d\d:\d\d)) "
 )
 _PIECE = 16384
-"""Docker cuts longer lines into pieces of this size and puts a time stamp before each."""
+"""Docker cuts longer lines into pieces of this size and puts a time stamp before each; podman puts
+one before every piece that was written without a line break."""
+_INNER = re.compile(_STAMP.pattern.replace(rb"\d{1,9}", rb"\d{7,9}"))
+_CLOSE = 3600 * 10**9
 _WIDTH = 120
 
 
@@ -90,7 +93,8 @@ class Copy:
             if (stamp, seen.lines) <= (place.stamp, place.lines):
                 continue
             place.stamp, place.lines = stamp, seen.lines
-            yield _joined(line[match.end() :])
+            rest = line[match.end() :]
+            yield _unpieced(rest, stamp) if self.engine.name == "podman" else _joined(rest)
 
     def end(self, patience: float = 2.0) -> int:
         """End the reader; its exit code."""
@@ -115,6 +119,15 @@ def _joined(line: bytes) -> bytes:
         pieces.append(line[:_PIECE])
         line = line[match.end() :]
     return b"".join([*pieces, line])
+
+
+def _unpieced(line: bytes, first: int) -> bytes:
+    """A line without the stamps of its later pieces: those of soon after its first one."""
+
+    def kept(match: re.Match[bytes]) -> bytes:
+        return b"" if 0 <= _stamp(match) - first < _CLOSE else match[0]
+
+    return _INNER.sub(kept, line)
 
 
 def _stamp(match: re.Match[bytes]) -> int:

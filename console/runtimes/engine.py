@@ -16,13 +16,15 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from console.facts import DeckError
-from console.planning.containers import EngineName
 from console.runtimes import engine_errors
 from console.runtimes.host import child_environment
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.containers import EngineName
 
 PASSED = frozenset(
     {"CONTAINER_HOST", "CONTAINER_CONNECTION", "CONTAINER_SSHKEY", "REGISTRY_AUTH_FILE"}

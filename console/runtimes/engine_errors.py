@@ -186,6 +186,12 @@ KNOWN = (
         "docker system df shows what takes the room; docker image prune frees some",
     ),
     _known(
+        "init-missing", r"container-init binary not found|docker-init.*executable file not found",
+        "the engine lacks the small init that containers run under",
+        "process 1 of a container passes signals on and collects what models leave",
+        "install it: catatonit for podman, tini for docker (packages of those names)",
+    ),
+    _known(
         "limits", r"setrlimit|setting rlimits?",
         "the engine may not set its limits", "it asks for more open files or tasks than this user may",
         "raise the user's limits, or set default_ulimits in containers.conf",

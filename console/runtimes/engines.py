@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping
 
 from console.facts import DeckError, UsageError
-from console.planning.containers import EngineName
 from console.runtimes.docker import Docker
 from console.runtimes.engine import Engine, Unreachable
 from console.runtimes.podman import Podman
 from console.text import clean
 
-ENGINES: dict[EngineName, type[Engine]] = {"docker": Docker, "podman": Podman}
+ENGINES: tuple[type[Engine], ...] = (Docker, Podman)
+"""In the order that ``auto`` asks them."""
 
 
 def engine(name: str, environ: Mapping[str, str] = os.environ) -> Engine:
@@ -20,13 +20,14 @@ def engine(name: str, environ: Mapping[str, str] = os.environ) -> Engine:
 
     Raises `Unreachable` with what each said when none answers.
     """
-    if name in ("docker", "podman"):
-        return ENGINES["docker" if name == "docker" else "podman"](environ)
+    for kind in ENGINES:
+        if kind.name == name:
+            return kind(environ)
     if name != "auto":
         raise UsageError(f"no such container engine: {clean(name)}", fix="docker, podman or auto")
     said: list[str] = []
     fix = ""
-    for kind in ENGINES.values():
+    for kind in ENGINES:
         one = kind(environ)
         try:
             one.facts()

@@ -12,12 +12,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from console.facts import DeckError, UsageError
-from console.planning.plan import Command
-from console.planning.variables import expand
-from console.settings import Settings
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.plan import Command
+    from console.settings import Settings
 
 PASSED = frozenset(
     {
@@ -50,6 +52,8 @@ class Launch:
     cwd: Path
     stop_seconds: float = 0.0
     """Seconds that ending it takes at most, where it needs more than a process does."""
+    contained: bool = False
+    """It follows a container, which outlives it: `keeper.Request.leave`."""
 
 
 def child_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -85,6 +89,8 @@ def launch(
     folder. Raises `UsageError` for an unknown runtime and `DeckError` when the environment or the
     program is not there.
     """
+    from console.planning.variables import expand
+
     env = child_environment(environ)
     if command.runtime.startswith(ENVIRONMENT):
         env = enter(env, _environment_folder(command.runtime, values))

@@ -172,7 +172,8 @@ def _install(job: Job, python: Path, held: int) -> None:
     # to pip's resolver, which then tries every version down to the pinned one.
     pins = (line for line in lines if pip.PIN.match(line))
     constraints.write_text("\n".join((*spec.constraints, *pins)) + "\n", encoding="utf-8")
-    words = ("-r", str(requirements), "-c", str(constraints))
+    alone = ("--no-deps",) if spec.whole else ()
+    words = (*alone, "-r", str(requirements), "-c", str(constraints))
     step = pip.Install(python, env | pip.sources(packages, env), Span(after_torch, 0.93))
     step.run(words, len(pip.names(lines)), held)
 
