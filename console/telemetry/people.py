@@ -43,7 +43,8 @@ class People:
         self._owners = owners
         self._clock = clock
         self._kept: dict[int, tuple[psutil.Process, Person]] = {}
-        self._rates: dict[tuple[int, float], Rate] = {}
+        self._members: dict[int, psutil.Process] = {}
+        self._rates: dict[int, Rate] = {}
         self.people: Mapping[int, Person] = {}
         self.owner_of: Mapping[int, str] = {}
         self.trees: tuple[ProcessTree, ...] = ()
@@ -58,9 +59,9 @@ class People:
             tree = self._tree(root, owner, descendants(root, children))
             members.update(dict.fromkeys((root, *tree.pids), owner))
             trees.append(tree)
-        seen = {*self.people, *members}
-        self._kept = {pid: kept for pid, kept in self._kept.items() if pid in seen}
-        self._rates = {key: rate for key, rate in self._rates.items() if key[0] in seen}
+        self._kept = {pid: kept for pid, kept in self._kept.items() if pid in self.people}
+        self._members = {pid: one for pid, one in self._members.items() if pid in members}
+        self._rates = {pid: rate for pid, rate in self._rates.items() if pid in members}
         self.owner_of, self.trees = members, tuple(trees)
 
     def describe(
@@ -101,18 +102,14 @@ class People:
         known = False
         for pid in (root, *below):
             try:
-                process = self._kept[pid][0] if pid in self._kept else psutil.Process(pid)
+                process = self._members.get(pid) or psutil.Process(pid)
+                self._members[pid] = process
                 with process.oneshot():
-                    resident, times, born = (
-                        process.memory_info().rss,
-                        process.cpu_times(),
-                        process.create_time(),
-                    )
+                    resident, times = process.memory_info().rss, process.cpu_times()
             except psutil.Error:  # ended between the two looks, or not ours to ask
                 continue
             memory += resident
-            rate = self._rates.setdefault((pid, born), Rate())
-            share = rate.of(times.user + times.system, self._clock())
+            share = self._rates.setdefault(pid, Rate()).of(times.user + times.system, self._clock())
             known = known or share is not None
             percent += 100 * (share or 0.0)
             pids.append(pid)
