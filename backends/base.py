@@ -102,6 +102,11 @@ class Backend(ABC):
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         """The form for a model that this route built; None for an unknown one (tensor form)."""
 
+    def own_server(self, deployment: Deployment) -> bool:
+        """Whether the route starts a server of its own kind instead of Triton by the deployment's
+        launcher; nothing is asked of a Triton then."""
+        return False
+
     def bind(self, options: Mapping[str, Any]) -> BackendOptions:
         """Validate raw options; raises pydantic's `ValidationError`."""
         return self.Options.model_validate(dict(options))

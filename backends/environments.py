@@ -35,6 +35,8 @@ class CatalogEntry(BaseModel):
     constraints: tuple[Requirement, ...] = ()
     python_range: Annotated[str, Field(pattern=r"^([<>=!]=?\d+\.\d+)(,[<>=!]=?\d+\.\d+)*$")]
     imports: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")], ...] = ()
+    whole: bool = False
+    """The lock is complete and pip resolves nothing."""
     bytes: Annotated[int, Field(ge=0)] = 0
     """What it takes on disk; 0 when nobody has measured it."""
 
@@ -66,6 +68,7 @@ def environment(name: str, deployment: Deployment | None = None) -> EnvironmentS
         python_range=entry.python_range,
         existing=wish.use,
         imports=entry.imports,
+        whole=entry.whole,
     )
 
 

@@ -5,7 +5,10 @@ The group is ``tritondeck.backends``. Listing imports nothing; `get` imports the
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 
 from backends.base import Backend
@@ -30,14 +33,12 @@ class Origin:
 def names() -> tuple[str, ...]:
     """The names of all backends, ours first; none is imported."""
     found = _found()
-    return tuple(
-        sorted(found, key=lambda name: (origin_of(found[name]).distribution != OURS, name))
-    )
+    return tuple(sorted(found, key=lambda name: (_theirs(found[name][1]), name)))
 
 
 def origins() -> dict[str, Origin]:
     """Name to distribution and version; none is imported."""
-    return {name: origin_of(point) for name, point in _found().items()}
+    return {name: origin for name, (_, origin) in _found().items()}
 
 
 def get(name: str) -> Backend:
@@ -46,12 +47,11 @@ def get(name: str) -> Backend:
     Raises `UsageError` for a name that nobody registered, `DeckError` for a plugin that does not
     load or is not what it says.
     """
-    found = _found()
-    point = found.get(name)
-    if point is None:
+    found = _found().get(name)
+    if found is None:
         known = ", ".join(names()) or "none: is tritondeck installed?"
         raise UsageError(f"no export backend {clean(name)}", why=f"there are: {known}")
-    origin = origin_of(point)
+    point, origin = found
     fix = f"update or uninstall {origin}"
     try:
         made = point.load()()
@@ -79,13 +79,23 @@ def origin_of(point: EntryPoint) -> Origin:
     return Origin(clean(point.dist.name), clean(point.dist.version))
 
 
-def _found() -> dict[str, EntryPoint]:
-    """By name; ours win over a third party's of the same name, then the first distribution by name."""
-    points = sorted(
-        entry_points(group=GROUP),
-        key=lambda p: (origin_of(p).distribution != OURS, origin_of(p).distribution),
-    )
-    found: dict[str, EntryPoint] = {}
-    for point in points:
-        found.setdefault(clean(point.name), point)
+def _found() -> Mapping[str, tuple[EntryPoint, Origin]]:
+    return _points(tuple(sys.path))
+
+
+@cache
+def _points(path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, Origin]]:
+    """By name; ours win over a third party's of the same name, then the first distribution by name.
+
+    Kept for each `sys.path`: finding them opens every distribution's metadata, and a cursor that
+    passes over checkpoints asks at each.
+    """
+    points = [(point, origin_of(point)) for point in entry_points(group=GROUP)]
+    found: dict[str, tuple[EntryPoint, Origin]] = {}
+    for point, origin in sorted(points, key=lambda p: (_theirs(p[1]), p[1].distribution)):
+        found.setdefault(clean(point.name), (point, origin))
     return found
+
+
+def _theirs(origin: Origin) -> bool:
+    return origin.distribution != OURS

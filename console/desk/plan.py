@@ -91,7 +91,8 @@ def prepare(settings: Settings, deployment: Deployment) -> Prepared:
         *chosen.needs(complete.model_copy(update={"checkpoints": located})),
     )
     needs = tuple({spec.name: spec for spec in needed}.values())
-    return Prepared(complete, chosen, checkpoints, host(), needs, tools(settings, complete, needs))
+    asked = tools(settings, complete, needs, triton=not chosen.own_server(complete))
+    return Prepared(complete, chosen, checkpoints, host(), needs, asked)
 
 
 def server(settings: Settings, deployment: Deployment) -> ServerSection:

@@ -34,14 +34,21 @@ _PATIENCE = 60.0
 
 
 def tools(
-    settings: Settings, deployment: Deployment, needs: tuple[EnvironmentSpec, ...]
+    settings: Settings,
+    deployment: Deployment,
+    needs: tuple[EnvironmentSpec, ...],
+    *,
+    triton: bool = True,
 ) -> ToolFacts:
-    """What is installed where it is installed already; what data expects where it is not."""
+    """What is installed where it is installed already; what data expects where it is not. Without
+    `triton` only the environments are asked: the route has a server of its own."""
     from console.runtimes.environments import Environments
     from console.triton.launchers import launcher
 
     environments = Environments(settings)
     ready = {spec.name: _facts(environments, spec) for spec in needs if environments.ready(spec)}
+    if not triton:
+        return ToolFacts(environments=ready)
     expected = replace(launcher(deployment).expected(deployment), environments=ready)
     server = deployment.server
     if server.launcher == "local":

@@ -62,23 +62,25 @@ def checks(
     stubs: int = 1,
     python: str = "",
     readonly: bool = False,
+    triton: bool = True,
 ) -> tuple[Verdict, ...]:
     """Every verdict of this room.
 
     `holders`: who holds each port of the deployment (`telemetry.ports.holders`). `stubs`: model
     instances of Triton's python backend. `python`: version of the embedded environment's
-    interpreter, the console's own when empty. Marking what the operator accepts
+    interpreter, the console's own when empty. Without `triton` the route's own server takes the
+    HTTP port alone. Marking what the operator accepts
     is the caller's.
     """
     found = [
         *([writes()] if readonly else []),
-        *ports(deployment, holders),
+        *(v for v in ports(deployment, holders) if triton or v.check == "port-http"),
         exposure(deployment),
         *disk(spaces),
         host_memory(host, memory),
         *gpu_memory(host, memory),
     ]
-    if deployment.server.launcher == "embedded":
+    if triton and deployment.server.launcher == "embedded":
         found += [shared_memory(host, stubs), *embedded_platform(host, python or host.python)]
     return tuple(found)
 

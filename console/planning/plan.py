@@ -482,11 +482,16 @@ class EnvironmentSpec(Frozen):
     existing: str = ""
     imports: tuple[str, ...] = ()
     """Modules that must import for the environment to count as finished."""
+    whole: bool = False
+    """The lock names everything: nothing is resolved (``--no-deps``). For packages whose own
+    requirements cannot be met together, or would bring what breaks them."""
 
     @property
     def digest(self) -> str:
         """Twelve hex digits over everything that decides what is installed."""
         words = (*self.pre, "--", *self.requirements, "--", *self.constraints, "--", self.python)
+        if self.whole:
+            words = (*words, "--no-deps")
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 

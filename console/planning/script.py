@@ -212,7 +212,8 @@ def _environment(spec: EnvironmentSpec, log: str) -> str:
         if requirements:
             file = f'"{variable}/requirements-{label}.txt"'
             lines.append(_here(file, "\n".join(requirements)))
-            lines.append(f"  {pip} -r {file} 2>&1 | tee -a {log}")
+            alone = " --no-deps" if spec.whole and label == "then" else ""
+            lines.append(f"  {pip}{alone} -r {file} 2>&1 | tee -a {log}")
     if spec.imports:
         lines.append(
             f'  "{variable}/bin/python" -c {shell_word("import " + ", ".join(spec.imports))}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from console.checkpoints.model import Checkpoint, Format, GraphFacts, SpeechFacts
+from console.checkpoints.model import Checkpoint, Format, GraphFacts, LanguageFacts, SpeechFacts
 from console.facts import Gpu, Host, TensorSpec
 
 HOST = Host(
@@ -80,12 +80,26 @@ def graph(*shape: int, dtype: str = "FP32", external: tuple[str, ...] = ()) -> C
 
 def language() -> Checkpoint:
     return Checkpoint(
-        path=Path("/models/llama"),
+        path=Path("/models") / HOSTILE,
         format=Format.HUGGING_FACE,
         title="Hugging Face model · Llama",
         model_class="LlamaForCausalLM",
         task="text-generation",
         size=1 << 30,
+        language=LanguageFacts(
+            family="llama",
+            layers=4,
+            hidden_size=256,
+            intermediate_size=512,
+            heads=4,
+            kv_heads=2,
+            head_dim=64,
+            vocabulary_size=512,
+            max_positions=256,
+            dtype="bf16",
+            tokenizer="hugging-face",
+            chat_template=True,
+        ),
     )
 
 

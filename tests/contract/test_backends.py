@@ -19,7 +19,10 @@ from console.planning.plan import (
     Inference,
     LoadStep,
     Plan,
+    Probe,
     ServiceStep,
+    SwitchStep,
+    TextAnswered,
     VerifyStep,
 )
 from console.planning.variables import expand, names, shell_word
@@ -189,11 +192,19 @@ def test_a_command_is_judged_by_more_than_its_exit_code(backend):
 
 def test_a_plan_ends_with_a_real_request_to_what_it_loaded(backend):
     for plan in plans(backend):
-        verify = plan.steps[-1]
-        assert isinstance(verify, VerifyStep)
-        asked = {probe.model for probe in verify.success if isinstance(probe, Inference)}
+        verify = next(step for step in reversed(plan.steps) if isinstance(step, VerifyStep))
+        assert all(isinstance(s, SwitchStep) for s in plan.steps[plan.steps.index(verify) + 1 :])
+        asked = {_asked(probe) for probe in verify.success}
         loaded = {m for step in plan.steps if isinstance(step, LoadStep) for m in step.models}
+        loaded |= {
+            m for step in plan.steps if isinstance(step, ServiceStep) for m in step.service.models
+        }
         assert asked and asked <= loaded
+
+
+def _asked(probe: Probe) -> str:
+    assert isinstance(probe, Inference | TextAnswered)
+    return probe.model if isinstance(probe, Inference) else str(probe.body["model"])
 
 
 def test_every_step_says_what_it_is_for(backend):

@@ -1,0 +1,152 @@
+"""Options of the vLLM route."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from backends.language.common import LayoutOptions, extra
+
+Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
+Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
+Adapter = Annotated[str, Field(pattern=r"^[\w.-]+=/.+$")]
+Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
+
+
+class VllmOptions(LayoutOptions):
+    """How vLLM serves a Hugging Face folder."""
+
+    place: Literal["environment", "container"] = Field(
+        "environment",
+        title="Runs in",
+        description="environment: a Python environment of this machine, managed or yours. container: "
+        "an image that has vLLM.",
+        json_schema_extra=extra("Server"),
+    )
+    device: Literal["cuda", "cpu"] = Field(
+        "cuda",
+        title="Device",
+        description="cpu takes vLLM's build for CPUs, for trying small models without a GPU.",
+        json_schema_extra=extra("Server"),
+    )
+    image: Image = Field(
+        "nvcr.io/nvidia/tritonserver:26.07-vllm-python-py3",
+        title="Image",
+        description="Image with vLLM, for the container.",
+        json_schema_extra=extra("Server"),
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        title="Precision",
+        description="auto takes the checkpoint's, 32-bit ones as bfloat16.",
+        json_schema_extra=extra("Model", "--dtype"),
+    )
+    quantization: Annotated[str, Field(pattern=r"^[a-z0-9_-]{0,40}$")] = Field(
+        "",
+        title="Quantisation",
+        description="Empty takes what the checkpoint says of itself.",
+        json_schema_extra=extra("Model", "--quantization"),
+    )
+    max_model_len: Tokens = Field(
+        0,
+        title="Longest sequence",
+        description="Tokens of prompt and answer together; 0 takes the model's own limit.",
+        json_schema_extra=extra("Limits", "--max-model-len", "tokens"),
+    )
+    max_num_seqs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0,
+        title="Sequences at once",
+        description="Most sequences of one step; 0 is vLLM's default.",
+        json_schema_extra=extra("Limits", "--max-num-seqs"),
+    )
+    max_num_batched_tokens: Tokens = Field(
+        0,
+        title="Tokens of a step",
+        description="Most tokens of one step; 0 is vLLM's default.",
+        json_schema_extra=extra("Limits", "--max-num-batched-tokens", "tokens"),
+    )
+    gpu_memory_utilization: Fraction = Field(
+        0.9,
+        title="GPU memory fraction",
+        description="Part of each GPU's memory that vLLM takes for weights and cache together.",
+        json_schema_extra=extra("Memory", "--gpu-memory-utilization"),
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(
+        "auto",
+        title="Cache precision",
+        description="fp8 halves the key/value cache, on GPUs that have it.",
+        json_schema_extra=extra("Memory", "--kv-cache-dtype"),
+    )
+    cpu_offload_gb: Annotated[float, Field(ge=0.0, le=10_000.0)] = Field(
+        0.0,
+        title="Offload to the host",
+        description="Weights kept in host memory, for each GPU. Every step moves them.",
+        json_schema_extra=extra("Memory", "--cpu-offload-gb", "GiB"),
+    )
+    cpu_kvcache_space: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        1,
+        title="Cache on the CPU",
+        description="Key/value cache with device = cpu.",
+        json_schema_extra=extra("Memory", "VLLM_CPU_KVCACHE_SPACE", "GiB"),
+    )
+    enforce_eager: bool = Field(
+        False,
+        title="No CUDA graphs",
+        description="Starts sooner and answers slower.",
+        json_schema_extra=extra("Speed", "--enforce-eager"),
+    )
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        0,
+        title="Seed",
+        description="Of sampling without a seed of its own.",
+        json_schema_extra=extra("Model", "--seed"),
+    )
+    load_format: Literal["auto", "safetensors", "dummy"] = Field(
+        "auto",
+        title="Weights",
+        description="dummy takes random ones: a folder with config.json is enough to learn whether a "
+        "model's shape fits.",
+        json_schema_extra=extra("Model", "--load-format"),
+    )
+    enable_lora: bool = Field(
+        False,
+        title="LoRA adapters",
+        description="Lets requests name adapters by `lora_modules`.",
+        json_schema_extra=extra("LoRA", "--enable-lora"),
+    )
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = Field(
+        16,
+        title="Largest LoRA rank",
+        description="Adapters of a higher rank are refused.",
+        json_schema_extra=extra("LoRA", "--max-lora-rank"),
+    )
+    lora_modules: tuple[Adapter, ...] = Field(
+        (),
+        title="LoRA modules",
+        description="NAME=FOLDER of each adapter.",
+        json_schema_extra=extra("LoRA", "--lora-modules"),
+    )
+    trust_remote_code: bool = Field(
+        False,
+        title="Trust the checkpoint's code",
+        description="Runs Python code that lies in the checkpoint's folder. Only for checkpoints whose "
+        "code you have read.",
+        json_schema_extra=extra("Safety", "--trust-remote-code"),
+    )
+    api_key_env: VariableName = Field(
+        "",
+        title="API key variable",
+        description="Name of the environment variable whose value requests must carry. Empty: none "
+        "is asked for, on loopback.",
+        json_schema_extra=extra("Safety", "VLLM_API_KEY"),
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> VllmOptions:
+        if self.lora_modules and not self.enable_lora:
+            raise ValueError("lora_modules need enable_lora = true")
+        if self.device == "cpu" and self.place == "container":
+            raise ValueError("the images are for GPUs: device = cpu needs place = environment")
+        return self

@@ -1,0 +1,235 @@
+"""The steps of the vLLM route: environment or image → vLLM's OpenAI server → a right answer."""
+
+from __future__ import annotations
+
+from backends.environments import environment
+from backends.language.common import cases, language, memory_figure
+from backends.language.vllm_options import VllmOptions
+from console.checkpoints.model import Checkpoint
+from console.planning.deployment import Deployment
+from console.planning.language_memory import Need, need
+from console.planning.plan import (
+    Command,
+    Container,
+    EnvironmentSpec,
+    EnvironmentStep,
+    ImageSpec,
+    ImageStep,
+    Mount,
+    Plan,
+    PublishedPort,
+    ServiceSpec,
+    ServiceStep,
+    Step,
+    UrlReady,
+    VerifyStep,
+)
+from console.planning.variables import Variable, literal
+from console.prompts import Style
+
+INSIDE_PORT = 8000
+STOP_TIMEOUT = 30.0
+"""Seconds from SIGTERM to SIGKILL; it ends within 2 to 4 with nothing in flight."""
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+"""Nothing is told to anybody outside."""
+
+
+def environment_of(options: VllmOptions) -> str:
+    return "vllm-cpu" if options.device == "cpu" else "vllm"
+
+
+def environments(deployment: Deployment, options: VllmOptions) -> tuple[EnvironmentSpec, ...]:
+    if options.place == "container":
+        return ()
+    return (environment(environment_of(options), deployment),)
+
+
+def style_of(checkpoint: Checkpoint) -> Style:
+    """Conversations where the tokenizer has a template for them."""
+    facts = checkpoint.language
+    return Style.CHAT if facts is not None and facts.chat_template else Style.COMPLETION
+
+
+def need_of(options: VllmOptions, checkpoint: Checkpoint) -> Need | None:
+    """What each GPU needs; None where the checkpoint does not tell its geometry."""
+    facts = language(checkpoint)
+    if facts is None:
+        return None
+    dtype: str = "" if options.dtype == "auto" else options.dtype
+    if options.dtype == "auto" and facts.dtype in ("fp32", "float32"):
+        dtype = "bf16"
+    return need(
+        facts,
+        options.layout,
+        weights=options.quantization or facts.quantisation or dtype,
+        cache="" if options.kv_cache_dtype == "auto" else options.kv_cache_dtype,
+        step_tokens=options.max_num_batched_tokens or 8192,
+        counted=checkpoint.parameters if options.load_format != "dummy" else None,
+    )
+
+
+def arguments(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> list[str]:
+    """The words behind vLLM's server module (templates), the address aside."""
+    words = [
+        f"--model={literal(str(checkpoint.path))}",
+        f"--served-model-name={literal(deployment.served_name)}",
+        f"--tensor-parallel-size={options.tensor_parallel_size}",
+        f"--pipeline-parallel-size={options.pipeline_parallel_size}",
+        f"--dtype={options.dtype}",
+        f"--seed={options.seed}",
+        f"--load-format={options.load_format}",
+    ]
+    if options.device == "cuda":
+        words.append(f"--gpu-memory-utilization={options.gpu_memory_utilization:g}")
+        if options.cpu_offload_gb:
+            words.append(f"--cpu-offload-gb={options.cpu_offload_gb:g}")
+    for flag, value in (
+        ("--quantization", options.quantization),
+        ("--max-model-len", options.max_model_len),
+        ("--max-num-seqs", options.max_num_seqs),
+        ("--max-num-batched-tokens", options.max_num_batched_tokens),
+        ("--kv-cache-dtype", "" if options.kv_cache_dtype == "auto" else options.kv_cache_dtype),
+    ):
+        if value:
+            words.append(f"{flag}={value}")
+    for flag, wanted in (
+        ("--enforce-eager", options.enforce_eager),
+        ("--trust-remote-code", options.trust_remote_code),
+        (
+            "--skip-tokenizer-init",
+            options.load_format == "dummy" and not _has_tokenizer(checkpoint),
+        ),
+    ):
+        if wanted:
+            words.append(flag)
+    if options.enable_lora:
+        words += ["--enable-lora", f"--max-lora-rank={options.max_lora_rank}"]
+        if options.lora_modules:
+            words.append("--lora-modules")
+            words += [literal(module) for module in options.lora_modules]
+    return words
+
+
+def _has_tokenizer(checkpoint: Checkpoint) -> bool:
+    return checkpoint.language is not None and bool(checkpoint.language.tokenizer)
+
+
+def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> ServiceSpec:
+    """vLLM's own server, on loopback. The key goes to it by a variable's name."""
+    words = arguments(deployment, options, checkpoint)
+    module = ("-m", "vllm.entrypoints.openai.api_server")
+    address = literal(deployment.server.address)
+    env = dict(QUIET)
+    if options.device == "cpu":
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space)
+    # What is served is on this disk: nothing is to be looked up elsewhere.
+    env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if options.place == "container":
+        argv = ("python3", *module, "--host=0.0.0.0", f"--port={INSIDE_PORT}", *words)
+        container = Container(
+            mounts=_mounts(options, checkpoint),
+            ports=(PublishedPort(host="${http_port}", container=INSIDE_PORT, address=address),),
+            gpus=deployment.server.gpus or "all",
+            shm_size=deployment.server.shm_size,
+            memory=deployment.server.memory,
+            ulimits=("memlock=-1", "stack=67108864"),
+            # It compiles kernels and writes caches beneath its home.
+            read_only=False,
+        )
+        command = Command(argv=argv, runtime="image:vllm", env=env, container=container)
+    else:
+        name = environment_of(options)
+        program = f"${{env_{name.replace('-', '_')}}}/bin/python"
+        argv = (program, *module, f"--host={address}", "--port=${http_port}", *words)
+        if deployment.server.gpus and deployment.server.gpus != "all":
+            env["CUDA_VISIBLE_DEVICES"] = deployment.server.gpus
+        command = Command(argv=argv, runtime=f"environment:{name}", env=env)
+    return ServiceSpec(
+        name="vllm",
+        kind="openai",
+        launcher="container" if options.place == "container" else "local",
+        command=command,
+        http_url=f"http://{address}:${{http_port}}",
+        metrics_url=f"http://{address}:${{http_port}}/metrics",
+        repository="${work}",
+        stop_timeout=STOP_TIMEOUT,
+        models=(deployment.served_name,),
+        restart=deployment.server.restart,
+        restart_limit=deployment.server.restart_limit,
+    )
+
+
+def _mounts(options: VllmOptions, checkpoint: Checkpoint) -> tuple[Mount, ...]:
+    """What the server reads, at its own path."""
+    adapters = (module.partition("=")[2] for module in options.lora_modules)
+    paths = dict.fromkeys([str(checkpoint.path), *adapters])
+    return tuple(
+        Mount(source=literal(path), target=literal(path), read_only=True) for path in paths
+    )
+
+
+def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> Plan:
+    specs = environments(deployment, options)
+    images = (
+        (ImageSpec(name="vllm", reference=options.image, title="vLLM"),)
+        if options.place == "container"
+        else ()
+    )
+    spec = service(deployment, options, checkpoint)
+    steps: list[Step] = [
+        EnvironmentStep(
+            id=f"environment-{found.name}",
+            title=f"environment: {found.title}",
+            why="vLLM's packages fit no other environment",
+            environment=found.name,
+        )
+        for found in specs
+    ]
+    steps += [
+        ImageStep(
+            id="image-vllm", title="image: vLLM", why="nothing else is ever pulled", image="vllm"
+        )
+        for _ in images
+    ]
+    steps.append(
+        ServiceStep(
+            id="service",
+            title="start vLLM",
+            why="weights are loaded, kernels compiled and the cache laid out: this takes a minute",
+            service=spec,
+            success=(
+                UrlReady(
+                    url=f"{spec.http_url}/health",
+                    timeout=max(600.0, deployment.server.load_timeout),
+                ),
+            ),
+        )
+    )
+    if options.load_format != "dummy" or _has_tokenizer(checkpoint):
+        steps.append(
+            VerifyStep(
+                id="verify",
+                title="verify",
+                why="a model serves only when a real request has the right answer",
+                service=spec.name,
+                success=cases(deployment, deployment.served_name, style_of(checkpoint)),
+            )
+        )
+    wanted = need_of(options, checkpoint)
+    return Plan(
+        deployment=deployment.name,
+        backend="vllm",
+        variables=(
+            Variable(
+                name="http_port",
+                kind="port",
+                default=str(deployment.server.http_port),
+                help="port of vLLM's server",
+            ),
+        ),
+        environments=specs,
+        images=images,
+        engine=deployment.server.engine,
+        steps=tuple(steps),
+        notes=(memory_figure(wanted),) if wanted and options.device == "cuda" else (),
+    )
