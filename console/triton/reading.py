@@ -72,6 +72,13 @@ class GenerationReading:
     """Mean time between two tokens."""
     kv_cache: float | None = None
     """Part of the key-value cache that is in use, 0 to 1."""
+    requests: float | None = None
+    """Requests that ended well per second."""
+    latency: float | None = None
+    """Mean time from arrival to the last token of a request."""
+    queue: float | None = None
+    """Mean time that a request waited."""
+    total_requests: int = 0
     total_tokens: int = 0
     """Tokens generated since the server started."""
 
@@ -109,6 +116,8 @@ class ServerReading:
 
     @property
     def requests(self) -> float | None:
+        if self.generation is not None:
+            return self.generation.requests
         return total(model.requests for model in self.models)
 
     @property
@@ -117,6 +126,8 @@ class ServerReading:
 
     @property
     def pending(self) -> int | None:
+        if self.generation is not None:
+            return self.generation.waiting
         told = [model.pending for model in self.models if model.pending is not None]
         return sum(told) if told else None
 
