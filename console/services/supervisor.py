@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SHARED_MEMORY = Path("/dev/shm")
 _SHORTEST_PREFIX = 8
 _LIVE_AGAIN = 120.0
+_FOLLOWERS = 20
+"""How often a killed follower of one container is replaced."""
 
 
 def start(
@@ -53,6 +55,7 @@ def start(
         # A container is stopped within its own time first.
         grace=spec.stop_timeout + (5 if spec.process.image else 0),
         end_with_keeper=False,
+        leave=command.contained,
         extra={"shm_prefix": shm_prefix},
     )
     detach.start("console.services.supervisor", asdict(request))
@@ -154,6 +157,7 @@ def keep(request: keeper.Request, ready: detach.Ready) -> None:
     folder = Path(request.folder)
     one = Supervisor(request, again=False)
     keeper.run(one, ready)
+    one = _follow_on(one)
     while _again(folder, one):
         one.release()
         try:
@@ -170,7 +174,22 @@ def keep(request: keeper.Request, ready: detach.Ready) -> None:
             restarts.settled(folder)
             return
         one.wait()
+        one = _follow_on(one)
     _forget_token(folder)
+
+
+def _follow_on(one: Supervisor) -> Supervisor:
+    """Follow a container again whose follower was killed; returns when it has really ended."""
+    from console.runtimes import containers
+
+    for _ in range(_FOLLOWERS):
+        if one.asked or not containers.unfollowed(one.folder):
+            break
+        one.release()
+        one = Supervisor(one.request, again=False)
+        one.start()
+        one.wait()
+    return one
 
 
 def _again(folder: Path, ended: Supervisor) -> bool:
