@@ -246,14 +246,14 @@ def model_configurations(ready: Prepared) -> Iterator[Verdict]:
 def _configurations(ready: Prepared) -> Iterator[tuple[str, ModelConfig]]:
     """Model name and `ModelConfig` of each configuration in the plan."""
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2
 
     from console.planning.plan import WriteStep
+    from console.triton.messages import model_config
 
     for step in ready.plan.steps:
         for file in step.files if isinstance(step, WriteStep) else ():
             if file.path.endswith("/config.pbtxt"):
-                message = text_format.Parse(file.text, model_config_pb2.ModelConfig())
+                message = text_format.Parse(file.text, model_config().ModelConfig())
                 yield _model_of(Path(file.path)), message
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +148,18 @@ def test_doctor_speaks_of_this_machine(desk: Desk) -> None:
     names = {v.check for v in desk.doctor().verdicts}
     assert names >= {"system", "glibc", "libpython", "shm", "disk-state", "environment-nemo"}
     assert "gpu" in names or "gpu-0" in names
+
+
+def test_a_check_loads_no_client_of_triton(tmp_path: Path) -> None:
+    """gRPC and NumPy are a third of what the console may take before a request is sent."""
+    code = (
+        "import sys\nfrom console import cli\n"
+        f"cli.main(['check', {DIGITS!r}])\n"
+        "print({'grpc', 'numpy'} & set(sys.modules), file=sys.stderr)"
+    )
+    environ = {**os.environ, "TRITONDECK_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
+    )
+    assert "Triton will take the configuration" in done.stdout
+    assert done.stderr.splitlines()[-1] == "set()"
