@@ -82,6 +82,8 @@ class FastGpus:
         """Memory, load, clocks, power, temperature, throttling and processes of every GPU."""
         with self.nvml.using():
             count, note = self.nvml.count()
+            for index in [known for known in tuple(self.lost_since) if known >= count]:
+                del self.lost_since[index]  # not even counted any more
             found: dict[int, Figures] = {}
             processes: list[GpuProcess] = []
             for index in range(count):

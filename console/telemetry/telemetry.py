@@ -156,6 +156,8 @@ class Telemetry:
         if len(self._gpus.read().figures) != known:
             self._slow_turn.wake()
             self._pcie_turn.wake()
+        elif self._gpus.costly:  # until they are quick again, the slow class has their figures
+            self._slow_turn.wake()
         if self._late:  # the reading of this interval went without
             self._late = False
             self._publish()

@@ -82,6 +82,22 @@ print(json.dumps([[g.pcie_tx for r in seen for g in r.gpus], [g.state for r in s
     assert states == ["ok"] * 12
 
 
+def test_a_fast_question_that_became_slow_keeps_its_figure(fakenvml: Path, tmp_path: Path) -> None:
+    """The slow class asks it at every interval, and the other figures do not wait for it."""
+    script = """
+room.SLOW_SECONDS = 600.0
+telemetry.start()
+until(lambda r: len(r.gpus) == 2 and r.driver)
+control('nvmlDeviceGetPowerUsage 1 delay 100000')
+seen = [None]
+for _ in range(4):
+    seen.append(until(lambda r: r.gpus[1].power not in (None, seen[-1])).gpus[1].power)
+print(json.dumps(seen[1:]))
+"""
+    figures = run(script, fakenvml, tmp_path)
+    assert all(before != after for before, after in zip(figures, figures[1:], strict=False))
+
+
 def test_a_gpu_lost_in_mid_run_is_said_and_comes_back(fakenvml: Path, tmp_path: Path) -> None:
     script = """
 telemetry.start()
