@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ for _ in range(4):
 print(json.dumps(seen[1:]))
 """
     figures = run(script, fakenvml, tmp_path)
-    assert all(before != after for before, after in zip(figures, figures[1:], strict=False))
+    assert all(before != after for before, after in pairwise(figures))
 
 
 def test_a_gpu_lost_in_mid_run_is_said_and_comes_back(fakenvml: Path, tmp_path: Path) -> None:
