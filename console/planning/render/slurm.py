@@ -36,6 +36,7 @@ def render(serving: Serving) -> str:
         (
             "#!/usr/bin/env bash",
             *resources,
+            "# shellcheck disable=SC2016,SC2026",
             head.rstrip("\n"),
             _BODY.replace("@START@", start).replace("@LIMIT@", str(serving.start_limit)),
         )

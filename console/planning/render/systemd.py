@@ -65,7 +65,7 @@ def _render(serving: Serving, *, for_user: bool) -> str:
         f"RuntimeDirectory={unit}",
         "RuntimeDirectoryMode=0700",
         # A fresh token for each start, as a console would make it.
-        f"ExecStartPre=/bin/sh -c {_word(_TOKEN.format(unit=unit), runtime=True)}",
+        f"ExecStartPre=/bin/sh -c {_command(_TOKEN.format(unit=unit))}",
         *(_container(serving, unit) if boxed else _process(serving, unit)),
         "Restart=on-failure",
         f"RestartSec={_RESTART}",
@@ -93,7 +93,7 @@ def _how(unit: str, *, for_user: bool) -> tuple[str, ...]:
 
 
 def _sandbox(serving: Serving) -> str:
-    writable = f"ReadWritePaths={_word(serving.values['work'])}\n"
+    writable = f"ReadWritePaths={_setting(serving.values['work'])}\n"
     local = serving.service.http_url.startswith(("http://127.", "http://localhost", "http://[::1]"))
     # What the addresses of the command line say, the kernel enforces as well.
     only = "IPAddressAllow=localhost\nIPAddressDeny=any\n" if local else ""
@@ -104,36 +104,36 @@ def _sandbox(serving: Serving) -> str:
 
 def _process(serving: Serving, unit: str) -> list[str]:
     """The server as a process of this host, in its managed environment."""
-    values = {**serving.values, "token_file": f"%t/{unit}/token"}
-    argv = [
-        expand(
-            word,
-            {k: _percent(v) for k, v in values.items() if k != "token_file"}
-            | {"token_file": values["token_file"]},
-        )
-        for word in serving.argv
-    ]
     environment = serving.values.get("env_embedded", "")
     path = f"{environment}/bin:/usr/local/bin:/usr/bin:/bin"
+    values = _values(serving, unit)
+    # systemd refuses some characters in the program's path, and none in its arguments.
+    argv = ("/usr/bin/env", *(_command(expand(word, values)) for word in serving.argv))
     return [
         f"WorkingDirectory={_percent(serving.values['work'])}",
-        f"Environment={_word(f'PATH={path}')}",
-        f"ExecStart={' '.join(_word(word, runtime=True) for word in argv)}",
+        f"Environment={_setting(f'PATH={path}')}",
+        f"ExecStart={' '.join(argv)}",
         "KillMode=mixed",
     ]
+
+
+def _values(serving: Serving, unit: str) -> dict[str, str]:
+    """The plan's values as a command line takes them, with the token of this start."""
+    fixed = {name: _percent(value) for name, value in serving.values.items()}
+    return {**fixed, "token_file": f"%t/{unit}/token"}
 
 
 def _container(serving: Serving, unit: str) -> list[str]:
     """The server in a container that ends with the unit."""
     engine: containers.EngineName = "podman" if serving.plan.engine == "podman" else "docker"
-    values = {**serving.values, "token_file": f"%t/{unit}/token"}
+    values = _values(serving, unit)
     command = serving.command.model_copy(update={"argv": serving.argv})
     caller = ["--user", f"{serving.ids[0]}:{serving.ids[1]}"]
     words = containers.filled(containers.run_words(command), engine, values, caller, "")
     stop = round(serving.service.stop_timeout)
     run = ["run", "--rm", "--name", unit, "--stop-timeout", str(stop), *words]
     return [
-        f"ExecStart=/usr/bin/env {engine} {' '.join(_word(word, runtime=True) for word in run)}",
+        f"ExecStart=/usr/bin/env {engine} {' '.join(_command(word) for word in run)}",
         f"ExecStop=/usr/bin/env {engine} stop --time {stop} {unit}",
     ]
 
@@ -146,9 +146,16 @@ def _plain(text: str) -> str:
     return _percent(" ".join(text.split()))
 
 
-def _word(text: str, *, runtime: bool = False) -> str:
-    """One word of a unit file. `runtime`: it may hold ``%t``, which systemd fills in."""
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
-    if not runtime:
-        quoted = _percent(quoted)
-    return f'"{quoted}"'
+def _command(text: str) -> str:
+    """One word of a command line, where systemd fills in ``$`` and ``%``. Of the latter, ``%t`` is
+    meant; the caller has doubled the others."""
+    return _quoted(text.replace("$", "$$"))
+
+
+def _setting(text: str) -> str:
+    """One word of another setting: a ``$`` means itself there."""
+    return _quoted(_percent(text))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
