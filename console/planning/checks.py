@@ -142,11 +142,12 @@ def exposure(deployment: Deployment) -> Verdict:
         return Verdict("exposure", Level.PASS, "only this machine can reach the server", address)
     return Verdict(
         "exposure",
-        Level.WARN,
-        f"anybody who reaches {address} can send requests to the model",
+        Level.FAIL,
+        f"anybody who reaches {address} can send requests to the model; all but health, metadata and "
+        "inference needs the token",
         address,
         "server.address with server.expose = true",
-        "set address to 127.0.0.1 and reach it by ssh -L, or put a gateway before it",
+        "set address to 127.0.0.1 and reach it by ssh -L; to mean it, accept this check by its name",
         "server.address",
     )
 

@@ -97,7 +97,7 @@ def test_attaching_takes_no_port_and_needs_no_platform() -> None:
 
 def test_exposure_is_said_with_its_address() -> None:
     found = verdict("exposure", server={"address": "0.0.0.0", "expose": True})
-    assert (found.level, found.option) == (Level.WARN, "server.address")
+    assert (found.level, found.option) == (Level.FAIL, "server.address")
     assert "0.0.0.0" in found.summary
     assert verdict("exposure").level is Level.PASS
 
