@@ -29,6 +29,7 @@ one before every piece that was written without a line break."""
 _INNER = re.compile(_STAMP.pattern.replace(rb"\d{1,9}", rb"\d{7,9}"))
 _CLOSE = 3600 * 10**9
 _WIDTH = 120
+_LAST = 8192
 
 
 @dataclass(slots=True)
@@ -51,6 +52,8 @@ class Copy:
         self._seen: list[Place] = []
         self._rest = [b"", b""]
         self.process: subprocess.Popen[bytes] | None = None
+        self.last = b""
+        """The end of what was copied."""
 
     def open(self) -> tuple[IO[bytes], IO[bytes]]:
         """Start reading where we are; standard output and standard error of the container."""
@@ -78,6 +81,7 @@ class Copy:
         fresh = b"".join(line + b"\n" for line in self._fresh(stream, lines))
         if fresh:
             _write_patiently(self.output, fresh)
+            self.last = (self.last + fresh)[-_LAST:]
             os.pwrite(self._file, _written(self._places), 0)
 
     def _fresh(self, stream: int, lines: list[bytes]) -> Iterator[bytes]:

@@ -217,6 +217,53 @@ KNOWN = (
     ),
 )  # fmt: skip
 
+INSIDE = (
+    _known(
+        "program-missing",
+        r"tini \(\d+\)\] exec (?P<name>\S+) failed: No such file"
+        r"|catatonit:\d+\): failed to exec pid1: No such file",
+        "the image has no program {name}", "it is the entry point, or the first word of the command",
+        "choose an image that has it, or another entry point",
+    ),
+    _known(
+        "program-forbidden",
+        r"tini \(\d+\)\] exec (?P<name>\S+) failed: Permission|failed to exec pid1: Permission",
+        "the image's program may not be executed", "the container's user has no right to it",
+        "choose another user or image",
+    ),
+    _known(
+        "tmpfs-missing", r"Failed to create temporary directory for Python environments",
+        "the server cannot write its temporary files", "the container is read-only without a /tmp",
+        "give it a tmpfs at /tmp",
+    ),
+    _known(
+        "shm-small",
+        r"Unable to initialize shared memory key '[^']*' to requested size \((?P<size>\d+) bytes\)",
+        "the container has too little shared memory",
+        "each instance of a python model takes {size} bytes or more of /dev/shm",
+        "raise the shared memory (server.shm_size)",
+    ),
+    _known(
+        "pids-few", r"pthread_create failed|Resource temporarily unavailable",
+        "the container may not have so many tasks",
+        "a server starts dozens of threads, more with each model and processor",
+        "raise the limit of tasks to 4096",
+    ),
+    _known(
+        "folder-forbidden",
+        r"failed to open directory (?P<path>[^\s\"']+)|Permission denied: '(?P<path2>[^']+)'",
+        "the container's user may not read {path}",
+        "files of the host keep their owner and mode inside",
+        "run it as the owner of the files, or give others the right (chmod o+rX)",
+    ),
+    _known(
+        "stub-shell-missing", r"Failed to run python backend stub. Errno = 2",
+        "the image has no bash", "Triton's python backend starts its models through it",
+        "choose an image that has bash",
+    ),
+)  # fmt: skip
+"""What a program says in its container about the container; only its last lines are looked at."""
+
 _PREFIX = re.compile(r"^(?:docker: |podman: )?(?:Error response from daemon: |Error: )?")
 _TAIL = re.compile(r"\s*(?:See '\w+ \w+ --help'\.?|Run '\w+ \w+ --help'.*)\s*$", re.DOTALL)
 
@@ -234,6 +281,17 @@ def explain(said: str, doing: str) -> DeckError:
         lines = [line for line in said.split("\n") if line.strip() and "WARNING" not in line]
         last = _TAIL.sub("", _PREFIX.sub("", lines[-1] if lines else "")).strip()
         return DeckError(f"cannot {doing}", why=last[:400], raw=said)
+    return _told(known, said)
+
+
+def explain_end(lines: str) -> DeckError | None:
+    """Why a container ended, if its last lines name something about the container itself."""
+    said = redact(clean(lines, multiline=True))
+    known = next((known for known in INSIDE if known.pattern.search(said)), None)
+    return None if known is None else _told(known, said)
+
+
+def _told(known: Known, said: str) -> DeckError:
     match = known.pattern.search(said)
     assert match is not None
     words = {n.rstrip("2"): v for n, v in match.groupdict().items() if v is not None}

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from console.facts import DeckError
 from console.processes import boot_id
-from console.runtimes import containers
+from console.runtimes import containers, engine_errors
 from console.runtimes.containers import (
     ENDED,
     ENVIRONMENT,
@@ -75,7 +75,7 @@ class Follower:
             self._copy(copy)
             now = self._patiently(found.id)
             if now is None or not now.alive:
-                return self._ended(now)
+                return self._ended(now, copy.last.decode(errors="replace"))
             self._note(pid=now.pid)
             time.sleep(_AGAIN)
 
@@ -199,13 +199,13 @@ class Follower:
 
     # -- the end ------------------------------------------------------------------------
 
-    def _ended(self, last: Inspected | None) -> int:
+    def _ended(self, last: Inspected | None, said: str) -> int:
         if last is None:
             gone = DeckError(
                 "the container is gone", why="somebody removed it", fix="retry: another one is made"
             )
             return self._refused(gone)
-        problem = self._why(last)
+        problem = self._why(last, said)
         oom = last.oom_killed or (self.oom is not None and last.exit_code == 137 and not self.asked)
         ended = Ended(
             last.exit_code,
@@ -222,7 +222,7 @@ class Follower:
             say(f"warning: the ended container {clean(last.name)} stays: {error}")
         return last.exit_code
 
-    def _why(self, last: Inspected) -> DeckError | None:
+    def _why(self, last: Inspected, said: str) -> DeckError | None:
         """What ended it, where that is known and was not asked for."""
         if self.asked:
             return None
@@ -243,7 +243,7 @@ class Follower:
             )
         if last.error:
             return containers.refusal(last.exit_code, last.error)
-        return None
+        return engine_errors.explain_end(said) if last.exit_code else None
 
     def _note(self, **changes: object) -> None:
         self.following = replace(self.following, **changes)  # type: ignore[arg-type]
