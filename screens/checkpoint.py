@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import ClassVar
@@ -241,13 +242,20 @@ class CheckpointScreen(TreeScan, RoleChoice):
         return self._found.get(self.query_one(Listing).table.chosen)
 
     @on(DeckTable.RowHighlighted)
-    def _show_detail(self) -> None:
+    def _highlighted(self) -> None:
+        self._show_detail()
+
+    def _show_detail(self, *, unread: bool = False) -> None:
+        """What the chosen one is; with `unread`, what its first bytes say while it is still read."""
         chosen = self._chosen
         shown = Phrase()
         if chosen is not None:
             read = self._read.get(chosen.path)
-            if read is None and chosen.format is not Format.UNKNOWN:
+            if read is None and chosen.format is not Format.UNKNOWN and not unread:
                 self._read_whole(chosen)
+                # Mostly read within a frame or two: the pane changes once, not twice.
+                self.set_timer(0.15, partial(self._show_detail, unread=True))
+                return
             width = self.query_one("#checkpoint-detail").scrollable_content_region.width
             shown = (
                 details(read.checkpoint, read.routes, width)

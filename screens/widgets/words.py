@@ -6,6 +6,7 @@ from typing import cast
 
 from textual.content import Content
 from textual.css.styles import RulesMap
+from textual.widget import Widget
 from textual.widgets import Static
 
 from screens.phrase import Phrase
@@ -36,7 +37,8 @@ class Words(Static):
         styles, room = self.styles, self.content_size
         if styles.is_auto_width or not room.width:
             return True
-        return (
-            styles.is_auto_height
-            and content.get_height(cast("RulesMap", styles), room.width) != room.height
-        )
+        height = content.get_height(cast("RulesMap", styles), room.width)
+        if styles.min_height is not None and isinstance(self.parent, Widget):
+            # Said to fill what holds it.
+            height = max(height, self.parent.scrollable_content_region.height)
+        return styles.is_auto_height and height != room.height
