@@ -11,6 +11,7 @@ The peers live in an environment of their own under ``--peers`` and are left out
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -183,6 +184,9 @@ def main() -> int:
     words = ("", "first paint ms", "start CPU s", "start kB", "key to quiet ms, p50 / p95")
     words += ("bytes a key, p50", "idle B/s", "RSS MiB", "quit ms", "restored")
     print("| " + " | ".join(words) + " |\n|" + "---|" * len(words), flush=True)
+    for package in ("backends", "console", "screens", "themes"):
+        # As pip does for the peers; a checkout may hold no bytecode, or that of an older text.
+        compileall.compile_dir(ROOT / package, quiet=2)
     failures = []
     with tempfile.TemporaryDirectory(prefix="tritondeck-bench-") as name:
         folder = options.keep or Path(name)
