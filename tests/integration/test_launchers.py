@@ -115,7 +115,7 @@ def test_a_local_server_on_the_path_serves_what_was_exported_before(operator: Op
     assert (served["launcher"], served["phase"]) == ("local", "serving")
     assert listening(served["pid"]) == {"127.0.0.1"}
     report = operator.json("check", "digits")
-    told = {verdict["check"]: verdict for verdict in report["report"]["verdicts"]}
+    told = {verdict["check"]: verdict for verdict in report["checks"]}
     assert "Triton 2.51.0" in told["server-program"]["summary"]
     assert told["onnx-form"]["figure"] == "ensemble, python"
     assert told["server-python"]["level"] == "pass" and told["server-age"]["level"] == "warn"
@@ -137,7 +137,7 @@ def test_a_container_serves_what_was_exported_before(
     ports = runtime.inspect(container)["NetworkSettings"]["Ports"]
     assert {place["HostIp"] for places in ports.values() for place in places} == {"127.0.0.1"}
     report = operator.json("check", "digits")
-    told = {verdict["check"]: verdict for verdict in report["report"]["verdicts"]}
+    told = {verdict["check"]: verdict for verdict in report["checks"]}
     assert told["server-image"]["source"] == "asked inside the image"
     assert told["onnx-form"]["figure"] == "ensemble, python"
     operator.does("stop", "digits")
