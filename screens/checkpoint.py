@@ -86,14 +86,14 @@ class CheckpointScreen(TreeScan, RoleChoice):
         Binding(
             "s",
             "scan",
-            "Search below",
+            "Search",
             id="checkpoint.scan",
             tooltip="Every checkpoint below this folder",
         ),
         Binding(
             "o",
             "folder",
-            "Open path",
+            "Path",
             id="checkpoint.path",
             tooltip="Type a folder, a file or a hub id (hub:owner/name)",
         ),
@@ -194,6 +194,7 @@ class CheckpointScreen(TreeScan, RoleChoice):
         scan = counted(self.scanning) if self.scanning else Phrase()
         note = join(self.looking_for, scan, between=" · ")
         self.query_one("#checkpoint-note", Words).show(note)
+        self.set_class(bool(note), "-noted")
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

@@ -38,10 +38,12 @@ _EMPTY = lines(
     say(""),
     join(
         say("t", "accent"),
-        say("is a guided tour: a small real model, from its file to the right words. It explains"),
+        say(
+            "is a guided tour: a small real model, from its file to the right words. It explains "
+            "each step and each word where it stands, and needs neither a GPU nor a checkpoint."
+        ),
         between=" ",
     ),
-    say("each step and each word where it stands, and needs neither a GPU nor a checkpoint."),
     say(""),
     join(
         say("d", "accent"), say("looks at what this machine has and what is missing."), between=" "
@@ -84,6 +86,7 @@ class HomeScreen(DeploymentActs):
             "t",
             "tour",
             "Tour",
+            show=False,
             id="home.tour",
             tooltip="A guided tour: each step explained on a small real model",
         ),
@@ -149,6 +152,7 @@ class HomeScreen(DeploymentActs):
         now = self.context.clock()
         rows = [Row(v.name, _cells(v, now, v.name == self.marked)) for v in views]
         self.query_one(Listing).show(rows)
+        self.set_class(not rows, "-nothing")
         self._detail()
         self.refresh_keys()
 
@@ -240,7 +244,8 @@ def _more(view: DeploymentView) -> Iterable[Phrase]:
         return
     yield say("")
     number = say(f"run {view.run.number}", "dim").fit(14)
-    yield number + join(states.run(view.run), say(human_seconds(view.run.elapsed), "dim"))
+    took = say(human_seconds(view.run.elapsed), "dim").fit(12, right=True)
+    yield number + states.run(view.run).fit(14) + took
     for step in view.run.steps:
         took = "" if step.elapsed is None else human_seconds(step.elapsed)
         when = say(took, "dim").fit(12, right=True)

@@ -1,4 +1,4 @@
-"""What the screens that lie over others have in common: opaque, a title line, esc closes."""
+"""What the screens that lie over others have in common: a title line, esc closes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class DeckModal(ModalScreen[T]):
-    """A titled panel on an otherwise empty screen (translucency would repaint what lies below)."""
+    """A titled panel: what asks or tells leaves the screen below in sight, what is read covers it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Close", id="modal.close", tooltip="Back to the screen below"),

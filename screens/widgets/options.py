@@ -27,12 +27,14 @@ class OptionRow(Horizontal):
     DEFAULT_CSS = """
     OptionRow { height: auto; min-height: 1; padding: 0 1; }
     OptionRow > .option-label { width: 26; color: $text-dim; }
-    OptionRow > .option-field { width: 18; }
+    OptionRow > .option-field { width: 16; }
     OptionRow > PathField.option-field { width: 2fr; }
     OptionRow > .option-note {
         width: 1fr; padding: 0 0 0 1; color: $text-dim; height: 1;
         text-overflow: ellipsis; text-wrap: nowrap;
     }
+    /* Textual styles children anew only below a widget that has a rule of its own for it. */
+    OptionRow:focus-within { text-style: none; }
     OptionRow:focus-within > .option-label { color: $accent; }
     """
 

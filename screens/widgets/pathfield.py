@@ -55,7 +55,7 @@ class PathField(Horizontal):
 
     def action_browse(self) -> None:
         start = Path(self.value).expanduser() if self.value else Path.cwd()
-        folder = start if start.is_dir() else start.parent
+        folder = next(place for place in (start, *start.absolute().parents) if place.is_dir())
 
         def taken(path: Path | None) -> None:
             if path is not None:

@@ -27,7 +27,10 @@ class PromptForm(Vertical):
 
     DEFAULT_CSS = """
     PromptForm { height: auto; }
-    PromptForm .prompt-help { color: $text-dim; margin: 0 0 1 0; }
+    PromptForm > Vertical { height: auto; margin: 0 0 1 0; }
+    PromptForm .prompt-title, PromptForm .prompt-help { color: $text-dim; }
+    PromptForm > Vertical:focus-within { text-style: none; }
+    PromptForm > Vertical:focus-within > .prompt-title { color: $accent; }
     """
     HELP = "What this model is asked. `enter` sends it; files can be browsed for with `ctrl+f`."
 
@@ -39,10 +42,10 @@ class PromptForm(Vertical):
     def compose(self) -> ComposeResult:
         for field in self._fields:
             needed = say("" if field.required else "optional", "dim")
-            title = join(say(field.title, "accent"), needed)
-            yield Words(title, classes="prompt-title")
-            yield self._inputs[field.name]
-            yield Words(say(field.help), classes="prompt-help")
+            with Vertical():
+                yield Words(join(say(field.title), needed), classes="prompt-title")
+                yield self._inputs[field.name]
+                yield Words(say(field.help), classes="prompt-help")
 
     @property
     def values(self) -> dict[str, str]:
