@@ -80,7 +80,7 @@ def _nested(verb: argparse.ArgumentParser, entries: Sequence[tuple[str, str, str
         action.set_defaults(target=target, prog=action.prog)
 
 
-def _path(verb: argparse.ArgumentParser, name: str, text: str, **more: Any) -> None:
+def _path(verb: argparse._ActionsContainer, name: str, text: str, **more: Any) -> None:
     verb.add_argument(name, help=text, **more).complete = FILE  # type: ignore[attr-defined]
 
 
@@ -195,6 +195,50 @@ def _logs(verb: argparse.ArgumentParser) -> None:
 
 def _stop(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME", help="a deployment, or a service's id")
+
+
+def _attach(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("url", metavar="URL", help="http://HOST:PORT, https://, grpc:// or grpcs://")
+    verb.add_argument("--name", required=True, help="what you call it")
+    verb.add_argument(
+        "--kind", choices=("triton", "openai"), default="triton", help="what it speaks (triton)"
+    )
+    verb.add_argument("--metrics", default="", metavar="URL", help="where its metrics are")
+    _path(verb, "--ca-file", "PEM file of its authority", default="", metavar="FILE")
+    token = verb.add_mutually_exclusive_group()
+    _path(token, "--token-file", "file that holds its token", default="", metavar="FILE")
+    token.add_argument("--token-env", default="", metavar="VAR", help="variable with its token")
+    verb.add_argument("--token-header", default="", metavar="NAME", help="header for the token")
+    verb.add_argument("--control", action="store_true", help="allow to load and unload its models")
+
+
+def _detach(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="an attached server")
+
+
+def _monitor(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--once", action="store_true", help="print one look and end")
+    verb.add_argument("--csv", action="store_true", help="print figures as CSV, a line a sample")
+    verb.add_argument("--interval", type=float, default=0.0, metavar="S", help="between samples")
+    verb.add_argument("--count", type=int, default=0, metavar="N", help="end after so many samples")
+    _path(verb, "--record", "write a recording while it runs", default="", metavar="FILE")
+    _path(
+        verb,
+        "--replay",
+        "show a recording: a file, or that of a run, service or deployment",
+        default="",
+        metavar="FILE|NAME",
+    )
+    verb.add_argument(
+        "--prometheus", type=int, default=None, metavar="PORT",
+        help="offer the figures at http://127.0.0.1:PORT/metrics (0: a free port)",
+    )  # fmt: skip
+    verb.epilog = "With --json: one JSON object a sample, one a line (one look with --once)."
+
+
+def _incident(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a run, a service, or a deployment")
+    _path(verb, "--output", "the zip to write", default="", metavar="FILE")
 
 
 def _rollback(verb: argparse.ArgumentParser) -> None:
@@ -329,6 +373,10 @@ TABLE: tuple[tuple[str, str, str, Adder], ...] = (
     ("services", "console.verbs.services:listed", "list services that we started", _nothing),
     ("ps", "console.verbs.services:listed", "the same as services", _nothing),
     ("stop", "console.verbs.services:stop", "stop a service and wait for its end", _stop),
+    ("monitor", "console.verbs.monitor:monitor", "watch GPUs, servers, this host", _monitor),
+    ("attach", "console.verbs.attach:attach", "watch somebody else's server", _attach),
+    ("detach", "console.verbs.attach:detach", "watch it no more", _detach),
+    ("incident", "console.verbs.incident:incident", "pack a run or service into a zip", _incident),
     ("versions", "console.verbs.versions:listed", "list a deployment's versions", _forget),
     ("rollback", "console.verbs.versions:rollback", "let an earlier version answer", _rollback),
     ("remove", "console.verbs.versions:remove", "take models out of their server", _forget),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from console.checkpoints.model import Checkpoint
     from console.desk import (
+        attached,
         check,
         clean,
         compare,
@@ -54,15 +55,23 @@ if TYPE_CHECKING:
         form,
         glance,
         glossary,
+        incident,
         inspect,
+        live,
         options,
         plan,
         query,
         render,
+        replay,
         shell,
         start,
         versions,
     )
+    from console.desk.attached import AttachedServer
+    from console.desk.incident import Incident
+    from console.desk.live import LiveSource
+    from console.desk.monitor import MonitorView
+    from console.desk.replay import Replay
     from console.planning.deployment import Deployment
     from console.planning.plan import Plan
     from console.runs.model import RunView
@@ -72,6 +81,7 @@ if TYPE_CHECKING:
     from console.telemetry.sample import Sample
     from console.triton.health import ServerHealth
 else:
+    attached = Room("attached")
     check = Room("check")
     clean = Room("clean")
     compare = Room("compare")
@@ -83,11 +93,14 @@ else:
     form = Room("form")
     glance = Room("glance")
     glossary = Room("glossary")
+    incident = Room("incident")
     inspect = Room("inspect")
+    live = Room("live")
     options = Room("options")
     plan = Room("plan")
     query = Room("query")
     render = Room("render")
+    replay = Room("replay")
     shell = Room("shell")
     start = Room("start")
     versions = Room("versions")
@@ -357,6 +370,38 @@ class Serving(_Part):
         """The ssh command that brings a loopback server to the operator's own machine; empty for
         one that is reached without."""
         return query.forwarding(endpoint)
+
+    def attached(self) -> tuple[AttachedServer, ...]:
+        """Servers that are somebody else's and watched, by name."""
+        return attached.attached(self.settings)
+
+    def attach(self, server: AttachedServer) -> AttachedServer:
+        """Watch one more server from now on; one of the same name is changed."""
+        return attached.attach(self.settings, server)
+
+    def detach(self, name: str) -> None:
+        """Watch it no more; the server is left as it is."""
+        attached.detach(self.settings, name)
+
+    # -- monitoring ---------------------------------------------------------------------
+
+    def monitor(
+        self, interval: float = 0.0, each: Callable[[MonitorView], None] | None = None
+    ) -> LiveSource:
+        """This machine and every server that runs or is attached, from now on until `close`.
+
+        `interval` in seconds (the settings' when 0); `each` is called with every view, from a
+        thread of the source.
+        """
+        return live.LiveSource(self.settings, interval, each)
+
+    def replay(self, file: Path) -> Replay:
+        """What was recorded in a file, a run or a service; `UsageError` in words when nothing was."""
+        return replay.Replay(incident.recording_of(self.settings, file))
+
+    def incident(self, name: str, file: Path | None = None) -> Incident:
+        """Pack what is known of a run or service into one zip file, secrets masked."""
+        return incident.pack(self.settings, name, file)
 
     def load_model(self, endpoint: Endpoint, model: str) -> None:
         query.load(self.settings, endpoint, model)

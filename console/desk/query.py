@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from console.desk import configure, readonly
+from console.desk import acting, attached, configure, readonly
 from console.facts import (
     Answer,
     CancelCheck,
@@ -48,7 +48,7 @@ def service(settings: Settings, name_or_id: str) -> ServiceView:
         if NAME.match(name_or_id) and (host := versions.host_of(settings, name_or_id)):
             return host
         raise
-    if found.deployment == name_or_id and not found.pid:
+    if found.deployment == name_or_id and not found.living:
         return versions.host_of(settings, name_or_id) or found
     return found
 
@@ -57,7 +57,9 @@ def stop(settings: Settings, name_or_id: str, progress: Progress | None = None) 
     from console.services.store import ServiceStore
 
     readonly.require_writable(settings, "stop a service")
-    return ServiceStore(settings).stop(name_or_id, progress or _silent)
+    store = ServiceStore(settings)
+    with acting.noted(settings, "stop", store.view(name_or_id).id):
+        return store.stop(name_or_id, progress or _silent)
 
 
 def _silent(message: str, fraction: float | None = None) -> None:
@@ -102,14 +104,24 @@ def load(settings: Settings, endpoint: Endpoint, model: str) -> None:
     from console.triton import control
 
     readonly.require_writable(settings, "load a model")
-    control.load(endpoint, model, _load_timeout(settings, endpoint))
+    attached.require_control(settings, endpoint, "load a model")
+    with acting.noted(settings, "load", _target(settings, endpoint), model):
+        control.load(endpoint, model, _load_timeout(settings, endpoint))
 
 
 def unload(settings: Settings, endpoint: Endpoint, model: str) -> None:
     from console.triton import control
 
     readonly.require_writable(settings, "unload a model")
-    control.unload(endpoint, model)
+    attached.require_control(settings, endpoint, "unload a model")
+    with acting.noted(settings, "unload", _target(settings, endpoint), model):
+        control.unload(endpoint, model)
+
+
+def _target(settings: Settings, endpoint: Endpoint) -> str:
+    """What an action on this endpoint is noted under: its service, else its address."""
+    mine = (view.id for view in services(settings) if view.endpoint.url == endpoint.url)
+    return next(mine, endpoint.url)
 
 
 def _load_timeout(settings: Settings, endpoint: Endpoint) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.desk import check, configure, plan, readonly, tomlfile
+from console.desk import acting, check, configure, plan, readonly, tomlfile
 from console.facts import DeckError, Refused, UsageError
 from console.settings import Settings
 from console.text import clean
@@ -55,7 +55,8 @@ def deploy(
     configure.save(settings, deployment)
     runs = store(settings)
     run_id = runs.create(made, tomlfile.render(deployment), from_step=from_step, force=force)
-    runs.start(run_id)
+    with acting.noted(settings, "deploy", run_id):
+        runs.start(run_id)
     return run_id
 
 
@@ -83,12 +84,14 @@ def build_fetched(settings: Settings, run_id: str, *, force: bool = False) -> st
 
 def cancel(settings: Settings, run_id: str) -> None:
     readonly.require_writable(settings, "cancel a run")
-    store(settings).cancel(run_id)
+    with acting.noted(settings, "cancel", run_id):
+        store(settings).cancel(run_id)
 
 
 def retry(settings: Settings, run_id: str, from_step: str = "") -> str:
     readonly.require_writable(settings, "continue a run")
-    return store(settings).retry(run_id, from_step) or run_id
+    with acting.noted(settings, "retry", run_id):
+        return store(settings).retry(run_id, from_step) or run_id
 
 
 def delete(settings: Settings, run_id: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console import storage
-from console.desk import configure, readonly
+from console.desk import acting, configure, readonly
 from console.desk.views import VersionsView, VersionView
 from console.facts import DeckError, Progress, Refused, UsageError
 from console.settings import Settings, private_folder
@@ -37,7 +37,7 @@ def rollback(
 
     readonly.require_writable(settings, f"roll {clean(name)} back")
     known = _known(settings, name)
-    with _alone(settings, name):
+    with acting.noted(settings, "rollback", name), _alone(settings, name):
         target = _target(known, version)
         server = serving(settings, known)
         if server is None:

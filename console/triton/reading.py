@@ -131,6 +131,15 @@ class ServerReading:
         told = [model.pending for model in self.models if model.pending is not None]
         return sum(told) if told else None
 
+    @property
+    def latency(self) -> float | None:
+        """Mean time of a request over all models, by how many each had."""
+        if self.generation is not None:
+            return self.generation.latency
+        known = [(m.latency, m.requests) for m in self.models if m.latency and m.requests]
+        whole = sum(requests for _, requests in known)
+        return sum(latency * requests for latency, requests in known) / whole if whole else None
+
 
 def total(values: Iterable[float | None]) -> float | None:
     """The sum of what is known; None when nothing is."""

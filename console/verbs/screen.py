@@ -7,14 +7,24 @@ import gc
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from console.facts import UsageError
+
+if TYPE_CHECKING:
+    from console.desk.desk import Desk
+    from console.desk.monitor import MonitorSource
 
 
 def console(args: argparse.Namespace) -> int:
     """Open the console; needs a terminal."""
     from console.verbs.common import desk
 
+    return show(desk(args))
+
+
+def show(on: Desk, monitor: MonitorSource | None = None) -> int:
+    """Open the console at Home, or at the monitor of a source; needs a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "the console needs a terminal",
@@ -23,12 +33,13 @@ def console(args: argparse.Namespace) -> int:
     # What is made while starting stays until the end: looking for garbage in it finds none, takes a
     # twentieth of the start, and would hold up a key now and then.
     gc.disable()
-    on = desk(args)
+    # A worker that computes holds up a key for so long each time that the screen wants to go on.
+    sys.setswitchinterval(0.001)
     # Half the wait for the frame that a key changes. Nothing here is drawn frame by frame.
     os.environ.setdefault("TEXTUAL_FPS", "120")
     from console.app import TritonDeckApp
 
-    app = TritonDeckApp(on)
+    app = TritonDeckApp(on, monitor=monitor)
     app.run()
     return app.return_code or 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from console.text import human_seconds
 from console.verbs import common, output, progress
@@ -11,10 +12,12 @@ from console.verbs import common, output, progress
 def listed(args: argparse.Namespace) -> int:
     on = common.desk(args)
     found = on.services()
-    forwarding = {view.id: on.forwarding(view.endpoint) for view in found if view.pid}
+    forwarding = {view.id: on.forwarding(view.endpoint) for view in found if view.living}
     life = {view.id: on.lifecycle(view.id) for view in found if view.living}
     if args.json:
-        output.emit("services", found, forwarding=forwarding, lifecycle=life)
+        output.emit(
+            "services", found, forwarding=forwarding, lifecycle=life, attached=on.attached()
+        )
         return 0
     output.table(
         ("SERVICE", "DEPLOYMENT", "STATE", "PID", "UP", "URL"),
@@ -30,10 +33,14 @@ def listed(args: argparse.Namespace) -> int:
             for view in found
         ],
     )
+    for server in on.attached():
+        allowed = "load and unload allowed" if server.control else "watched only"
+        output.say(f"{server.name}: attached, {server.url} ({server.kind}, {allowed})")
     for service, now in life.items():
         output.say(f"{service}: {now.words}")
+    came_by_ssh = "SSH_CONNECTION" in os.environ
     for service, command in forwarding.items():
-        if command:
+        if command and came_by_ssh:
             output.say(f"{service} from your own machine: {command}")
     return 0
 
