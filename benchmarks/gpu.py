@@ -8,7 +8,9 @@ held, set and copied by `cuda_child.py` through libcuda. Of Python it needs this
 
     PYTHONPATH=.:WHEELS python3.12 benchmarks/gpu.py --out FOLDER
 
-Takes about three minutes and writes FOLDER/gpu.md and FOLDER/gpu.json. Exit code 1 when a figure
+Where there is a `tritonserver` on PATH, or `--triton PYTHON` names the interpreter of an environment
+with nvidia-pytriton, a python model of a real server holds 2 GiB on each GPU too. Takes three to four
+minutes and writes FOLDER/gpu.md and FOLDER/gpu.json. Exit code 1 when a figure
 that must be exact differs from nvidia-smi's. Parts: every field, idle and under load; the memory
 curve of known blocks; attribution of 2 GiB on each GPU to its process; PCIe and NVLink while data
 is copied; what each class of figures costs.
@@ -25,12 +27,16 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from triton_holder import holding, launcher
 
 from console.telemetry import figures
 from console.telemetry.gpus import FastGpus
@@ -102,6 +108,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},  # NVML's order
         )
         self.pid = self._process.pid
         self._read()
@@ -121,8 +128,11 @@ class Child:
         """Call `look` after `seconds`, while the child does what `line` says."""
         self.tell(line)
         time.sleep(seconds)
-        seen = look()
-        return seen, self._read()
+        try:
+            seen = look()
+        finally:
+            told = self._read()
+        return seen, told
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -251,40 +261,73 @@ def attribution(telemetry: Telemetry, child: Child, gpus: int) -> tuple[Table, d
     for gpu in range(gpus):
         child.ask(f"alloc {gpu} {HELD}")
     time.sleep(2.5)  # user, command and owner are read every two seconds
-    reading = telemetry.wait(telemetry.reading(), 15)
-    assert reading is not None
-    apps = smi("compute-apps", ("pid", "gpu_uuid", "used_memory"))
-    told = {(row["pid"], row["gpu_uuid"]): row["used_memory"] for row in apps}
-    rows: Table = []
-    for row in reading.processes:
-        memory = None if row.memory is None else round(row.memory / MIB)
-        theirs = told.get((str(row.pid), reading.gpus[row.gpu].uuid))
-        name = Path(row.command.split(" ")[-1]).name
-        rows.append([row.gpu, row.pid, row.owner, row.user, name, memory, theirs, row.problem])
+    rows, reading, apps = holders(telemetry)
     trees = {tree.owner: tree.gpu_memory for tree in reading.trees}
     for gpu in range(gpus):
         child.ask(f"free {gpu}")
     return rows, {
         "holder's pid": child.pid,
-        "nvidia-smi's rows": len(apps),
-        "tree on all GPUs, MiB": None
-        if not trees.get("holder")
-        else round((trees["holder"] or 0) / MIB),
+        "nvidia-smi's rows": apps,
+        "tree on all GPUs, MiB": _whole_mib(trees.get("holder")),
     }
 
 
-def copies(telemetry: Telemetry, child: Child) -> Table:
-    """Rows: what, GPU, the copy's own GB/s, our figure in GB/s, its name."""
+def holders(telemetry: Telemetry) -> tuple[Table, Reading, int]:
+    """Every process on a GPU as we and nvidia-smi see it, the reading, and nvidia-smi's count."""
+    reading = telemetry.wait(telemetry.reading(), 15)
+    if reading is None:
+        raise RuntimeError("telemetry gave no reading")
+    apps = smi("compute-apps", ("pid", "gpu_uuid", "used_memory"))
+    told = {(row["pid"], row["gpu_uuid"]): row["used_memory"] for row in apps}
     rows: Table = []
-    for line, names in (("h2d", ("pcie_rx",)), ("p2p", ("nvlink_tx", "nvlink_rx"))):
-        # Two looks at NVLink's counters must fall into the copy; eight GPUs take nine seconds each.
-        seen, told = child.during(f"{line} 25", 23, telemetry.reading)
-        for index, rate in enumerate(told["bytes_per_s"]):
-            for name in names:
-                ours = getattr(seen.gpus[index], name)
-                problem = seen.gpus[index].problems.get(name, "")
-                shown = problem if ours is None else round(ours / 1e9, 2)
-                rows.append([line, index, round(rate / 1e9, 2), name, shown])
+    for row in reading.processes:
+        theirs = told.get((str(row.pid), reading.gpus[row.gpu].uuid))
+        name = Path(row.command.split(" ")[0]).name
+        memory = _whole_mib(row.memory)
+        rows.append([row.gpu, row.pid, row.owner, row.user, name, memory, theirs, row.problem])
+    return rows, reading, len(apps)
+
+
+def _whole_mib(size: int | None) -> int | None:
+    return None if size is None else round(size / MIB)
+
+
+def triton(command: list[str] | None) -> tuple[Table, dict[str, Any]]:
+    """The same of a Triton server's python model; nothing where there is no server."""
+    if command is None:
+        return [], {"skipped": "no tritonserver on PATH, and no --triton"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        holding(command, Path(folder), HELD) as server,
+    ):
+        telemetry = Telemetry(0.25, owners=lambda: {server: "triton"})
+        telemetry.start()
+        try:
+            time.sleep(3)
+            rows, reading, apps = holders(telemetry)
+        finally:
+            telemetry.close()
+    (tree,) = reading.trees
+    return rows, {
+        "server's pid": server,
+        "its processes": len(tree.pids),
+        "nvidia-smi's rows": apps,
+        "resident MiB": _whole_mib(tree.memory),
+        "tree on all GPUs, MiB": _whole_mib(tree.gpu_memory),
+    }
+
+
+def copies(telemetry: Telemetry, child: Child, verb: str, names: Sequence[str]) -> Table:
+    """Rows: what, GPU, the copy's own GB/s, the figure's name, our figure in GB/s."""
+    rows: Table = []
+    # Two looks at NVLink's counters must fall into the copy; eight GPUs take nine seconds each.
+    seen, told = child.during(f"{verb} 25", 23, telemetry.reading)
+    for index, rate in enumerate(told["bytes_per_s"]):
+        for name in names:
+            ours = getattr(seen.gpus[index], name)
+            problem = seen.gpus[index].problems.get(name, "")
+            shown = problem if ours is None else round(ours / 1e9, 2)
+            rows.append([verb, index, round(rate / 1e9, 2), name, shown])
     return rows
 
 
@@ -397,19 +440,31 @@ def record(result: dict[str, Any]) -> str:
         table(CURVE_HEAD, result["curve"]),
         f"A process that holds 2 GiB on each GPU ({result['holder']}):",
         table(PROCESS_HEAD, result["processes"]),
+        f"A Triton python model that holds 2 GiB on each GPU ({result['triton']}):",
+        table(PROCESS_HEAD, result["model"]),
         "While data is copied:",
         table(COPY_HEAD, result["copies"]),
         f"Cost ({result['running']}):",
         table(COST_HEAD, result["costs"]),
         table(QUESTION_HEAD, result["questions"]),
+        f"Parts that failed: {result['failed']}" if result["failed"] else "",
         f"Fields without a figure: {told['problems']}" if told["problems"] else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def measure() -> dict[str, Any]:
-    """Every part, one after the other."""
-    result: dict[str, Any] = {}
+def measure(triton_command: list[str] | None) -> dict[str, Any]:
+    """Every part, one after the other; one that fails leaves its reason under `failed`."""
+    failed: dict[str, str] = {}
+    result: dict[str, Any] = {"failed": failed, "fields": [], "curve": [], "copies": []}
+
+    def part(name: str, job: Callable[[], Any], missing: Any) -> Any:
+        try:
+            return job()
+        except RuntimeError as error:  # nvidia-smi, CUDA or a server: the other parts still stand
+            failed[name] = str(error)
+            return missing
+
     result["costs"], result["questions"] = costs()
     result["running"] = running(20)
     child = Child()
@@ -419,27 +474,36 @@ def measure() -> dict[str, Any]:
         time.sleep(7)  # slow figures come round every five seconds
         gpus = int(child.ask("count")["gpus"])
         result["machine"] = machine(telemetry.reading())
-        result["fields"] = fields(telemetry, "idle")
-        result["curve"] = curve(telemetry, child, gpus)
-        result["processes"], result["holder"] = attribution(telemetry, child, gpus)
-        busy, _ = child.during("busy 10", 3, lambda: fields(telemetry, "busy"))
+        result["fields"] += part("idle", lambda: fields(telemetry, "idle"), [])
+        result["curve"] = part("curve", lambda: curve(telemetry, child, gpus), [])
+        result["processes"], result["holder"] = part(
+            "attribution", lambda: attribution(telemetry, child, gpus), ([], {})
+        )
+        busy = part(
+            "busy", lambda: child.during("busy 10", 3, lambda: fields(telemetry, "busy"))[0], []
+        )
         result["fields"] += busy
-        result["copies"] = copies(telemetry, child)
+        for verb, names in (("h2d", ("pcie_rx",)), ("p2p", ("nvlink_tx", "nvlink_rx"))):
+            job = partial(copies, telemetry, child, verb, names)
+            result["copies"] += part(verb, job, [])
     finally:
         telemetry.close()
         child.close()
+    result["model"], result["triton"] = part("triton", lambda: triton(triton_command), ([], {}))
     return result
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compare telemetry with nvidia-smi on real GPUs.")
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.md and gpu.json")
-    out = parser.parse_args().out
+    parser.add_argument("--triton", type=Path, help="python of an environment with a Triton server")
+    options = parser.parse_args()
+    out = options.out
     _, note = gate().gpus()
     if note:
         print(note, file=sys.stderr)
         return 2
-    result = measure()
+    result = measure(launcher(options.triton))
     out.mkdir(parents=True, exist_ok=True)
     (out / "gpu.json").write_text(json.dumps(result, indent=1) + "\n")
     (out / "gpu.md").write_text(record(result))
@@ -450,7 +514,7 @@ def main() -> int:
     strays = [row for row in result["curve"] if abs(row[-1]) > 2]
     for row in (*wrong, *strays):
         print("wrong:", row, file=sys.stderr)
-    return 1 if wrong or strays else 0
+    return 1 if wrong or strays or result["failed"] else 0
 
 
 if __name__ == "__main__":

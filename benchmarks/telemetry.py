@@ -40,7 +40,7 @@ def measured(folder: Path, gpus: int, seconds: float, **environ: str) -> dict[st
 
 def inside(seconds: float) -> dict[str, object]:
     """Costs of each class, and of a telemetry at 1 Hz."""
-    from benchmarks.gpu import costs, running
+    from gpu import costs, running
 
     classes, _ = costs()
     return {"classes": classes, "running": running(seconds)["processor s/s at 1 Hz"]}
