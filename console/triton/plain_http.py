@@ -131,12 +131,15 @@ def request(
 ) -> Response:
     """Send one request and read the whole answer within `timeout` seconds.
 
-    `payload` is sent as JSON; `token` sends the endpoint's token header. Raises `NoAnswer` when
+    `payload` is sent as JSON; `token` sends the endpoint's token header,
+    which a server of somebody else's always gets. Raises `NoAnswer` when
     nothing listens, time runs out or the answer is cut or larger than `cap` bytes; `UsageError`
     when the URL or the token file is wrong.
     """
     connection = _connection(endpoint, timeout)
-    headers = {"Connection": "close", **(token_headers(endpoint) if token else {})}
+    # What guards somebody else's server may want the token for everything.
+    wanted = token or not endpoint.ours
+    headers = {"Connection": "close", **(token_headers(endpoint) if wanted else {})}
     body = None
     if payload is not None:
         body = json.dumps(payload).encode()
