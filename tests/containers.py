@@ -100,7 +100,7 @@ class Daemon(Engine):
             _end(int(containerd.read_text()))
         self._make_bridge()
         if not (self.folder / "data").exists() and not self.empty:
-            subprocess.run(["cp", "--archive", _docker_store(), self.folder / "data"], check=True)
+            _copy(_docker_store(), self.folder / "data")
         words = [
             *("dockerd", "--data-root", str(self.folder / "data")),
             *("--exec-root", str(self.folder / "run"), "--pidfile", str(self.folder / "pid")),
@@ -143,7 +143,7 @@ class Daemon(Engine):
         """Everything of it is gone afterwards: containers, processes, mounts, bridge, files."""
         if self.process is not None and self.process.poll() is None:
             self.remove_all()
-            self.stop()
+            self.stop(signal.SIGKILL)  # SIGTERM takes seconds; what it leaves is ended below
         for process in psutil.process_iter(["cmdline"]):
             if any(str(self.folder) in word for word in process.info["cmdline"] or ()):
                 _end(process.pid)
@@ -218,6 +218,17 @@ def _docker_store() -> Path:
             finally:
                 maker.destroy()
         return store
+
+
+def _copy(store: Path, data: Path) -> None:
+    """A data root of one's own. Layers are never written to, so links to their files will do."""
+    data.mkdir()
+    for entry in store.iterdir():
+        link = ["--link"] if entry.name == "overlay2" else []
+        done = subprocess.run(["cp", "--archive", *link, entry, data], check=False)
+        if done.returncode:  # another file system
+            shutil.rmtree(data / entry.name, ignore_errors=True)
+            subprocess.run(["cp", "--archive", entry, data], check=True)
 
 
 def _podman_store() -> Path:
