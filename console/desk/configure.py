@@ -202,7 +202,7 @@ def deployments(settings: Settings) -> tuple[DeploymentView, ...]:
     for service in ServiceStore(settings).views():
         services.setdefault(service.deployment, service)
     for name in (path.stem for path in _saved(settings)):
-        if name in services and services[name].pid:
+        if name in services and services[name].living:
             continue
         if (host := versions.host_of(settings, name)) is not None:
             services[name] = host

@@ -41,8 +41,8 @@ NAME={_unit(serving)}
 mkdir -p "$FOLDER/workers"
 TOKEN_FILE="$FOLDER/token"
 od -An -tx1 -N24 /dev/urandom | tr -d ' \\n' > "$TOKEN_FILE"
-cat > "$FOLDER/workers/triton_server.py" <<'TRITONDECK_END'
-{body}TRITONDECK_END
+cat > "$FOLDER/workers/triton_server.py" <<'END_OF_WORKER'
+{body}END_OF_WORKER
 WORK="$FOLDER"
 {before}
 "$ENGINE" run --detach --name "$NAME" --restart unless-stopped \\

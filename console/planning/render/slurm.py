@@ -117,7 +117,7 @@ def _container(serving: Serving) -> str:
     image = shell_word(literal(_enroot(serving.image.tag)))
     body = serving.worker if serving.worker.endswith("\n") else serving.worker + "\n"
     return (
-        f"cat > \"$FOLDER/triton_server.py\" <<'TRITONDECK_END'\n{body}TRITONDECK_END\n"
+        f"cat > \"$FOLDER/triton_server.py\" <<'END_OF_WORKER'\n{body}END_OF_WORKER\n"
         f"REPOSITORY={repository}\n"
         f"srun --ntasks=1 --container-image={image} --no-container-mount-home \\\n"
         f'  --container-mounts="$REPOSITORY:{models}:ro,$FOLDER/triton_server.py:{worker}:ro,'
