@@ -1,0 +1,106 @@
+"""The list of every screen: where its cursor is, what it draws, what it says."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import App, ComposeResult
+from textual.pilot import Pilot
+
+from screens.phrase import say
+from screens.widgets.table import Column, DeckTable, Row
+from tests.screens.conftest import until
+
+
+class Listed(App[None]):
+    """A table of 100 rows, 20 of which are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = DeckTable(Column("NAME"), Column("SIZE", 6, right=True, least=60))
+        self.highlighted: list[str] = []
+        self.selected: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        yield self.table
+
+    def on_mount(self) -> None:
+        self.table.focus()
+        self.table.show(rows(range(100)))
+
+    @on(DeckTable.RowHighlighted)
+    def _highlighted(self) -> None:
+        self.highlighted.append(self.table.chosen)
+
+    @on(DeckTable.RowSelected)
+    def _selected(self) -> None:
+        self.selected.append(self.table.chosen)
+
+
+def rows(numbers: range) -> list[Row]:
+    return [Row(f"row-{n}", (say(f"row {n}"), say(n))) for n in numbers]
+
+
+def drawn(table: DeckTable) -> list[str]:
+    lines = table.render_lines(table.size.region)
+    return ["".join(segment.text for segment in line).strip() for line in lines]
+
+
+async def at_row(pilot: Pilot[None], table: DeckTable, key: str) -> None:
+    await until(pilot, lambda: table.chosen == key)
+
+
+async def test_a_held_key_scrolls_by_half_a_page() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        tops = set()
+        for _ in range(40):
+            await pilot.press("down")
+            tops.add(app.table.scroll_offset.y)
+        assert app.table.chosen == "row-40"
+        assert tops == {0, 11, 22}, "each of them is a page of bytes"
+        assert any(line.startswith("row 40 ") for line in drawn(app.table))
+
+
+async def test_the_cursor_stays_on_its_row_when_others_come_and_go() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        app.table.choose("row-50")
+        app.table.show(rows(range(30, 100)))
+        assert (app.table.chosen, app.table.cursor_row) == ("row-50", 20)
+        app.table.show(rows(range(60, 65)))
+        assert app.table.chosen == "row-64", "the nearest that is left"
+        app.table.show([])
+        assert app.table.chosen == ""
+        await pilot.press("down", "pagedown", "home", "end")
+        assert app.table.chosen == ""
+
+
+async def test_a_click_puts_the_cursor_there_and_a_second_one_takes_the_row() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        await pilot.click(DeckTable, offset=(3, 5))
+        await at_row(pilot, app.table, "row-4")
+        assert app.selected == []
+        await pilot.click(DeckTable, offset=(3, 5))
+        await until(pilot, lambda: app.selected == ["row-4"])
+        await pilot.click(DeckTable, offset=(3, 0))
+        await pilot.pause()
+        assert app.table.chosen == "row-4", "the head is no row"
+
+
+async def test_a_row_is_told_once_however_often_it_is_shown() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        await until(pilot, lambda: app.highlighted == ["row-0"])
+        app.table.show(rows(range(100)))
+        app.table.show(rows(range(99)))
+        await pilot.press("down")
+        await until(pilot, lambda: app.highlighted == ["row-0", "row-1"])
+
+
+async def test_a_narrow_list_leaves_out_columns_of_little_weight() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        await until(pilot, lambda: drawn(app.table)[0].split() == ["NAME", "SIZE"])
+        await pilot.resize_terminal(50, 21)
+        await until(pilot, lambda: drawn(app.table)[0].split() == ["NAME"])
