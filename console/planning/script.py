@@ -280,7 +280,25 @@ def _command(command: Command) -> str:
     return " ".join([*words, *(shell_word(word) for word in command.argv)])
 
 
+def _attached(service: ServiceSpec) -> str:
+    """Somebody else's server: nothing is started, SERVER is this script itself."""
+    lines = ["SERVER=$$", 'export HEADER_FILE="$WORK/token-header"']
+    if service.ca_file:
+        place = shell_word(service.ca_file)
+        lines.append(f"export SSL_CERT_FILE={place} CURL_CA_BUNDLE={place}")
+    token = ""
+    if service.token_env:
+        token = f'"${{{service.token_env}:?}}"'
+    elif service.token_file:
+        token = f'"$(cat {shell_word(service.token_file)})"'
+    header = f"printf '{service.token_header}: %s\\n' {token}" if token else ":"
+    lines.append(f'{header} > "$HEADER_FILE"')
+    return "\n".join(lines)
+
+
 def _service(service: ServiceSpec, log: str) -> str:
+    if service.command is None:
+        return _attached(service)
     lines = [f"mkdir -p {shell_word(service.repository)}"]
     if service.token_file:
         token = shell_word(service.token_file)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +16,10 @@ from hypothesis import strategies as st
 
 from console.facts import EnvironmentFacts, Level, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
-from console.planning.plan import ServiceSpec
+from console.planning.plan import Plan, ServiceSpec, ServiceStep, UrlReady
+from console.planning.script import render
 from console.planning.server import LOOPBACK, ServerSection
+from console.planning.variables import Variable
 from console.services import restarts
 from console.telemetry.host import host
 from console.triton import launchers, releases
@@ -265,3 +271,42 @@ def test_pauses_grow_and_the_limit_ends_them(tmp_path: Path) -> None:
 def test_without_a_policy_nothing_is_started_again(tmp_path: Path) -> None:
     assert restarts.after_crash(tmp_path, service(), 1000.0).next is None
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------------- the script
+
+
+def test_the_script_of_an_attached_server_starts_nothing_and_sends_its_token(
+    tmp_path: Path,
+) -> None:
+    """Run for real: against a server that answers only who brings the header."""
+    seen: list[str | None] = []
+
+    class Guarded(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("x-key"))
+            self.send_response(200 if seen[-1] == "canary-0123456789" else 403)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet: the test's output is not this server's."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        spec = service(launcher="attach", url=url, token_env="THEIR_KEY", token_header="x-key")
+        step = ServiceStep(
+            id="service",
+            title="attach",
+            service=spec,
+            success=(UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=5),),
+        )
+        variable = Variable(name="repository", kind="path", default="${work}/repository")
+        plan = Plan(deployment="seen", backend="onnx", variables=(variable,), steps=(step,))
+        env = {"PATH": os.environ["PATH"], "WORK": str(tmp_path), "THEIR_KEY": "canary-0123456789"}
+        done = subprocess.run(
+            ["bash", "-c", render(plan)], env=env, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert seen == ["canary-0123456789"]
