@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import ClassVar
@@ -17,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
-from console.checkpoints.model import Checkpoint, Format, Severity
+from console.checkpoints.model import Checkpoint, Format, Risk, Severity
 from console.desk.desk import RouteView
 from console.facts import DeckError, Level
 from console.text import human_bytes
@@ -243,20 +242,13 @@ class CheckpointScreen(TreeScan, RoleChoice):
         return self._found.get(self.query_one(Listing).table.chosen)
 
     @on(DeckTable.RowHighlighted)
-    def _highlighted(self) -> None:
-        self._show_detail()
-
-    def _show_detail(self, *, unread: bool = False) -> None:
-        """What the chosen one is; with `unread`, what its first bytes say while it is still read."""
+    def _show_detail(self) -> None:
         chosen = self._chosen
         shown = Phrase()
         if chosen is not None:
             read = self._read.get(chosen.path)
-            if read is None and chosen.format is not Format.UNKNOWN and not unread:
+            if read is None and chosen.format is not Format.UNKNOWN:
                 self._read_whole(chosen)
-                # Mostly read within a frame or two: the pane changes once, not twice.
-                self.set_timer(0.15, partial(self._show_detail, unread=True))
-                return
             width = self.query_one("#checkpoint-detail").scrollable_content_region.width
             shown = (
                 details(read.checkpoint, read.routes, width)
@@ -347,11 +339,8 @@ def details(
     if routes is None and checkpoint.format is not Format.UNKNOWN:
         body.append(say("reading …", "dim"))
     for risk in checkpoint.risks:
-        glyph, role = _SEVERITIES[risk.severity]
         body.append(say(""))
-        body.append(say(f"{glyph} {risk.summary}", role))
-        if risk.fix:
-            body.append(say(f"  {risk.fix}", "dim"))
+        body += _risk(risk, max(20, width - 2))
     return lines(*head, *body)
 
 
@@ -362,6 +351,14 @@ def _fact(label: str, value: str, wide: int, width: int) -> list[Phrase]:
         say(label if number == 0 else "", "dim").fit(wide) + say(piece)
         for number, piece in enumerate(pieces)
     ]
+
+
+def _risk(risk: Risk, width: int) -> list[Phrase]:
+    """What is risky and what to do; long texts go on below themselves, not below the glyph."""
+    glyph, role = _SEVERITIES[risk.severity]
+    first, *more = wrap(risk.summary, width) or [""]
+    fixes = [say(f"  {piece}", "dim") for piece in wrap(risk.fix, width)]
+    return [say(f"{glyph} {first}", role), *(say(f"  {piece}", role) for piece in more), *fixes]
 
 
 def _route(route: RouteView, wide: int) -> Phrase:

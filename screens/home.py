@@ -244,8 +244,8 @@ def _more(view: DeploymentView) -> Iterable[Phrase]:
         return
     yield say("")
     number = say(f"run {view.run.number}", "dim").fit(14)
-    took = say(human_seconds(view.run.elapsed), "dim").fit(12, right=True)
-    yield number + states.run(view.run).fit(14) + took
+    whole = say(human_seconds(view.run.elapsed), "dim").fit(12, right=True)
+    yield number + states.run(view.run).fit(14) + whole
     for step in view.run.steps:
         took = "" if step.elapsed is None else human_seconds(step.elapsed)
         when = say(took, "dim").fit(12, right=True)
