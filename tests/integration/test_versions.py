@@ -6,14 +6,17 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
 import pytest
+from conftest import Server
 from onnx import TensorProto, helper, numpy_helper
 
+from console.triton import control, switching, versions
+from console.triton.versions import Version
 from tests.support import ANY_PORTS, Operator, managed
 
 pytestmark = pytest.mark.integration
@@ -281,6 +284,82 @@ ensemble_scheduling {
   }
 }
 """
+
+
+CALLEE = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.version = int(args["model_version"])
+
+    def execute(self, requests):
+        value = np.full((1, 4), self.version, np.float32)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", value)]) for _ in requests]
+"""
+
+CALLER = """
+import json
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.version = int(args["model_version"])
+        self.callee = json.loads(args["model_config"])["parameters"]["callee"]["string_value"]
+
+    def execute(self, requests):
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        told = pb_utils.InferenceRequest(
+            model_name=self.callee, model_version=self.version, requested_output_names=["Y"],
+            inputs=[pb_utils.get_input_tensor_by_name(request, "X")],
+        ).exec()
+        if told.has_error():
+            return pb_utils.InferenceResponse(error=told.error())
+        value = told.output_tensors()[0].as_numpy() * 10 + self.version
+        return pb_utils.InferenceResponse([pb_utils.Tensor("Y", value)])
+"""
+
+PAIR = """
+name: "{name}"
+backend: "python"
+max_batch_size: 8
+input {{ name: "X" data_type: TYPE_FP32 dims: 4 }}
+output {{ name: "Y" data_type: TYPE_FP32 dims: 4 }}
+parameters {{ key: "callee" value {{ string_value: "callee" }} }}
+"""
+
+
+def test_models_that_call_each_other_change_version_together(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server()
+    repository, names = server.repository, ("callee", "caller")
+    for number in (1, 2):
+        for name, source in zip(names, (CALLEE, CALLER), strict=True):
+            folder = repository / name / str(number)
+            folder.mkdir(parents=True)
+            (folder / "model.py").write_text(source)
+            (folder / "config.pbtxt").write_text(PAIR.format(name=name))
+    old, new = (Version(number, names, "", "", 0.0) for number in (1, 2))
+    for name in names:
+        versions.put(repository, name, 1)
+    endpoint = server.start().endpoint
+    for name in names:
+        control.load(endpoint, name)
+    with Client(endpoint.url, "caller") as client:
+        staged = switching.stage(endpoint, repository, names, 2)
+        for name in staged.values():
+            control.load(endpoint, name)
+        assert ask(endpoint.url, staged["caller"]) == (22.0, "2")
+        switching.unstage(endpoint, repository, staged)
+        switching.switch(endpoint, repository, old, new)
+        switching.switch(endpoint, repository, new, old)
+    assert client.failures == []
+    assert set(client.answers) == {(11.0, "1"), (22.0, "2")}
+    assert {f.name for f in repository.iterdir()} == set(names)
 
 
 def test_the_services_say_how_they_are_reached_from_elsewhere(box: Box):

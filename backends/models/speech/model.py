@@ -33,10 +33,14 @@ class LocalAcoustics:
 
 
 class RemoteAcoustics:
-    """The graph as another model of this server, which keeps the batch dimension of lengths."""
+    """The graph as another model of this server, which keeps the batch dimension of lengths.
 
-    def __init__(self, name, batching):
+    It is asked for the caller's own version: while one version takes over from another, both serve.
+    """
+
+    def __init__(self, name, version, batching):
         self.name = name
+        self.version = version
         self.batching = batching
 
     def __call__(self, features, lengths):
@@ -44,6 +48,7 @@ class RemoteAcoustics:
             lengths = lengths[:, None]
         answer = pb_utils.InferenceRequest(
             model_name=self.name,
+            model_version=self.version,
             requested_output_names=["logprobs", "encoded_lengths"],
             inputs=[
                 pb_utils.Tensor("audio_signal", features),
@@ -85,7 +90,8 @@ class TritonPythonModel:
         self.batching = config["max_batch_size"] > 0
         self.batch = max(1, config["max_batch_size"])
         if "acoustic_model" in parameters:
-            self.acoustics = RemoteAcoustics(parameters["acoustic_model"], self.batching)
+            version = int(args["model_version"])
+            self.acoustics = RemoteAcoustics(parameters["acoustic_model"], version, self.batching)
             return
         gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else 0
         wanted = (parameters["device"], gpu, int(parameters["threads"]))
