@@ -73,6 +73,7 @@ def _groups(settings: Settings, ready: Prepared) -> tuple[Group, ...]:
         ("hub", lambda: verdicts.hub(ready)),
         ("checkpoint-risks", lambda: verdicts.risks(ready)),
         ("launcher", lambda: verdicts.launcher(ready)),
+        ("containers", lambda: verdicts.containers(settings, ready)),
         ("model-configuration", lambda: verdicts.model_configurations(ready)),
     )
 

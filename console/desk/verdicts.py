@@ -38,7 +38,8 @@ def host(settings: Settings, ready: Prepared) -> Iterable[Verdict]:
         holders=port_holders(settings, ready.deployment),
         spaces=spaces(settings, ready.needs, memory.disk if memory else 0),
         memory=memory,
-        stubs=_stubs(ready) if triton else 0,
+        # In a container it has a /dev/shm of its own.
+        stubs=_stubs(ready) if triton and ready.deployment.server.launcher != "container" else 0,
         python=interpreter(settings, embedded).text if embedded else "",
         readonly=settings.readonly,
         triton=triton,
@@ -137,6 +138,20 @@ def environments(settings: Settings, needs: Iterable[EnvironmentSpec]) -> Iterat
                 place,
                 f"tritondeck env create {spec.name} does it now",
             )
+
+
+def containers(settings: Settings, ready: Prepared) -> Iterator[Verdict]:
+    """What the plan's containers need of the engine; nothing where it has none."""
+    if not ready.plan.images:
+        return
+    from console.planning.variables import expand
+    from console.runtimes import engine_checks
+
+    values = {"work": str(settings.folders.work / ready.deployment.name)}
+    for variable in ready.plan.variables:
+        if variable.kind in ("path", "folder"):
+            values[variable.name] = expand(variable.default, values)
+    yield from engine_checks.checks(ready.plan, values, _stubs(ready))
 
 
 def libpython(settings: Settings, ready: Prepared) -> Iterator[Verdict]:
