@@ -6,59 +6,24 @@ import math
 
 from console.desk.monitor import MonitorView
 from console.telemetry.reading import GpuReading
+from console.triton import series
 from console.triton.reading import ServerReading
 from screens.monitoring.trace import Cells
 
 _EIGHTHS = "▁▂▃▄▅▆▇█"
 
 
-def value(view: MonitorView, series: str) -> float | None:
-    """The figure of a series at one moment."""
-    kind, _, rest = series.partition("/")
-    which, _, figure = rest.rpartition("/")
-    if kind == "host":
-        return _host(view, figure)
-    if kind == "gpu" and view.reading is not None:
-        gpu = next((g for g in view.reading.gpus if str(g.index) == which), None)
-        return _number(getattr(gpu, _GPU[figure], None)) if gpu and figure in _GPU else None
-    if kind == "server":
-        server = next((s for s in view.servers if s.name == which), None)
-        return value_of_server(server, figure) if server else None
-    if kind == "model":
-        name, _, wanted = which.partition("/")
-        server = next((s for s in view.servers if s.name == name), None)
-        model = next((m for m in server.models if m.name == wanted), None) if server else None
-        return _number(getattr(model, figure, None)) if model else None
-    return None
-
-
-_GPU = {
-    "memory": "memory_used",
-    "utilisation": "utilisation",
-    "power": "power",
-    "temperature": "temperature",
-}
-
-
-def _host(view: MonitorView, figure: str) -> float | None:
-    if view.reading is None:
-        return None
-    host = view.reading.host
-    return _number({"cpu": host.cpu_percent, "memory": host.memory_used}.get(figure))
+def values(view: MonitorView) -> dict[str, float | None]:
+    """Every figure of one moment that has a history, by the name of its series."""
+    return {} if view.reading is None else series.values(view.reading, view.servers)
 
 
 def value_of_server(server: ServerReading, figure: str) -> float | None:
-    """A figure of a server: what it tells itself, or the mean of its models by their requests."""
-    if figure in ("requests", "failures", "pending"):
-        return _number(getattr(server, figure))
+    """The mean of a figure of a server's models, by their requests."""
     told = [(getattr(m, figure, None), m.requests or 0.0) for m in server.models]
     known = [(v, weight) for v, weight in told if v is not None]
     weights = sum(weight for _, weight in known)
     return sum(v * weight for v, weight in known) / weights if weights else None
-
-
-def _number(found: float | None) -> float | None:
-    return None if found is None else float(found)
 
 
 def nice(largest: float | None, least: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from console.desk.monitor import Curve, Mark, MonitorSource, MonitorView
-from screens.monitoring.figures import value
+from screens.monitoring.figures import values
 from screens.monitoring.trace import Cells, Trace
 
 SPANS = (60.0, 300.0, 600.0, 1800.0, 7200.0, 43200.0)
@@ -138,8 +138,9 @@ class Ticker:
 
     def _add(self, view: MonitorView) -> None:
         if self._source.live:
+            now = values(view)
             for (name, _), trace in self._traces.items():
-                trace.add(view.time, value(view, name))
+                trace.add(view.time, now.get(name))
 
     def _frame(self, view: MonitorView, wanted: Wanted) -> Frame:
         known = self._traces

@@ -13,7 +13,6 @@ from screens.monitoring.ticker import Frame
 from screens.phrase import Phrase, join, say
 from screens.widgets.chart import Plot
 
-
 _WORDS = 2
 """Lines that say what an empty list would show."""
 
@@ -75,7 +74,7 @@ def chart_series(what: str) -> tuple[str, str]:
 def plot(frame: Frame, series: str, width: int) -> Plot:
     """A series of this frame as a chart of `width` cells."""
     cells = frame.curves.get((series, width), (None,) * width)
-    now = figures.value(frame.view, series)
+    now = figures.values(frame.view).get(series)
     largest = max((v for v in cells if v is not None), default=None)
     start, end = f"-{human_seconds(frame.wanted.span)}", "now" if frame.view.live else "here"
     kind, _, rest = series.partition("/")

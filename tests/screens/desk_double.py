@@ -23,7 +23,6 @@ from console.desk.desk import (
     OptionProblem,
     RouteView,
 )
-from console.desk.monitor import MonitorSource
 from console.facts import (
     CancelCheck,
     Endpoint,
@@ -543,7 +542,7 @@ class RunningDouble(ChoosingDouble):
 class DeskDouble(RunningDouble):
     """Answers with fixed values, from choosing a checkpoint to asking the model."""
 
-    def monitor(self) -> MonitorSource:
+    def monitor(self, *ignored: object) -> Any:
         from tests.screens.monitor_double import MonitorDouble
 
         return MonitorDouble(8, poison=self.poison)

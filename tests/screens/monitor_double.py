@@ -18,7 +18,7 @@ from console.telemetry.reading import (
     Reading,
 )
 from console.triton.reading import GenerationReading, ModelReading, ServerReading
-from screens.monitoring.figures import value
+from console.triton.series import values
 from tests.screens.desk_double import NOW
 
 GIB = 2**30
@@ -42,7 +42,7 @@ class MonitorDouble:
         self.closed = False
         self.lost: set[int] = set()
         self.servers = True
-        self._past: dict[float, MonitorView] = {}
+        self._past: dict[float, dict[str, float | None]] = {}
 
     @property
     def live(self) -> bool:
@@ -70,8 +70,8 @@ class MonitorDouble:
         count = points or int(span)
         start, step = self.time - span, span / count
         moments = [start + (n + 1) * step for n in range(count)]
-        values = tuple(value(self.at(m), series) if m > NOW - LENGTH else None for m in moments)
-        return Curve(series, start, self.time, values)
+        found = tuple(self._was(m).get(series) if m > NOW - LENGTH else None for m in moments)
+        return Curve(series, start, self.time, found)
 
     def marks(self, span: float) -> tuple[Mark, ...]:
         said = [
@@ -82,9 +82,11 @@ class MonitorDouble:
         ]
         return tuple(mark for mark in said if self.time - span <= mark.time <= self.time)
 
-    def _was(self, time: float) -> MonitorView:
+    def _was(self, time: float) -> dict[str, float | None]:
         if time not in self._past:
-            self._past[time] = self.at(time)
+            view = self.at(time)
+            assert view.reading is not None
+            self._past[time] = values(view.reading, view.servers)
         return self._past[time]
 
     # -- one moment
@@ -123,7 +125,7 @@ class MonitorDouble:
         used = int(141 * GIB * level)
         utilisation = round(30 + 65 * wave(time, 97, n / 5)) if loaded and since else 0
         hot = n == 1 and self._gpus > 1
-        mig = ()
+        mig: tuple[MigReading, ...] = ()
         if n == 7:
             mig = tuple(
                 MigReading(i, i + 7, 0, f"MIG-{i}", "3g.71gb", 71 * GIB, (3 + 20 * i) * GIB)
