@@ -126,6 +126,20 @@ class NotifySettings(Section):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSettings(Section):
+    """What is kept of the figures of runs and services."""
+
+    enabled: bool = True
+    """Record GPUs, host, processes and servers of every run and service of ours."""
+    interval: Annotated[float, Between(0.25, 10)] = 2.0
+    """Seconds between samples of a service (a run is sampled every second)."""
+    megabytes: Annotated[int, Between(1, 65536)] = 64
+    """Size of one recording above which its oldest part goes, in MiB."""
+    days: Annotated[float, Between(0.01, 3650)] = 14.0
+    """Age above which a part of a recording goes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile(Section):
     """What a new deployment starts with, over what its backend suggests: sections of a deployment
     file, checked when a deployment is drafted with them."""
@@ -146,6 +160,7 @@ class Settings(Section):
     packages: PackageSettings = PackageSettings()
     screen: ScreenSettings = ScreenSettings()
     notify: NotifySettings = NotifySettings()
+    record: RecordSettings = RecordSettings()
     profiles: dict[str, Profile] = field(default_factory=dict)
     """Named sets of decisions for new deployments."""
     profile: str = ""

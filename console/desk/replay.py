@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -98,6 +98,12 @@ class Replay:
         self._view = self._show(self.end if time is None else time)
         return self._view
 
+    def views(self) -> Iterator[MonitorView]:
+        """Every recorded view, the oldest first."""
+        for number, span in enumerate(self._spans):
+            for index in range(span.count):
+                yield self._at(number, index)
+
     def close(self) -> None:
         with self._lock:
             self._recorded.close()
@@ -109,9 +115,11 @@ class Replay:
         number = max(0, bisect_right(starts, time) - 1)
         with self._lock:
             times, _ = self._curves_of(number)
-            index = max(0, bisect_right(times, time) - 1)
+        return self._at(number, max(0, bisect_right(times, time) - 1))
+
+    def _at(self, number: int, index: int) -> MonitorView:
+        with self._lock:
             samples = self._samples_of(number)
-        note = ""
         if index >= len(samples):
             return replace(self._view, note="this part of the recording was dropped meanwhile")
         try:
@@ -126,7 +134,6 @@ class Replay:
             self.end,
             False,
             self.title,
-            note,
         )
 
     def _samples_of(self, number: int) -> list[dict[str, Plain]]:

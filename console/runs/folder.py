@@ -84,7 +84,7 @@ class RunFolder:
 
     @property
     def telemetry(self) -> Path:
-        return self.path / "telemetry.jsonl"
+        return self.path / "telemetry.sqlite"
 
     @property
     def starter(self) -> Path:

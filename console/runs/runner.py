@@ -56,7 +56,7 @@ class Runner:
         self.from_step = from_step
         self.force = force
         self.begun = time.monotonic()
-        self.recorder = Recorder(run.folder.telemetry)
+        self.recorder = Recorder(run.folder.telemetry, run.id, run.settings.record)
         self.unwritten: list[Event] = []
         """Events that the journal could not take; they go into the end file."""
         run.watch_memory_of = self.recorder.watch
@@ -98,6 +98,7 @@ class Runner:
                     self._told(step, StepState.SKIPPED, reason=decision.reason)
                     return
                 self._shelve_log(context)
+                self.recorder.mark(f"{step.id} {StepState.RUNNING}")
                 self.run.journal.append(
                     "step", step=step.id, state=StepState.RUNNING, reason=decision.reason
                 )
@@ -160,6 +161,7 @@ class Runner:
     # -- telling ------------------------------------------------------------------------
 
     def _told(self, step: Step, state: StepState, **fields: Any) -> None:
+        self.recorder.mark(f"{step.id} {state}")
         self._tell("step", step=step.id, state=state, **fields)
 
     def _tell(self, event: str, **fields: Any) -> None:

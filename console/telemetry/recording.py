@@ -94,7 +94,12 @@ class Recording:
         """Pack what is left. The file is then one file."""
         if self._database is not None:
             self._fold()
-        self._forget("")
+        if self._database is not None:
+            try:
+                self._database.execute("PRAGMA journal_mode=DELETE")
+            except sqlite3.OperationalError:
+                pass  # somebody reads it: their end leaves one file
+        self._forget(self.problem)
 
     # -- below ---------------------------------------------------------------------------
 
@@ -299,13 +304,17 @@ class Recorded:
         start, end, count = self._database.execute(tail).fetchone()
         return (*found, *([Span(start, end, count, None)] if count else []))
 
-    def samples(self, span: Span) -> list[dict[str, Plain]]:
-        """The samples of a span, flat (see `flat.nested`)."""
+    def samples(self, span: Span, wanted: tuple[str, ...] = ("",)) -> list[dict[str, Plain]]:
+        """The samples of a span, flat (see `flat.nested`); of names that begin with `wanted`."""
         if span.block is None:
             rows = self._database.execute("SELECT sample FROM tail ORDER BY rowid").fetchall()
             return [json.loads(row[0]) for row in rows[: span.count]]
         columns = self._unpacked("samples", span)
-        lists = {name: _column(packed, span.count) for name, packed in columns.items()}
+        lists = {
+            name: _column(packed, span.count)
+            for name, packed in columns.items()
+            if name.startswith(wanted)
+        }
         return [
             {name: values[i] for name, values in lists.items() if values[i] != _ABSENT}
             for i in range(span.count)

@@ -21,7 +21,7 @@ from console.verbs import common, output
 
 if TYPE_CHECKING:
     from console.desk.desk import Desk
-    from console.desk.monitor import MonitorSource, MonitorView
+    from console.desk.monitor import MonitorView
 
 SETTLE = 4.0
 """Seconds after which one look is printed although some server has not answered twice."""
@@ -37,7 +37,7 @@ def monitor(args: argparse.Namespace) -> int:
         return _screen(args, on)
     if args.replay:
         with contextlib.closing(on.replay(Path(args.replay))) as past:
-            return _print(args, _past(past))
+            return _print(args, past.views())
     with contextlib.ExitStack() as stack:
         return _print(args, _now(args, on, stack))
 
@@ -101,17 +101,6 @@ def _now(args: argparse.Namespace, on: Desk, stack: contextlib.ExitStack) -> Ite
             yield view
         if args.once and (settled or time.monotonic() - begun > SETTLE):
             return
-
-
-def _past(source: MonitorSource) -> Iterator[MonitorView]:
-    """Every recorded view, the oldest first."""
-    view = source.seek(source.snapshot().start)
-    while True:
-        yield view
-        following = source.seek(view.time + source.interval)
-        if following.time <= view.time:
-            return
-        view = following
 
 
 def _print(args: argparse.Namespace, views: Iterator[MonitorView]) -> int:
