@@ -11,14 +11,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from console.desk import attached
 from console.desk.monitor import Curve, Mark, MonitorView
 from console.facts import DeckError
-from console.runs.model import StepState
-from console.runs.store import RunStore
-from console.services.model import ServiceState
-from console.services.store import ServiceStore
 from console.settings import Settings
 from console.telemetry import actions
 from console.telemetry.reading import Reading
@@ -29,9 +25,13 @@ from console.triton.happenings import happenings
 from console.triton.reading import ServerReading
 from console.triton.watch import ServerWatch, Target
 
+if TYPE_CHECKING:
+    from console.runs.model import StepState
+
 LOOK_SECONDS = 5.0
+FIRST_SECONDS = 0.7
+"""What a screen is given to appear before servers and runs are looked for."""
 MARKS_KEPT = 2000
-_UP = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
 
 
 class Watched:
@@ -72,8 +72,15 @@ class Known:
         self._position = actions.read(settings.folders.state)[1]
 
     def look(self) -> None:
+        # Plans and their models take half a second to import: no first figure waits for them.
+        from console.desk import attached
+        from console.runs.store import RunStore
+        from console.services.model import ServiceState
+        from console.services.store import ServiceStore
+
         self.problem = ""
-        services = [v for v in ServiceStore(self.settings).views() if v.state in _UP]
+        up = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
+        services = [v for v in ServiceStore(self.settings).views() if v.state in up]
         runs = [r for r in RunStore(self.settings).views("") if r.active]
         owners = {v.pid: v.id for v in services if v.pid}
         self.owners = owners | {r.runner_pid: r.id for r in runs if r.runner_pid}
@@ -173,6 +180,8 @@ class LiveSource:
     # -- in threads
 
     def _look(self) -> None:
+        if self._each is None:
+            self._ended.wait(FIRST_SECONDS)
         while not self._ended.is_set():
             try:
                 self._known.look()
