@@ -151,7 +151,10 @@ class HomeScreen(DeploymentActs):
         self._views = {view.name: view for view in views}
         now = self.context.clock()
         rows = [Row(v.name, _cells(v, now, v.name == self.marked)) for v in views]
-        self.query_one(Listing).show(rows)
+        listing = self.query_one(Listing)
+        # A short list has what it is about right below it; a long one takes the room that there is.
+        listing.set_class(len(rows) > self.app.size.height // 2 - 3, "-long")
+        listing.show(rows)
         self.set_class(not rows, "-nothing")
         self._detail()
         self.refresh_keys()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from textual import on
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
+from console.settings import Settings
 from screens.phrase import say
 from screens.widgets.table import Column, DeckTable, Row
-from tests.screens.conftest import until
+from tests.screens.conftest import make_app, until
+from tests.screens.desk_double import DeskDouble
 
 
 class Listed(App[None]):
@@ -104,3 +109,20 @@ async def test_a_narrow_list_leaves_out_columns_of_little_weight() -> None:
         await until(pilot, lambda: drawn(app.table)[0].split() == ["NAME", "SIZE"])
         await pilot.resize_terminal(50, 21)
         await until(pilot, lambda: drawn(app.table)[0].split() == ["NAME"])
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_a_long_list_leaves_home_its_head_and_what_the_row_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    desk = DeskDouble(settings)
+    one = desk.deployments()[0]
+    many = tuple(replace(one, name=f"digits-{number}") for number in range(60))
+    monkeypatch.setattr(DeskDouble, "_saved", lambda self: many)
+    app = make_app(desk)
+    async with app.run_test(size=size) as pilot:
+        detail = app.screen.query_one("#home-detail")
+        await until(pilot, lambda: detail.region.height > 1)
+        await pilot.pause(0.2)
+        assert app.screen.max_scroll_y == 0
+        assert detail.region.bottom < size[1]
