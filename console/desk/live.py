@@ -23,10 +23,10 @@ from console.telemetry.telemetry import Telemetry
 from console.triton import series
 from console.triton.happenings import happenings
 from console.triton.reading import ServerReading
-from console.triton.watch import ServerWatch, Target
 
 if TYPE_CHECKING:
     from console.runs.model import StepState
+    from console.triton.watch import Target
 
 LOOK_SECONDS = 5.0
 FIRST_SECONDS = 0.7
@@ -41,6 +41,8 @@ class Watched:
         self.target = target
         endpoint = target.endpoint
         self.latest = ServerReading(target.name, endpoint.url, endpoint.kind, endpoint.ours)
+        from console.triton.watch import ServerWatch
+
         self._watch = ServerWatch(target)
         self._interval = interval
         self._ended = threading.Event()
@@ -77,6 +79,7 @@ class Known:
         from console.runs.store import RunStore
         from console.services.model import ServiceState
         from console.services.store import ServiceStore
+        from console.triton.watch import Target
 
         self.problem = ""
         up = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
