@@ -6,7 +6,7 @@ import wave
 from collections.abc import Iterator
 from pathlib import Path
 
-from backends import speech
+from backends import onnx_runtime, speech
 from backends.onnx_options import OnnxOptions
 from console.checkpoints.model import Checkpoint, Format, SpeechFacts
 from console.facts import Host, Level, TensorSpec, ToolFacts, UsageError, Verdict
@@ -17,8 +17,6 @@ from console.triton.repository import batchable
 
 ROUTE = "route"
 FRONT_END = "AudioToMelSpectrogramPreprocessor"
-NEWEST_IR = 13
-"""What ONNX Runtime 1.31 loads; it refuses a newer one with `Unsupported model IR version`."""
 UNSERVED_TYPES = frozenset({"UNKNOWN", "BF16"})
 
 COSINES = "AudioToMFCCPreprocessor"
@@ -66,11 +64,6 @@ def _accepts_nemo(checkpoint: Checkpoint) -> Verdict:
         return _refused(
             f"the tokenizer {clean(spoken.tokenizer) or 'is not named, and'} is not known",
             "use a checkpoint with a bpe, wpe, agg or character tokenizer",
-        )
-    if spoken.decoder == "rnnt" and speech.is_fork(checkpoint):
-        return _refused(
-            "a transducer of AI4Bharat's fork has one joint network for each language",
-            "use a hybrid checkpoint of the fork, whose CTC head is served",
         )
     if problem := _front_end(checkpoint, spoken):
         return _refused(problem, "use a checkpoint with log-mel features and a listed vocabulary")
@@ -160,6 +153,7 @@ def checks(
     which hold for any route."""
     verdicts = [_form(deployment, options, tools)]
     verdicts += _device(options, host, tools)
+    verdicts.append(_version(deployment, options, checkpoint, tools))
     if checkpoint.graph is not None:
         verdicts += _graph(options, checkpoint)
     if checkpoint.speech is not None:
@@ -237,14 +231,35 @@ def _graph(options: OnnxOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
         )
     else:
         yield Verdict("onnx-batch", Level.PASS, "batch size fits the graph")
-    newer = graph.ir_version > NEWEST_IR
-    yield Verdict(
+
+
+def _version(
+    deployment: Deployment, options: OnnxOptions, checkpoint: Checkpoint, tools: ToolFacts
+) -> Verdict:
+    """Whether the ONNX Runtime that serves knows the graph's opset and format."""
+    graph = checkpoint.graph
+    opset, form = (graph.opset, graph.ir_version) if graph else (options.opset, 0)
+    installed = onnx_runtime.version(deployment, tools)
+    newest = onnx_runtime.newest(installed) if installed else None
+    ours = f"opset {opset}" + (f", IR {form}" if form else "")
+    if newest is None:
+        return Verdict(
+            "onnx-version",
+            Level.UNKNOWN,
+            "which opset the server's ONNX Runtime knows is not known",
+            figure=ours,
+            source=f"ONNX Runtime {installed}" if installed else "no version is known",
+            fix="the step that opens the graph tells",
+        )
+    newer = opset > newest.opset or form > newest.ir
+    return Verdict(
         "onnx-version",
         Level.FAIL if newer else Level.PASS,
         "the graph is newer than ONNX Runtime reads" if newer else "ONNX Runtime reads this graph",
-        figure=f"IR {graph.ir_version} (newest {NEWEST_IR}), opset {graph.opset}",
-        source="the graph; ONNX Runtime 1.31",
+        figure=f"{ours} (newest: opset {newest.opset}, IR {newest.ir})",
+        source=f"ONNX Runtime {installed}",
         fix="export it again with an older opset" if newer else "",
+        option="" if graph else "options.opset",
     )
 
 
@@ -329,13 +344,13 @@ def _head(options: OnnxOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
         )
     if not fork:
         return
-    if chosen == "rnnt":
+    if chosen == "rnnt" and not options.language:
         yield Verdict(
             "onnx-decoder",
             Level.FAIL,
-            "the fork's joint network is one for each language, which NeMo cannot restore",
-            fix='set decoder = "ctc"',
-            option="options.decoder",
+            "the fork's transducer has one joint network for each language: one is served",
+            fix='set language to the one that is spoken, or decoder = "ctc" for all of them',
+            option="options.language",
         )
     keys = ", ".join(speech.fork_keys(checkpoint)) or "none listed here"
     yield Verdict(

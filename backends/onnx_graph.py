@@ -67,9 +67,12 @@ def _export(work: Work) -> CommandStep:
     argv += ["--max-seconds", f"{speech.longest_seconds(work.checkpoint):g}"]
     argv += ["--decoder", work.head, "--opset", str(options.opset), "--device", options.device]
     argv += ["--tolerance", f"{options.tolerance:g}"]
+    if work.head == "rnnt" and options.max_symbols:
+        argv += ["--max-symbols", str(options.max_symbols)]
     for sound in sounds:
         argv += ["--sound", sound]
     argv += ["--masked"] if work.masked else []
+    argv += ["--language", work.language] if work.language else []
     argv += ["--verbose"] if options.verbose else []
     workers = [join(WORKERS, f"{name}.py") for name in NEMO_WORKERS]
     served = [join(sources, f"{name}.py") for name in work.sources]

@@ -47,6 +47,15 @@ class OnnxOptions(BackendOptions):
         "that most runtimes take; a graph that is already ONNX keeps its own.",
         json_schema_extra=_extra("Export", flag="--opset"),
     )
+    max_symbols: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        title="Symbols at one step",
+        description="Most symbols that a transducer's greedy search says at one step of the encoder, "
+        "after which it goes on. 0: as the checkpoint says, else 10.",
+        json_schema_extra=_extra("Export", flag="decoding.greedy.max_symbols"),
+    )
     tolerance: float = Field(
         1e-4,
         gt=0,

@@ -132,6 +132,8 @@ def _notes(work: Work) -> tuple[str, ...]:
             )
         if work.languages:
             notes.append(_language_note(work))
+        elif work.language:
+            notes.append(f"this transducer hears {work.language} alone")
         longest = speech.longest_seconds(work.checkpoint)
         action = (
             f"longer ones are cut into chunks of at most {work.options.chunk_seconds:g} s"

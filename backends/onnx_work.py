@@ -57,8 +57,15 @@ class Work:
 
     @property
     def languages(self) -> tuple[str, ...]:
+        """Those that a request can choose among."""
         spoken = self.checkpoint.speech
-        return spoken.languages if spoken is not None and self.text else ()
+        return spoken.languages if spoken is not None and self.text and not self.language else ()
+
+    @property
+    def language(self) -> str:
+        """The one language that a transducer of the fork is exported for; empty for every other."""
+        one = self.head == "rnnt" and speech.is_fork(self.checkpoint)
+        return self.options.language if one else ""
 
     @property
     def masked(self) -> bool:

@@ -98,12 +98,17 @@ class Figures:
 class Spoken:
     """What PyTorch says of recordings, before the export rewrites the modules."""
 
-    def __init__(self, model, decoder, batches, masked):
+    def __init__(self, model, decoder, batches, masked, one=None):
+        """`one`: the only language of a fork's transducer, and how it is searched."""
         import torch
 
         self.decoder, self.model = decoder, model
         tokenizer = getattr(model, "tokenizer", None)
         self.tokenizers = getattr(tokenizer, "tokenizers_dict", {})
+        self.single, self.search = None, None
+        if one is not None:
+            self.single, self.search = self.tokenizers[one[0]], one[1]
+            self.tokenizers = {}
         # In a head of several languages, each row is asked in each of them; in an aggregate one
         # also in none.
         self.languages = [*([] if masked else [""]), *self.tokenizers]
@@ -126,6 +131,11 @@ class Spoken:
         }
         if self.decoder == "rnnt":
             case["values"] = array(encoded)
+            if self.search is not None:
+                rows = zip(encoded, steps)  # noqa: B905
+                case["ids"] = {"": [searched(model, row, int(n), self.search) for row, n in rows]}
+                case["texts"] = {"": [self.text(row) for row in case["ids"][""]]}
+                return case
             (found,) = model.decoding.decoding(encoder_output=encoded, encoded_lengths=steps)
             ids = [[int(i) for i in hypothesis.y_sequence] for hypothesis in found]
             case["ids"] = {"": ids}
@@ -160,6 +170,8 @@ class Spoken:
     def text(self, ids):
         """What the checkpoint's tokenizer makes of token ids. NeMo itself has no text for those of
         several languages; there, each stretch of one language is read by its own tokenizer."""
+        if self.single is not None:
+            return self.single.ids_to_text(ids)
         if not self.tokenizers:
             decoding = self.model.decoding if self.decoder == "rnnt" else head(self.model)[1]
             # A space before a punctuation mark is dropped.
@@ -176,6 +188,26 @@ class Spoken:
             begins = tokenizer.ids_to_tokens(local[:1])[0].startswith(STRETCH)
             text += (" " if text and begins else "") + tokenizer.ids_to_text(local)
         return text
+
+
+def searched(model, encoded, steps, search):
+    """Ids that PyTorch's own modules say of one recording, one step at a time. NeMo's search knows no
+    joint network of one language. `encoded` is [D, T]."""
+    import torch
+
+    frames, ids = encoded[:, :steps].T[None], []
+    last, state = search["start"], None
+    for step in range(steps):
+        for _ in range(search["max_symbols"]):
+            told = torch.tensor([[last]], device=frames.device)
+            predicted, fresh = model.decoder.predict(told, state, add_sos=False, batch_size=1)
+            scores = model.joint.joint(frames[:, step : step + 1], predicted)
+            best = int(scores[0, 0, 0].argmax())
+            if best == search["blank"]:
+                break
+            ids.append(best)
+            last, state = best + search["offset"], fresh
+    return ids
 
 
 def run_text(session, features, lengths):

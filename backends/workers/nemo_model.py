@@ -23,9 +23,10 @@ MASK_FRAMES = 60000  # 600 s at 10 ms: length table of convolutional encoders
 PROBED_FRAMES = 800
 
 
-def restore(path, device, decoder):
+def restore(path, device, decoder, language=""):
     """The checkpoint as a NeMo model in eval mode on `device`, and the configuration keys that were
-    dropped. `decoder` is the head that is wanted: ``ctc``, ``rnnt``, ``classification``, ``speaker``.
+    dropped. `decoder` is the head that is wanted: ``ctc``, ``rnnt``, ``classification``, ``speaker``;
+    `language` the one whose joint network a fork's transducer gets.
     """
     # Said on every import, about tools that this worker does not use.
     warnings.filterwarnings("ignore", message="Couldn't find ffmpeg")
@@ -59,12 +60,33 @@ def restore(path, device, decoder):
     model.eval()
     choose_head(model, decoder)
     if changes:
+        saved = saved_weights(path)
         exported = ("encoder.", "ctc_decoder." if hasattr(model, "ctc_decoder") else "decoder.")
-        check_weights(model, saved_weights(path), exported)
+        if decoder == "rnnt":
+            if not language:
+                raise Refused("a fork's transducer is exported for one language: name it")
+            keep_language(model, saved, language)
+            exported = ("encoder.", "decoder.", "joint.enc.", "joint.pred.")
+        check_weights(model, saved, exported)
     featurizer = model.preprocessor.featurizer
     featurizer.pad_to = 0
     featurizer.dither = 0.0
     return model, dropped
+
+
+def keep_language(model, saved, language):
+    """Give the joint network the last layer of one language, which the fork keeps for each."""
+    import torch
+
+    joint = model.joint
+    name = "joint.joint_net.%d.%s" % (len(joint.joint_net) - 1, language)
+    if name + ".weight" not in saved:
+        raise Refused("the checkpoint has no joint network for the language %s" % language)
+    weight, bias = saved[name + ".weight"], saved[name + ".bias"]
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    joint.joint_net[-1] = layer.to(model.device).eval()
+    joint._num_classes, joint._vocab_size = weight.shape[0], weight.shape[0] - 1
 
 
 def import_collections(config):
@@ -85,19 +107,24 @@ def choose_head(model, decoder):
             raise Refused("%s has no transducer" % name)
         if not hasattr(model.decoder, "pred_rnn_layers"):
             raise Refused("the prediction network %s has no state" % type(model.decoder).__name__)
-        greedy_search(model)
     if hybrid:
         model.set_export_config({"decoder_type": decoder})
 
 
-def greedy_search(model):
-    """Let the reference search greedily whatever the checkpoint is configured for."""
+def greedy_search(model, most):
+    """Let the reference search greedily whatever the checkpoint is configured for, with at most
+    `most` symbols at one step (0: as the checkpoint says)."""
     from omegaconf import open_dict
 
-    if model.cfg.decoding.get("strategy") not in ("greedy", "greedy_batch"):
-        with open_dict(model.cfg.decoding):
-            model.cfg.decoding.strategy = "greedy_batch"
-        model.change_decoding_strategy(model.cfg.decoding)
+    decoding = model.cfg.decoding
+    if decoding.get("strategy") in ("greedy", "greedy_batch") and not most:
+        return
+    with open_dict(decoding):
+        if decoding.get("strategy") not in ("greedy", "greedy_batch"):
+            decoding.strategy = "greedy_batch"
+        if most:
+            decoding.greedy = {**(decoding.get("greedy") or {}), "max_symbols": most}
+    model.change_decoding_strategy(decoding)
 
 
 def head(model):
@@ -192,9 +219,9 @@ def save_cosines(featurizer, path):
 # ------------------------------------------------------------------------------ vocabulary
 
 
-def vocabulary(model, decoder, seconds_per_step, masked):
+def vocabulary(model, decoder, seconds_per_step, masked, language=""):
     """The pieces and the rules that join them, as `decoding.load_vocabulary` reads them. `masked`:
-    the head means something only within one language."""
+    the head means something only within one language. `language`: the head is of that one alone."""
     if decoder == "rnnt":
         pieces, outputs = list(model.joint.vocabulary), model.joint.num_classes_with_blank
         outputs -= model.joint.num_extra_outputs
@@ -203,7 +230,9 @@ def vocabulary(model, decoder, seconds_per_step, masked):
         found, decoding = head(model)
         pieces, outputs = list(found.vocabulary), found.num_classes_with_blank
     tokenizer = getattr(model, "tokenizer", None)
-    if hasattr(tokenizer, "tokenizers_dict"):
+    if language:
+        saved = one(tokenizer.tokenizers_dict[language], (), seconds_per_step, ())
+    elif hasattr(tokenizer, "tokenizers_dict"):
         parts = [one(part, (), seconds_per_step, ()) for part in tokenizer.tokenizers_dict.values()]
         saved = {
             "languages": list(tokenizer.tokenizers_dict),
@@ -269,7 +298,7 @@ def sentencepiece_rules(processor):
     }
 
 
-def search(model):
+def search(model, language=""):
     """How the transducer is searched, as `transducer.Transducer` reads it."""
     decoding = model.decoding
     durations = list(getattr(decoding, "durations", None) or ())
@@ -278,7 +307,14 @@ def search(model):
             "the joint network has %d outputs for durations, the decoding %d durations"
             % (model.joint.num_extra_outputs, len(durations))
         )
+    extra = {}
+    if language:
+        # The prediction network has the pieces of all languages in a row, and nothing said last.
+        sizes = {name: len(t.vocab) for name, t in model.tokenizer.tokenizers_dict.items()}
+        before = list(sizes)[: list(sizes).index(language)]
+        extra = {"offset": sum(sizes[name] for name in before), "start": sum(sizes.values())}
     return {
+        **extra,
         "blank": model.joint.num_classes_with_blank - 1 - len(durations),
         # 10 is what NeMo itself puts for a checkpoint that does not say.
         "max_symbols": getattr(decoding.decoding, "max_symbols", None) or 10,

@@ -41,6 +41,7 @@ from nemo_model import (
     MASK_FRAMES,
     consolidate,
     export_graphs,
+    greedy_search,
     labels,
     restore,
     save_frontend,
@@ -104,7 +105,9 @@ def arguments(argv):
     parser.add_argument(
         "--decoder", choices=("ctc", "rnnt", "classification", "speaker"), default="ctc"
     )
+    parser.add_argument("--language", default="", help="the one that a fork's transducer hears")
     parser.add_argument("--masked", action="store_true", help="each row is of one language")
+    parser.add_argument("--max-symbols", type=int, default=0, help="0: as the checkpoint says")
     parser.add_argument("--opset", type=int, default=17)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--tolerance", type=float, default=1e-4)
@@ -165,7 +168,11 @@ class Export:
         names = (
             ("sound", "features", "decoding", "transducer") if self.text else ("sound", "features")
         )
-        self.model, self.dropped = restore(options.checkpoint, options.device, options.decoder)
+        self.model, self.dropped = restore(
+            options.checkpoint, options.device, options.decoder, options.language
+        )
+        if options.decoder == "rnnt":
+            greedy_search(self.model, options.max_symbols)
         progress(0.45, "asking PyTorch")
         self.sources = load_sources(options.sources, names)
         rate, hop = timing(self.model)
@@ -175,7 +182,8 @@ class Export:
             self.factor = subsampling(self.model)
             self._save("vocabulary.json", self._vocabulary(self.factor * hop / rate))
             if options.decoder == "rnnt":
-                self._save("transducer.json", search(self.model))
+                self.search = search(self.model, options.language)
+                self._save("transducer.json", self.search)
         else:
             self.labels = labels(self.model)
             self._save("labels.json", self.labels)
@@ -183,12 +191,14 @@ class Export:
                 longest = min(longest, (self.labels["frames"] - 1) * hop / rate)
         self.batches = sounds(options.sound, self.sources["sound"], rate, longest)
         if self.text:
-            self.reference = Spoken(self.model, options.decoder, self.batches, options.masked)
+            one = (options.language, self.search) if options.language else None
+            self.reference = Spoken(self.model, options.decoder, self.batches, options.masked, one)
         else:
             self.reference = Labelled(self.model, options.decoder, self.batches)
 
     def _vocabulary(self, step):
-        return vocabulary(self.model, self.options.decoder, step, self.options.masked)
+        options = self.options
+        return vocabulary(self.model, options.decoder, step, options.masked, options.language)
 
     def _save(self, name, value):
         write_json(self.scratch / name, value)

@@ -307,11 +307,13 @@ def as_the_fork(path):
                 data = yaml.safe_dump(config, allow_unicode=True).encode()
             elif member.name.endswith("model_weights.ckpt"):
                 weights = torch.load(io.BytesIO(data), weights_only=True)
-                for name in [n for n in weights if n.startswith("joint.joint_net.2.")]:
-                    value, part = weights.pop(name), name.rpartition(".")[2]
+                last = [n for n in weights if n.startswith("joint.joint_net.")]
+                assert len(last) == 2, last
+                for name in last:
+                    value, (place, _, part) = weights.pop(name), name.rpartition(".")
                     rows = {"hi": [*range(56), 104], "ta": [*range(56, 104), 104]}
                     for language, kept in rows.items():
-                        weights[f"joint.joint_net.2.{language}.{part}"] = value[kept].clone()
+                        weights[f"{place}.{language}.{part}"] = value[kept].clone()
                 buffer = io.BytesIO()
                 torch.save(weights, buffer)
                 data = buffer.getvalue()

@@ -61,7 +61,7 @@ class Forms:
         model = name + "".join(f"_{value}" for value in options.values())
         if model not in self.plans:
             checkpoint = read(self.made(name))
-            said = {"lang": "hi"} if name == "indic_fork" else {}
+            said = {"lang": "hi"} if name == "indic_fork" and "language" not in options else {}
             cases = tuple(VerifyCase(input=str(path), fields=said) for path in SOUNDS)
             made = deployment(checkpoint, model, verify=cases, **options)
             self.plans[model] = plan_of(checkpoint, made)
@@ -103,6 +103,17 @@ def test_a_transducer_reads_a_batch_of_unequal_recordings_as_nemo_does(forms, na
     assert all(0 < score <= 1 for score in heard["CONFIDENCE"])
 
 
+def test_the_symbols_at_one_step_are_bounded_in_the_export_and_in_the_server(forms):
+    model = forms.serve("transducer_bpe", max_symbols=1)
+    # The export has compared the bounded search with NeMo's own, bounded alike.
+    assert report(forms.values(model))["text_equal"]
+    (search,) = forms.server.folder.rglob(f"{model}/*/transducer.json")
+    assert json.loads(search.read_text())["max_symbols"] == 1
+    free = forms.ask(forms.serve("transducer_bpe"))["TEXT"]
+    bounded = forms.ask(model)["TEXT"]
+    assert all(len(short) <= len(long) for short, long in zip(bounded, free, strict=True))
+
+
 def test_a_forks_checkpoint_reads_each_language_with_its_own_columns(forms):
     model = forms.serve("indic_fork")
     found = report(forms.values(model))
@@ -120,6 +131,16 @@ def test_a_forks_checkpoint_reads_each_language_with_its_own_columns(forms):
         assert [hindi, tamil] == found["texts"][2 * at : 2 * at + 2]
         assert all("\u0900" <= letter <= "\u097f" or letter == " " for letter in hindi)
         assert all("\u0b80" <= letter <= "\u0bff" or letter == " " for letter in tamil)
+
+
+@pytest.mark.parametrize("language", ["hi", "ta"])
+def test_a_forks_transducer_is_served_for_the_language_that_is_named(forms, language):
+    model = forms.serve("indic_fork", decoder="rnnt", language=language)
+    said = report(forms.values(model))
+    assert said["text_equal"] and said["decisions_equal"]
+    heard = list(forms.ask(model)["TEXT"])
+    assert heard == said["texts"][: len(heard)]
+    assert any(heard), "nothing heard compares nothing"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,6 @@ def configurations(made):
     [
         (samples.speech("aed"), "Canary"),
         (samples.speech("unknown"), "unknown kind"),
-        (samples.speech("rnnt", "multilingual"), "joint network for each language"),
         (samples.speech(tokenizer=""), "tokenizer"),
         (samples.speech(vocabulary_size=0), "vocabulary"),
         (samples.language(), "not a NeMo speech archive"),
@@ -173,6 +172,16 @@ def test_a_forks_checkpoint_warns_with_the_keys_that_are_dropped():
     assert found["onnx-fork"].level is Level.WARN
     assert "decoder.multisoftmax" in found["onnx-fork"].figure
     assert checks(samples.fork(), decoder="rnnt")["onnx-decoder"].level is Level.FAIL
+
+
+def test_a_forks_transducer_is_exported_for_one_language():
+    assert "onnx-decoder" not in checks(samples.fork(), decoder="rnnt", language="ta")
+    made = plan(samples.fork(), decoder="rnnt", language="ta")
+    argv = made.step("export").command.argv
+    assert argv[argv.index("--language") + 1] == "ta"
+    assert "--masked" not in argv
+    (config,) = configurations(made).values()
+    assert "LANG" not in {tensor.name for tensor in config.input}
 
 
 def test_a_streaming_checkpoint_is_said_to_be_served_offline():
@@ -480,3 +489,29 @@ def test_word_times_that_cannot_be_read_do_not_hide_the_text(words):
     )
     shown = form().answer(InferenceAnswer("asr", "1", outputs, 0.1))
     assert shown.splitlines()[0] == "one" and "could not be read" in shown
+
+
+def test_an_opset_that_the_serving_runtime_does_not_know_fails_before_the_run():
+    graph = samples.graph()
+    newer = dataclasses.replace(graph, graph=dataclasses.replace(graph.graph, opset=27))
+    found = checks(newer)["onnx-version"]
+    assert found.level is Level.FAIL
+    assert "newest: opset 26" in found.figure
+    assert "1.31.1" in found.source
+
+
+@pytest.mark.parametrize(
+    ("installed", "level"),
+    [("1.31.1", Level.PASS), ("1.40.0", Level.PASS), ("1.12.0", Level.UNKNOWN)],
+)
+def test_the_runtime_that_is_installed_decides(installed, level):
+    facts = EnvironmentFacts("embedded", Path("/e/bin/python"), "3.11", {"onnxruntime": installed})
+    tools = ToolFacts(environments={"embedded": facts})
+    assert checks(samples.graph(), tools=tools)["onnx-version"].level is level
+
+
+def test_the_symbols_of_a_step_are_an_option_of_the_transducer_alone():
+    argv = plan(samples.speech(decoder="hybrid"), max_symbols=3).step("export").command.argv
+    assert "--max-symbols" not in argv
+    step = plan(samples.speech(decoder="hybrid"), decoder="rnnt", max_symbols=3).step("export")
+    assert step.command.argv[step.command.argv.index("--max-symbols") + 1] == "3"

@@ -2,7 +2,8 @@
 
 ``transducer.json``, written by the export, says how: the blank, the most symbols at one step, the
 durations of a token-and-duration transducer (none for RNNT) and the shape of the prediction
-network's state.
+network's state. Where the joint network is of one language of several, the prediction network still
+counts the ids of all: ``offset`` is added to what it is told, and ``start`` begins.
 """
 
 import json
@@ -22,6 +23,7 @@ class Transducer:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
         self.blank = saved["blank"]
         self.most = saved["max_symbols"]
+        self.offset, self.start = saved.get("offset", 0), saved.get("start", saved["blank"])
         self.durations = np.array(saved["durations"], np.int64)
         self.layers, self.width = saved["state"]
         self.session = decoder_joint
@@ -35,7 +37,7 @@ class Transducer:
         count = len(encoded)
         tokens = [[] for _ in range(count)]
         at, symbols = np.zeros(count, np.int64), np.zeros(count, np.int64)
-        labels = np.full((count, 1), self.blank, np.int32)
+        labels = np.full((count, 1), self.start, np.int32)
         states = [np.zeros((self.layers, count, self.width), np.float32) for _ in range(2)]
         masks = self._masks(columns)
         while True:
@@ -59,7 +61,7 @@ class Transducer:
                     end = min(int(steps[row]), int(at[row]) + max(1, int(skip)))
                     tokens[row].append((int(token), int(at[row]), end, float(score)))
             kept = rows[said]
-            labels[kept, 0] = best[said]
+            labels[kept, 0] = best[said] + self.offset
             for state, new in zip(states, fresh):  # noqa: B905
                 state[:, kept] = new[:, said]
             at[rows] += advance
