@@ -432,3 +432,46 @@ async def test_only_a_model_that_is_not_ready_can_be_loaded(
         await until(pilot, lambda: "unload" in offered() and "load" not in offered())
         app.screen.query_one(Listing).table.move_cursor(row=2)
         await until(pilot, lambda: "load" in offered() and "unload" not in offered())
+
+
+async def test_jump_letters_stand_on_the_screen_that_they_belong_to(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await pilot.press("ctrl+o")
+        await on(pilot, JumpScreen)
+        await pilot.pause()
+        assert "Deployments" in app.export_screenshot()
+
+
+async def test_a_question_leaves_what_it_is_about_in_sight(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await pilot.press("x")
+        await on(pilot, ConfirmScreen)
+        await pilot.pause()
+        assert "Deployments" in app.export_screenshot()
+
+
+@pytest.mark.parametrize("theme", ["tritondeck-dark", "tritondeck-light", "tritondeck-mono"])
+async def test_what_stands_in_a_focused_field_can_be_read(app: TritonDeckApp, theme: str) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        app.theme = theme
+        await to_options(pilot)
+        await pilot.press("tab")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        field = app.focused
+        assert field is not None
+        written = field.get_component_styles("input--selection")
+        for styles in (field.styles, written):
+            ground = field.background_colors[1].blend(styles.background, styles.background.a)
+            assert abs(styles.color.brightness - ground.brightness) > 0.3
+
+
+async def test_the_label_of_the_field_with_the_cursor_is_marked(app: TritonDeckApp) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        await pilot.press("tab")
+        await until(pilot, lambda: isinstance(app.focused, Input))
+        label = app.screen.query_one("#option-opset .option-label")
+        other = app.screen.query_one("#option-device .option-label")
+        await until(pilot, lambda: label.styles.color != other.styles.color)
