@@ -110,13 +110,19 @@ def _phase(
     if report.problems:
         return Phase.DEGRADED, "; ".join(report.problems)
     mine = [m for m in health.models if m.name in view.models]
-    loading = [m for m in mine if m.state in ("LOADING", "UNLOADING")]
-    broken = [m for m in mine if m.state == "UNAVAILABLE" and m.reason not in ("", "unloaded")]
+    # A version that goes while another answers is no news.
+    there = {m.name for m in mine if m.ready}
+    loading = [m for m in mine if m.state in ("LOADING", "UNLOADING") and m.name not in there]
+    broken = [
+        m
+        for m in mine
+        if m.state == "UNAVAILABLE" and m.reason not in ("", "unloaded") and m.name not in there
+    ]
     if broken:
         return Phase.DEGRADED, "; ".join(f"{m.name}: {m.reason}" for m in broken)
     if loading:
         return Phase.LIVE, ", ".join(f"{m.name} is {m.state.lower()}" for m in loading)
-    if not view.models or not {m.name for m in mine if m.ready} >= set(view.models):
+    if not view.models or not there >= set(view.models):
         if health.ready:
             return Phase.READY, "no model of its deployment is loaded"
         return Phase.LIVE, health.problem or "its models are not ready"

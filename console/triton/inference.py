@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -147,7 +148,7 @@ def infer(endpoint: Endpoint, request_: InferenceRequest, timeout: float = 60.0)
             why="the connection was refused",
             fix="start the server, or see its log if it ended",
         ) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, http.client.HTTPException) as error:
         raise NoAnswer(
             f"no answer from {clean(redact(endpoint.url))}",
             why=clean(str(error)) or f"after {human_seconds(time.perf_counter() - started)}",

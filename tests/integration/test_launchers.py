@@ -15,9 +15,13 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import numpy as np
 import psutil
 import pytest
 
+from console.facts import DeckError, Endpoint, InferenceRequest, TensorValue
+from console.keeper import look
+from console.triton.inference import infer
 from tests.containers import Engine
 from tests.processes import until
 from tests.support import ANY_PORTS, Operator, make_doubler, managed, until_gone
@@ -145,6 +149,57 @@ def test_a_container_serves_what_was_exported_before(
     assert told["onnx-form"]["figure"] == "ensemble, python"
     operator.does("stop", "digits")
     assert runtime.containers() == []
+
+
+# ---------------------------------------------------------------------------- containers that die
+
+
+@pytest.fixture
+def contained(operator: Operator, docker: Engine, tmp_path: Path) -> Iterator[str]:
+    """A small deployment in a container that may use little memory, watched closely."""
+    operator.env.update(docker.environ)
+    settings = {"launcher": "container", "image": "24.10-py3", "engine": "docker"}
+    settings |= {"memory": "200m", "probe_seconds": "1"}
+    words = [word for k, v in settings.items() for word in ("--set", f"server.{k}={v}")]
+    words += ["--set", "max_batch_size=0"]  # a request may be of any size
+    operator.does("deploy", str(make_doubler(tmp_path)), "--name", "boxed", *ANY_PORTS, *words)
+    yield "boxed"
+    operator.does("stop", "boxed")
+
+
+def test_a_container_outlives_its_supervisor_and_follower_and_is_found_again(
+    operator: Operator, contained: str, docker: Engine
+) -> None:
+    served = living(operator, contained)
+    kept = look(Path(served["folder"]))
+    assert kept.keeper is not None and kept.child is not None
+    for process in (kept.keeper, kept.child):
+        os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not kept.keeper.alive and not kept.child_alive)
+    found = living(operator, contained)
+    assert found["pid"] == served["pid"] and "supervisor is gone" in found["reason"]
+    assert "2, 4, 6, 8" in operator.does("query", contained, "--input", "X=[[1, 2, 3, 4]]")
+    assert operator.json("stop", contained)["service"]["state"] == "stopped"
+    assert docker.containers() == []
+
+
+def test_memory_that_a_model_did_not_get_is_told_as_the_cause(
+    operator: Operator, contained: str, tmp_path: Path
+) -> None:
+    served = living(operator, contained)
+    large = TensorValue("X", "FP32", (4_000_000, 4), file=tmp_path / "large.npy")
+    np.save(tmp_path / "large.npy", np.zeros(large.shape, np.float32))
+    with pytest.raises(DeckError):
+        infer(Endpoint(served["endpoint"]["url"]), InferenceRequest(contained, (large,)), 30)
+
+    def told() -> str:
+        document = operator.json("services")
+        (now,) = [s for s in document["services"] if s["id"] == served["id"]]
+        life = document["lifecycle"].get(now["id"], {"phase": now["state"], "words": now["reason"]})
+        return f"{life['phase']}: {life['words']}" if life["phase"] != "serving" else ""
+
+    until(lambda: "memory limit" in told() or "for want of memory (OOM)" in told())
+    assert told().startswith(("degraded", "failed"))
 
 
 # ---------------------------------------------------------------------------- life and death
