@@ -51,7 +51,7 @@ def rollback(
         switching.switch(server.endpoint, known.repository, live, target, limit)
         now = versions.now_live(_work(settings, name), known, target.number)
         try:
-            answer = again.ask(settings, target.run, server.endpoint)
+            answer = again.ask(settings, target.run, name, server)
         except DeckError as error:
             raise DeckError(
                 f"version {target.number} of {name} answers again, but not as when it was verified",

@@ -35,13 +35,15 @@ def filled(probe: Inference, path: Callable[[str], Path], model: str) -> Inferen
     return InferenceRequest(model=model, inputs=tensors)
 
 
-def requests(context: Context, probes: Iterable[Probe]) -> tuple[Inference | TextAnswered, ...]:
+def requests(
+    probes: Iterable[Probe], path: Callable[[str], Path]
+) -> tuple[Inference | TextAnswered, ...]:
     """The requests among a step's probes with their files' paths filled in, to be sent again later."""
     found: list[Inference | TextAnswered] = []
     for probe in probes:
         if isinstance(probe, Inference):
             inputs = tuple(
-                t.model_copy(update={"file": str(context.path(t.file))}) if t.file else t
+                t.model_copy(update={"file": str(path(t.file))}) if t.file else t
                 for t in probe.inputs
             )
             found.append(probe.model_copy(update={"inputs": inputs}))

@@ -154,7 +154,7 @@ def verify(context: Context, step: VerifyStep) -> None:
             raise known from error
         raise
     context.note_answer(context.message)
-    services.served(view.id, context.run.deployment, saved.requests(context, step.success))
+    services.served(view.id, context.run.deployment, saved.requests(step.success, context.path))
 
 
 def switch(context: Context, step: SwitchStep) -> None:

@@ -147,9 +147,25 @@ class Supervisor(keeper.Keeper):
         health.wait_live(made.endpoint, _LIVE_AGAIN, alive=lambda: not self.watcher.over.is_set())
         for model in made.spec.models if made.spec.version == "" else ():
             control.load(made.endpoint, model)
+        for model in _guests(made):
+            try:
+                control.load(made.endpoint, model)
+            except DeckError as error:  # another deployment's: it must not keep this one down
+                _complain(Path(self.request.log), str(error))
         (self.folder / "ready").touch(mode=0o600)
         # The next look asks at once: loaded is not yet serving.
         self.watcher.asked = float("-inf")
+
+
+def _guests(made: record.Record) -> tuple[str, ...]:
+    """Models that other deployments have in this server's repository, what they call first."""
+    from console.triton import versions
+
+    if "work" not in made.values or "repository" not in made.values:
+        return ()
+    works, repository = Path(made.values["work"]).parent, Path(made.values["repository"])
+    found = versions.owners(works, repository).values()
+    return tuple(m for owner in found if owner.deployment != made.deployment for m in owner.models)
 
 
 def keep(request: keeper.Request, ready: detach.Ready) -> None:

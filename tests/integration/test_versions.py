@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import urllib.error
 import urllib.request
@@ -17,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from console.triton import control, switching, versions
 from console.triton.versions import Version
+from tests.processes import until
 from tests.support import ANY_PORTS, Operator, managed
 
 pytestmark = pytest.mark.integration
@@ -230,6 +233,23 @@ def test_a_server_that_starts_anew_has_its_guests_again(box: Box):
     box.operator.does("forget", "adder", code=3)
     box.operator.does("deploy", "adder")
     assert ask(box.url, "other") == (10.0, "1")
+
+
+def test_a_server_that_crashes_comes_back_with_its_guests(box: Box):
+    box.operator.does("stop", "adder")
+    box.operator.does("deploy", "adder", "--set", "server.restart=on-failure")
+    other = make_adder(box.operator.home / "other.onnx", 10)
+    box.operator.does("deploy", str(other), "--name", "other", "--set", "server.join=adder")
+    url, pid = box.url, box.server["pid"]
+    os.kill(pid, signal.SIGKILL)  # type: ignore[arg-type]
+
+    def back() -> bool:
+        try:
+            return ask(url, "other") == (10.0, "1") and ask(url, "adder") == (1.0, "1")
+        except OSError:
+            return False
+
+    until(back, 60)
 
 
 def test_nothing_goes_into_a_server_that_does_not_run(box: Box):
