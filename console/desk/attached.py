@@ -60,7 +60,10 @@ class AttachedServer(BaseModel):
             kind=self.kind,
             metrics_url=self.metrics_url or _usual_metrics(self),
             token_file=file,
+            token_env=self.token_env,
             token_header=self.token_header,
+            ca_file=Path(self.ca_file).expanduser() if self.ca_file else None,
+            manage=self.control,
         )
 
     def headers(self) -> Mapping[str, str]:

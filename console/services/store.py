@@ -13,7 +13,7 @@ from console.facts import Progress, Refused, UsageError
 from console.planning.deployment import check_name
 from console.planning.plan import Inference, ServiceSpec, TextAnswered
 from console.runtimes import containers
-from console.services import ports, record, supervisor, tokens, watch
+from console.services import ports, record, sampling, supervisor, tokens, watch
 from console.services.model import ServiceState, ServiceView
 from console.services.record import MANIFEST, Record
 from console.services.supervisor import remove_regions
@@ -90,6 +90,8 @@ class ServiceStore:
                     if old.deployment != deployment or old.state not in _LIVING:
                         continue
                     if self._same(old, spec, values):
+                        if old.endpoint.ours:
+                            sampling.start(old.folder, self.settings)
                         return old.id
                     if progress:
                         progress(f"stopping {old.id}, which has other settings or needs a restart")
@@ -145,6 +147,7 @@ class ServiceStore:
         tokens.write(made)
         remove_regions(made.shm_prefix)
         supervisor.start(folder, spec, chosen, made.shm_prefix, self.settings)
+        sampling.start(folder, self.settings)
         return folder.name
 
     def _attach(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:

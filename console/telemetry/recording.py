@@ -160,7 +160,7 @@ class Recording:
                 )
             while self._size(database) > self._limits.size and self._drop(database):
                 pass
-            database.execute("PRAGMA incremental_vacuum").fetchall()
+            database.executescript("PRAGMA incremental_vacuum")  # `execute` frees one page
             self._pending = 0
         except (sqlite3.Error, OSError) as error:
             self._forget(_words(error))

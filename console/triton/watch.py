@@ -99,7 +99,8 @@ def _wire(target: Target, url: str) -> Wire:
     """Token headers go to the origin of the endpoint alone, never to a metrics address elsewhere."""
     same = urlsplit(url).hostname == urlsplit(target.endpoint.url).hostname
     headers = target.headers() if same else {}
-    return Wire(url, ca_file=target.ca_file, headers=headers, timeout=TIMEOUT)
+    trusted = target.ca_file or target.endpoint.ca_file
+    return Wire(url, ca_file=trusted, headers=headers, timeout=TIMEOUT)
 
 
 class MetricsAddress:
