@@ -72,6 +72,35 @@ def test_the_docker_script_serves_what_a_deploy_has_built(docker: Engine, tmp_pa
         operator.leave()
 
 
+def test_the_script_of_a_container_builds_and_serves_by_plain_bash(
+    docker: Engine, tmp_path: Path
+) -> None:
+    operator = Operator(tmp_path)
+    operator.env |= docker.environ
+    graph = make_adder(tmp_path / "adder.onnx", 1)
+    image = ("--set", "server.launcher=container", "--set", "server.image=24.10-py3")
+    words = (str(graph), "--name", "adder", *image, *ANY_PORTS, "--as", "script")
+    script = tmp_path / "adder.sh"
+    script.write_text(operator.does("plan", *words))
+    done = subprocess.run(
+        ["bash", str(script)],
+        env={
+            **operator.env,
+            "WORK": str(tmp_path / "by hand"),
+            "ENV_EMBEDDED": str(managed("embedded")),
+            "ENGINE": "docker",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nY: " in done.stdout
+    assert done.stdout.endswith("done\n")
+
+
 def words_of(unit: str, setting: str, runtime: Path) -> list[str]:
     """A command line as systemd reads it: quotes, ``%t``, and the doubled ``%`` and ``$``."""
     (line,) = [one for one in unit.splitlines() if one.startswith(f"{setting}=")]
