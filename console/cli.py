@@ -344,6 +344,7 @@ CLEAN_KINDS = {
     "crashes": "crash files",
     "hub": "checkpoints that were fetched by hub id",
     "versions": "models' versions beyond the live and the newest ones; never unless it is named",
+    "containers": "containers of ours that nobody follows",
 }
 """Of `console.desk.clean.KINDS`, spelled out so that help imports nothing."""
 

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from console.runtimes.environments import Environments
     from console.services.model import ServiceView
 
-KINDS = ("environments", "runs", "services", "work", "trash", "crashes", "hub", "versions")
+KINDS = (
+    "environments",
+    "runs",
+    "services",
+    "work",
+    "trash",
+    "crashes",
+    "hub",
+    "versions",
+    "containers",
+)
 ONLY_NAMED = frozenset({"versions"})
 """Kinds that are left alone unless they are asked for: nobody loses a version to a routine."""
 _TRASH = ".trash-"
@@ -300,6 +310,23 @@ def _versions(settings: Settings, keep: int) -> Iterator[_Found]:
             yield _Found(item, prune)
 
 
+def _containers(settings: Settings, keep: int) -> Iterator[_Found]:
+    """Containers that nobody follows any more; an engine that does not answer is left out."""
+    from console.runtimes import containers, engines
+
+    for kind in engines.ENGINES:
+        engine = kind()
+        try:
+            found = list(containers.leftovers(engine)) if engine.installed else []
+        except DeckError:
+            continue
+        for one in found:
+            reason = f"{engine.name}: nobody follows it" + (", but it runs" if one.alive else "")
+            name = cleaned(one.name)
+            item = CleanItem("containers", name, Path(one.id), 0, 0.0, not one.alive, reason)
+            yield _Found(item, partial(engine.remove, one.id))
+
+
 _FINDERS: dict[str, Callable[[Settings, int], Iterator[_Found]]] = {
     "environments": _environments,
     "runs": _runs,
@@ -309,4 +336,5 @@ _FINDERS: dict[str, Callable[[Settings, int], Iterator[_Found]]] = {
     "crashes": _crashes,
     "hub": _hub,
     "versions": _versions,
+    "containers": _containers,
 }

@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from console import processes, storage
 from console.facts import DeckError, UsageError
 from console.runtimes import engine_errors, engines
-from console.runtimes.engine import Engine, engine_environment
+from console.runtimes.engine import Engine, Inspected, engine_environment
 from console.runtimes.host import Launch
 from console.text import clean
 
@@ -265,22 +265,20 @@ def shell_argv(folder: Path) -> tuple[str, ...]:
     return (view.record.engine, "exec", "-it", view.following.id, "sh", "-c", inside)
 
 
-def sweep(engine: Engine) -> list[str]:
-    """Remove containers of ours that were created and never ran, with nobody to start them.
+def leftovers(engine: Engine) -> Iterator[Inspected]:
+    """Containers of ours on this host that nobody follows or will follow.
 
-    An engine leaves them when it refuses what it has created already (a port taken, no GPU), and
-    when its command line is killed in between. Returns their names.
+    An engine leaves some that were created and never ran, when it refuses what it has created
+    already (a port taken, no GPU) and when its command line is killed in between; others are left
+    when a state folder was removed by hand.
     """
-    gone: list[str] = []
     for container in engine.find(KEY):
         found = engine.inspect(container)
-        if found is None or found.status not in ("created", "configured"):
+        if found is None or found.labels.get("tritondeck.host") != processes.hostname():
             continue
         view = look(Path(found.labels.get(FOLDER, "/")))
         if view is None or view.ended is not None or view.record.key != found.labels.get(KEY):
-            engine.remove(container)
-            gone.append(clean(found.name))
-    return gone
+            yield found
 
 
 def in_words(error: DeckError) -> dict[str, str]:

@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
+from console.desk.clean import clean
 from console.facts import DeckError
 from console.planning.plan import Command, Container, Mount, PublishedPort
+from console.processes import hostname
 from console.runtimes import containers, engine_errors
 from console.runtimes.containers import Owner
 from console.runtimes.engine import Unreachable
 from console.runtimes.engines import engine as engine_called
 from tests.containers import REFERENCE, Daemon, Engine, Podman
 from tests.integration.conftest import MODELS
+from tests.processes import settings_at
 
 
 @pytest.fixture(params=["docker", "podman"])
@@ -226,12 +229,21 @@ def test_automatic_choice_takes_podman_where_no_daemon_answers(
     assert engine_called("auto").name == "podman"
 
 
-def test_containers_that_never_ran_are_swept_and_others_left(
+def test_containers_that_nobody_follows_are_cleaned_and_others_left(
     docker: Daemon, tmp_path: Path
 ) -> None:
-    ours = ("--label", f"{containers.KEY}=1", "--label", f"{containers.FOLDER}={tmp_path}")
-    docker("create", "--name", "tritondeck-left", *ours, REFERENCE, "true")
+    ours = [
+        ("--label", f"{containers.KEY}=1", "--label", f"{containers.FOLDER}={tmp_path}"),
+        ("--label", f"tritondeck.host={hostname()}"),
+    ]
+    words = [word for part in ours for word in part]
+    docker("create", "--name", "tritondeck-left", *words, REFERENCE, "true")
+    docker("run", "--detach", "--name", "tritondeck-runs", *words, REFERENCE, "sleep", "60")
     docker("create", "--name", "somebody-elses", REFERENCE, "true")
-    assert containers.sweep(engine_called("docker")) == ["tritondeck-left"]
-    assert len(docker.containers()) == 1
+    settings = settings_at(tmp_path / "home")
+    report = clean(settings, ("containers",), remove=True)
+    assert {(item.name, item.removed) for item in report.items} == {
+        ("tritondeck-left", True), ("tritondeck-runs", False),
+    }  # fmt: skip
+    assert len(docker.containers()) == 2
     docker.remove_all()

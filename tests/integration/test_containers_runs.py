@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +27,10 @@ from console.planning.plan import (
     ImageStep,
     Mount,
     Plan,
+    PublishedPort,
     Step,
 )
+from console.planning.script import render
 from console.runs.folder import RunFolder
 from console.runs.model import RunState, RunView, StepState
 from console.runs.store import RunStore
@@ -131,8 +138,7 @@ def test_its_exit_code_is_the_steps(store: RunStore, engine: Engine) -> None:
 def test_paths_with_everything_in_them_are_mounted(
     store: RunStore, engine: Engine, tmp_path: Path
 ) -> None:
-    names = ["a b", "a:b", 'a"b', "$HOME", "'", "ü{x}"]
-    names += ["a,b"] if engine.name == "docker" else []
+    names = ["a b", "a:b", 'a"b', "$HOME", "'", "ü{x}", "a,b", "new\nline"]
     mounts = []
     for number, name in enumerate(names):
         (tmp_path / name).mkdir()
@@ -145,6 +151,64 @@ def test_paths_with_everything_in_them_are_mounted(
     assert view.state is RunState.SUCCEEDED, (view.error, log(store, view.id))
     assert "".join(f"[{name}]" for name in names) in log(store, view.id)
     assert "refused" in log(store, view.id)
+
+
+def test_the_plain_script_runs_the_same_container(engine: Engine, tmp_path: Path) -> None:
+    step = inside(
+        "build",
+        'echo "<$PLAIN>" > out.txt; id -u >> out.txt; touch /opt/x || exit 0; exit 1',
+        container=Container(mounts=(WORK,), workdir="${work}"),
+        env={"PLAIN": "a 'b\" $c"},
+        success=(FileExists(path="${work}/out.txt"),),
+    )
+    image = ImageStep(id="image", title="Image", image="server")
+    script = tmp_path / "plan.sh"
+    script.write_text(render(planned("auto", image, step)))
+    work = tmp_path / 'a "work", folder: of $mine'
+    env = {**os.environ, "ENGINE": engine.name, "WORK": str(work), "PYTHON": sys.executable}
+    done = subprocess.run(["bash", script], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (work / "out.txt").read_text() == f"<a 'b\" $c>\n{os.getuid()}\n"
+
+
+def test_a_published_port_listens_on_loopback_alone(store: RunStore, engine: Engine) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    published = PublishedPort(host=str(port), container=8000)
+    run_id = begun(
+        store,
+        engine,
+        inside("build", "sleep 60", container=Container(mounts=(WORK,), ports=(published,))),
+    )
+    folder_of(store, run_id)
+    # Field 2 is address:port in hexadecimal, field 4 the state (0A: listening).
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    assert listening == [f"0100007F:{port:04X}"]
+    store.cancel(run_id)
+    ended(store, run_id)
+
+
+def test_a_shell_opens_in_the_container(store: RunStore, engine: Engine) -> None:
+    run_id = begun(store, engine, inside("build", "sleep 60"))
+    argv = containers.shell_argv(folder_of(store, run_id))
+    ours, theirs = pty.openpty()
+    shell = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, b"cat /proc/1/cmdline; echo $((6 * 7)); exit\n")
+    said = b""
+    while shell.poll() is None or select.select([ours], [], [], 0.2)[0]:
+        try:
+            said += os.read(ours, 4096)
+        except OSError:
+            break  # the terminal is closed with the shell
+    assert b"42" in said
+    shell.wait(10)
+    os.close(ours)
+    store.cancel(run_id)
+    ended(store, run_id)
 
 
 def test_the_environment_goes_through_a_private_file_and_no_argument(
