@@ -172,9 +172,13 @@ class Recording:
         return (pragma("page_count") - pragma("freelist_count")) * pragma("page_size")
 
     def _drop(self, database: sqlite3.Connection) -> bool:
+        """Remove the oldest tenth, never the newest block; whether anything went."""
         with database:
+            count = database.execute("SELECT count(*) FROM blocks").fetchone()[0]
+            oldest = "SELECT rowid FROM blocks ORDER BY start LIMIT ?"
             gone = database.execute(
-                "DELETE FROM blocks WHERE rowid IN (SELECT rowid FROM blocks ORDER BY start LIMIT 10)"
+                f"DELETE FROM blocks WHERE rowid IN ({oldest})",
+                (min(count - 1, 1 + count // 10),),
             )
         return gone.rowcount > 0
 
