@@ -9,6 +9,8 @@ from screens.phrase import Phrase, Role, say
 from screens.widgets.painted import Painted
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+_THIN = 3
+"""Eighths of a crest that are too thin to be seen alone."""
 _SCALE = 9
 """Cells on the right for the scale."""
 
@@ -66,7 +68,7 @@ class Chart(Painted):
             if value is not None and y == rows - 1:
                 eighths = max(1, eighths)  # a known nothing differs from not known
             # The crest carries the colour: an area full of it would outshine every warning.
-            crest = eighths < 8 or round(high) <= below + 8
+            crest = eighths < 8 or round(high) <= below + 8 + _THIN
             text = _EIGHTHS[eighths]
             role: Role = plot.role if crest else "fill"
             if not eighths and cell in marked:

@@ -81,6 +81,7 @@ class LogLines(ScrollView, can_focus=True):
         self._hit = -1
         self._drawn: list[tuple[Row, int]] = []
         self._waiting = False
+        self._placing = False
 
     # -- what is shown
 
@@ -240,9 +241,14 @@ class LogLines(ScrollView, can_focus=True):
         if new_value < old_value and self.following and not at_end:
             self.following, self._seen = False, self._end
             self.post_message(self.Status(self))
-        elif at_end and not self.following and new_value > old_value and self._local is None:
+        elif self._reached_end(old_value, new_value):
             self.action_follow()
         self._reach()
+
+    def _reached_end(self, old: float, new: float) -> bool:
+        """Whether the reader scrolled down to the end of the file."""
+        down = new > old and new >= self.max_scroll_y - 0.5
+        return down and not (self.following or self._placing) and self._local is None
 
     # -- parts of a file that are shown before the whole is known
 
@@ -269,7 +275,9 @@ class LogLines(ScrollView, can_focus=True):
             self._base, self._end = region.counts.start, region.counts.end
             row = region.row_of(offset) if region.covers(offset) else region.counts.start
         self._measure()
+        self._placing = True  # a line near the end must not start the following
         self.scroll_to(y=max(0, row - self._base - self.size.height // 3), immediate=True)
+        self._placing = False
         self.refresh()
         self.post_message(self.Status(self))
 

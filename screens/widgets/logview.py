@@ -225,6 +225,8 @@ class LogView(LogLines):
     def action_wrap(self) -> None:
         self.wrapping = not self.wrapping
         self._show()
+        if self._hit >= 0 and not self.following:
+            self.show_offset(self._hit)
 
     def action_stamps(self) -> None:
         self.stamps = Stamps((self.stamps + 1) % len(Stamps))

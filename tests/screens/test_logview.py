@@ -132,6 +132,17 @@ async def test_a_jump_goes_from_problem_to_problem_and_explains_it(log: Path) ->
         assert "1 error" in title(pilot)
 
 
+async def test_a_jump_to_the_end_of_a_log_does_not_follow_it(log: Path) -> None:
+    with log.open("a") as out:
+        out.write("it failed\n")
+    async with LogApp(log).run_test(size=(80, 24)) as pilot:
+        view = await opened(pilot, lambda v: v.state.errors)
+        await pilot.press("g", "right_square_bracket")
+        await until(pilot, lambda: "at line 301" in view.note)
+        assert not view.following
+        assert "it failed" in shown(view)
+
+
 async def test_a_level_leaves_only_its_lines_and_those_above(log: Path) -> None:
     with log.open("a") as out:
         out.write("warning: one\nfailed\n[NeMo W 2026-09-21 14:00:11 x:1] two\n")
