@@ -168,8 +168,17 @@ def config_of(repository: Path, model: str, version: int) -> ModelConfig:
 
 
 def put(repository: Path, model: str, version: int, also: int = 0) -> None:
-    """Make `version` (and the older `also`) what Triton serves of `model` after its next load."""
-    config = config_of(repository, model, version)
+    """Make `version` (and the older `also`) what Triton serves of `model` after its next load.
+
+    A text that this parser does not take is left to the server, whose parser knows its own fields:
+    it is copied as it is, and the newest version is the one that is served then.
+    """
+    try:
+        config = config_of(repository, model, version)
+    except UsageError:
+        text = (repository / model / str(version) / CONFIG).read_bytes()
+        _write_where_it_differs(repository / model / CONFIG, text)
+        return
     both = (repository / model / str(also)).is_dir() if also else False
     served = sorted({version, also}) if both else [version]
     config.version_policy.specific.versions[:] = served
@@ -178,7 +187,10 @@ def put(repository: Path, model: str, version: int, also: int = 0) -> None:
 
 def write_config(folder: Path, config: ModelConfig) -> None:
     """Write ``config.pbtxt`` where it differs: Triton takes a newer one for a changed model."""
-    file, data = folder / CONFIG, to_text(config).encode()
+    _write_where_it_differs(folder / CONFIG, to_text(config).encode())
+
+
+def _write_where_it_differs(file: Path, data: bytes) -> None:
     try:
         same = file.read_bytes() == data
     except OSError:

@@ -112,10 +112,13 @@ CASES = {
         ("model.onnx is not an ONNX model", "cut short"),
     ),
     "misspelt field": (
-        "sed -i 's/^max_batch_size/max_batchsize/; $ a max_batchsize: 4' config.pbtxt",
+        "sed -i 's/^max_batch_size/max_batchsize/; $ a max_batchsize: 4' 1/config.pbtxt",
         ("configuration", "unknown field max_batchsize", "config.pbtxt"),
     ),
-    "broken syntax": ("echo 'input [' >> config.pbtxt", ("config.pbtxt line", "correct that line")),
+    "broken syntax": (
+        "echo 'input [' >> 1/config.pbtxt",
+        ("config.pbtxt line", "correct that line"),
+    ),
     "initialize raises": (
         "sed -i 's/        import onnxruntime/        raise RuntimeError(\"no licence\")/' "
         "1/model.py",

@@ -87,6 +87,13 @@ def test_two_versions_are_named_only_where_both_are_there(repository: Path):
     assert "versions: 1" in (repository / "m" / "config.pbtxt").read_text()
 
 
+def test_a_configuration_that_only_the_server_can_judge_is_left_to_it(repository: Path):
+    put_model(repository, "m", "a_field_of_tomorrow: 1\n")
+    versions.put(repository, "m", 1)
+    text = (repository / "m" / "1" / "config.pbtxt").read_text()
+    assert (repository / "m" / "config.pbtxt").read_text() == text
+
+
 def test_a_version_without_its_configuration_is_said(repository: Path):
     with pytest.raises(DeckError, match="version 3 of m has no configuration"):
         versions.put(repository, "m", 3)
