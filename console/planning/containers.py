@@ -135,8 +135,9 @@ def filled(
 
 def bind(source: str, target: str, read_only: bool) -> str:
     """One CSV record; a quote in a path is doubled."""
-    fields = [f"source={source}", f"target={target}", *(["readonly"] if read_only else [])]
-    return "type=bind," + ",".join('"' + field.replace('"', '""') + '"' for field in fields)
+    fields = (f"source={source}", f"target={target}")
+    quoted = ",".join('"' + field.replace('"', '""') + '"' for field in fields)
+    return f"type=bind,{quoted}" + (",readonly" if read_only else "")
 
 
 def gpu_words(engine: EngineName, which: str) -> list[str]:

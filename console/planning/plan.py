@@ -500,7 +500,8 @@ class ImageSpec(Frozen):
 
     `reference` is what a registry knows (``nvcr.io/nvidia/tritonserver:24.10-py3``), `digest`
     (``sha256:…``) pins it. `tar` (absolute path) is an archive of ``docker save`` to load it from
-    where no registry is reached. With `requirements` it is a derived image, built here: `base` (a
+    where no registry is reached; a registry's digest is lost in one, so `digest` is the image's id
+    then (``docker image inspect --format '{{.Id}}'``). With `requirements` it is a derived image, built here: `base` (a
     reference that the engine has) with these Python requirements installed.
     """
 
@@ -529,7 +530,7 @@ class ImageSpec(Frozen):
             words = "\n".join((self.base, *self.requirements))
             made = f"tritondeck/{self.name}:{hashlib.sha256(words.encode()).hexdigest()[:12]}"
             return self.reference or made
-        if self.digest:
+        if self.digest and not self.tar:
             plain = self.reference.partition("@")[0]
             head, colon, last = plain.rpartition(":")
             return f"{head if colon and '/' not in last else plain}@{self.digest}"

@@ -49,8 +49,7 @@ class Copy:
         self.output = output
         self._file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._places = _read(os.pread(self._file, _WIDTH, 0))
-        self._seen: list[Place] = []
-        self._rest = [b"", b""]
+        self.begin()
         self.process: subprocess.Popen[bytes] | None = None
         self.last = b""
         """The end of what was copied."""
@@ -62,13 +61,17 @@ class Copy:
         if stamps:
             # A little earlier, for one engine takes this as "from" and the other as "after".
             words += ["--since", _text(min(stamps) - 1000)]
-        self._seen = [Place(), Place()]
-        self._rest = [b"", b""]
+        self.begin()
         self.process = self.engine.popen(
             [*words, self.container], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert self.process.stdout and self.process.stderr
         return self.process.stdout, self.process.stderr
+
+    def begin(self) -> None:
+        """What comes next begins somewhere before or at where we are."""
+        self._seen = [Place(), Place()]
+        self._rest = [b"", b""]
 
     def take(self, stream: int, data: bytes) -> None:
         """Copy what a stream (0 output, 1 error) gave; empty bytes end it."""

@@ -278,8 +278,9 @@ def explain(said: str, doing: str) -> DeckError:
     said = redact(clean(said.strip(), multiline=True))
     known = find(said)
     if known is None:
-        lines = [line for line in said.split("\n") if line.strip() and "WARNING" not in line]
-        last = _TAIL.sub("", _PREFIX.sub("", lines[-1] if lines else "")).strip()
+        text = _TAIL.sub("", said)
+        lines = [line for line in text.split("\n") if line.strip() and "WARNING" not in line]
+        last = _PREFIX.sub("", lines[-1] if lines else "").strip()
         return DeckError(f"cannot {doing}", why=last[:400], raw=said)
     return _told(known, said)
 

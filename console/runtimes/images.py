@@ -54,7 +54,12 @@ class Job(BaseModel):
 
 def why_not(spec: ImageSpec, engine: Engine) -> str:
     """Empty when the engine has the image, else why the step has to run."""
-    return "" if engine.image(spec.tag) else f"{engine.name} does not have {clean(spec.tag)}"
+    found = engine.image(spec.tag)
+    if found is None:
+        return f"{engine.name} does not have {clean(spec.tag)}"
+    if spec.tar and spec.digest not in ("", found.id):
+        return f"{clean(spec.tag)} is another image than the pinned one"
+    return ""
 
 
 def creation(
@@ -79,7 +84,7 @@ def creation(
 def make(job: Job, folder: Path) -> None:
     """Make the image exist unless it does; raises `DeckError` in words."""
     engine, spec = engines.engine(job.engine), job.spec
-    if engine.image(spec.tag) is not None:
+    if not why_not(spec, engine):
         tell("the image is here", 1.0)
         return
     if spec.base:
@@ -94,6 +99,12 @@ def make(job: Job, folder: Path) -> None:
             f"the image {clean(spec.tag)} is still not here",
             why=f"{engine.name} reported success",
             fix="look at this step's log, and at the image's name",
+        )
+    if spec.tar and spec.digest and found.id != spec.digest:
+        raise DeckError(
+            "the archive's image is not the one that is pinned",
+            why=f"its id is {clean(found.id)}, not {spec.digest}",
+            fix="correct server.image_digest, or get the right archive",
         )
     tell(f"{spec.tag}, {human_bytes(found.size)}", 1.0)
 

@@ -63,7 +63,11 @@ def test_an_archive_is_loaded_where_no_registry_is_reached(
     image = ImageSpec(name="server", reference=name, tar=str(archive))
     view = executed(settings, engine, image, script="")
     assert view.state is RunState.SUCCEEDED, view.error
-    assert engine("images", "--quiet", name)
+    found = engine("images", "--quiet", "--no-trunc", name)
+    assert found
+    pinned = image.model_copy(update={"digest": "sha256:" + "0" * 64})
+    view = executed(settings, engine, pinned, script="")
+    assert view.state is RunState.FAILED and "not the one that is pinned" in view.error
 
 
 def test_an_archive_of_something_else_is_told(
