@@ -70,23 +70,25 @@ def serving_steps(work: Work) -> list[Step]:
     )
     if not work.builds:
         return steps
-    steps.append(
-        SwitchStep(
-            id="switch",
-            title="let it answer",
-            why="requests go to the verified version; an older one stays on disk for a rollback",
-            service=service.name,
-            models=models,
-            version=VERSION,
-            model_timeout=deployment.server.load_timeout,
-        )
-    )
+    steps.append(_switch(work, service.name, models))
     return steps
 
 
 def _there(work: Work, service: ServiceSpec) -> tuple[UrlReady, ...]:
     """That the model is ready, where nothing was built that a request could be made of."""
     return (UrlReady(url=f"{service.http_url}/v2/models/{work.name}/ready", timeout=5),)
+
+
+def _switch(work: Work, service: str, models: tuple[str, ...]) -> SwitchStep:
+    return SwitchStep(
+        id="switch",
+        title="let it answer",
+        why="requests go to the verified version; an older one stays on disk for a rollback",
+        service=service,
+        models=models,
+        version=VERSION,
+        model_timeout=work.deployment.server.load_timeout,
+    )
 
 
 def verification(work: Work) -> tuple[Inference, ...]:
