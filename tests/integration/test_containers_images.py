@@ -88,6 +88,9 @@ def test_a_registry_that_is_not_reached_is_told(settings: Settings, engine: Engi
     assert "tar file" in view.fix or "tar file" in view.error
 
 
+@pytest.mark.parametrize(
+    "engine", ["docker", pytest.param("podman", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_derived_image_has_the_requirements_of_the_models(
     settings: Settings, engine: Engine, tmp_path: Path
 ) -> None:

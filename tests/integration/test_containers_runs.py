@@ -48,6 +48,10 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return found
 
 
+DOCKER = pytest.mark.parametrize("engine", ["docker"], indirect=True)
+"""For what does not depend on the engine: the other one is left out, seconds count."""
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
     return RunStore(settings_at(tmp_path / "home"))
@@ -130,6 +134,7 @@ def test_a_step_runs_in_the_image_as_the_caller_with_nothing_to_spare(
     assert (work / "out.txt").stat().st_uid == os.getuid()
 
 
+@DOCKER
 def test_its_exit_code_is_the_steps(store: RunStore, engine: Engine) -> None:
     view = executed(store, engine, inside("build", "exit 42", success=()))
     assert view.state is RunState.FAILED and "exit code 42" in view.error
@@ -191,6 +196,7 @@ def test_a_published_port_listens_on_loopback_alone(store: RunStore, engine: Eng
     ended(store, run_id)
 
 
+@DOCKER
 def test_a_shell_opens_in_the_container(store: RunStore, engine: Engine) -> None:
     run_id = begun(store, engine, inside("build", "sleep 60"))
     argv = containers.shell_argv(folder_of(store, run_id))
@@ -211,6 +217,7 @@ def test_a_shell_opens_in_the_container(store: RunStore, engine: Engine) -> None
     ended(store, run_id)
 
 
+@DOCKER
 def test_the_environment_goes_through_a_private_file_and_no_argument(
     store: RunStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +238,7 @@ def test_the_environment_goes_through_a_private_file_and_no_argument(
     assert ended(store, run_id).state is RunState.CANCELLED
 
 
+@DOCKER
 def test_a_value_with_a_line_break_is_refused_in_words(store: RunStore, engine: Engine) -> None:
     view = executed(store, engine, inside("build", "true", env={"TEXT": "a\nB=c"}))
     assert view.state is RunState.FAILED and "TEXT has a line break" in view.error
@@ -245,7 +253,11 @@ def test_cancelling_stops_the_container(store: RunStore, engine: Engine) -> None
     assert "told" in log(store, run_id)
 
 
-@pytest.mark.parametrize("victim", ["follower", "keeper", "logs"])
+@pytest.mark.parametrize(
+    ("engine", "victim"),
+    [("docker", "follower"), ("docker", "keeper"), ("docker", "logs"), ("podman", "follower")],
+    indirect=["engine"],
+)
 def test_a_kill_of_what_follows_leaves_the_container_and_loses_no_line(
     store: RunStore, engine: Engine, victim: str
 ) -> None:
@@ -323,12 +335,14 @@ def test_a_child_that_eats_the_limit_is_told_while_the_container_lives(
     assert ended(store, run_id).state is RunState.CANCELLED
 
 
+@DOCKER
 def test_an_image_that_is_here_is_not_fetched_again(store: RunStore, engine: Engine) -> None:
     image = ImageStep(id="image", title="Image", image="server")
     view = executed(store, engine, image, inside("build", "true"))
     assert view.steps[0].state is StepState.SKIPPED and view.steps[0].reason == "the image is here"
 
 
+@DOCKER
 def test_labels_say_whose_a_container_is(store: RunStore, engine: Engine) -> None:
     run_id = begun(store, engine, inside("build", "sleep 60"))
     folder = folder_of(store, run_id)
