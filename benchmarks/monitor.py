@@ -128,9 +128,9 @@ async def an_hour() -> tuple[float, float]:
             screen._ticker.close()
             for second in range(3600):
                 source.time = NOW + second
-                frame = screen._ticker._frame(source.snapshot(), screen._wanted())
+                frame = screen._ticker._frame(source.snapshot(), screen.wanted())
                 screen._frame = frame
-                screen._draw()
+                screen.draw()
                 if second % 20 == 0:
                     await pilot.pause()
                 if second == 60:
@@ -190,6 +190,9 @@ def main() -> int:
                 "– / 15 ms", keys["p95"] <= 15)  # fmt: skip
             rss = told["memory"]["peak_rss_mib"]
             row(f"{what}: memory", f"{rss:.0f} MiB", "90 MB", rss * 1.048576 <= 90)
+        told = measure("alone", [deck, "monitor"], fake | home, quit_keys="ctrl+q", setup_keys="z")
+        size, most = told["idle"]["bytes_per_s"], peer or 1195.0
+        row("8 GPUs, their table alone: bytes", f"{size:.0f} B/s", f"{most:.0f} B/s", size <= most)
         early, late = asyncio.run(an_hour())
         row("an hour of looks: memory after a minute, an hour", f"{early:.0f}, {late:.0f} MiB",
             "flat", late - early < 5)  # fmt: skip

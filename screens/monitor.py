@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.css.query import NoMatches
-from textual.message import Message
 from textual.widget import Widget
 
 from console.desk.monitor import MonitorSource
-from console.desk.signals import end_process
-from console.telemetry.reading import GpuProcess
-from screens.base import DeckScreen
-from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext
 from screens.monitoring import rows, view
-from screens.monitoring.ticker import SPANS, Frame, Ticker, Wanted
+from screens.monitoring.ending import Ending
+from screens.monitoring.ticker import SPANS, Frame, Wanted
 from screens.monitoring.time import TIME_BINDINGS, Moment
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.chart import Chart
@@ -41,7 +36,7 @@ _SORTS = {
 _PARTS = tuple(_SORTS)
 
 
-class MonitorScreen(Moment, DeckScreen):
+class MonitorScreen(Moment, Ending):
     """GPUs, servers and processes; curves of what the cursor is on, with marks of what happened."""
 
     AREA = "monitor"
@@ -60,10 +55,6 @@ class MonitorScreen(Moment, DeckScreen):
         Binding(
             "z", "large", "Large", id="monitor.large", tooltip="This list alone, or all of them again"
         ),
-        Binding("x", "end", "End", id="monitor.end", tooltip="Ask a process of ours to end"),
-        Binding(
-            "X", "kill", "Kill", show=False, id="monitor.kill", tooltip="Kill a process of ours"
-        ),
     ]  # fmt: skip
     DEFAULT_CSS = """
     MonitorScreen #monitor-title { height: 1; padding: 0 1; }
@@ -74,38 +65,17 @@ class MonitorScreen(Moment, DeckScreen):
     MonitorScreen.-replay ScrubBar { display: block; }
     """
 
-    class Opened(Message):
-        """The source is there."""
-
-        def __init__(self, source: MonitorSource) -> None:
-            super().__init__()
-            self.source = source
-
-    class Ticked(Message):
-        """One look."""
-
-        def __init__(self, frame: Frame) -> None:
-            super().__init__()
-            self.frame = frame
-
-        def can_replace(self, message: Message) -> bool:
-            return isinstance(message, MonitorScreen.Ticked)
-
     def __init__(
         self, context: ScreenContext, flow: Flow, source: MonitorSource | None = None
     ) -> None:
-        super().__init__(context, flow)
-        self._given = source
-        self._source = source
-        self._ticker: Ticker | None = None
-        self._frame: Frame | None = None
+        super().__init__(context, flow, source)
         self._sorts = dict.fromkeys(_PARTS, 0)
         self._reversed: set[str] = set()
         self._large = ""
         self._arranged: tuple[object, ...] = ()
-        self._last = "devices"
         self.span = 600.0
         self.paused = False
+        self._begun = False
 
     # -- the frame
 
@@ -125,57 +95,10 @@ class MonitorScreen(Moment, DeckScreen):
 
     def on_mount(self) -> None:
         self.query_one("#devices", Listing).table.focus()
-        if self._source is not None:
-            self._begin(self._source)
-        else:
-            self._open()
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="open")
-    def _open(self) -> None:
-        self.tell(self.Opened(self.desk.monitor()))
-
-    @on(Opened)
-    def _opened(self, message: Opened) -> None:
-        self._begin(message.source)
-
-    def _begin(self, source: MonitorSource) -> None:
-        self._source = source
-        self.set_class(not source.live, "-replay")
-        self._ticker = Ticker(source, self._hand_on, self._look_failed)
-        self._ticker.want(self._wanted())
-        self._ticker.start()
-
-    def _hand_on(self, frame: Frame) -> None:
-        if self.is_running:
-            self.post_message(self.Ticked(frame))
-
-    def _look_failed(self, error: BaseException) -> None:
-        if self.is_running:
-            self.app.call_from_thread(self.failed, error, "monitor")
-
-    def on_unmount(self) -> None:
-        if self._ticker is not None:
-            self._ticker.close()
-        if self._source is not None and self._given is None:
-            self._source.close()
 
     # -- one look
 
-    @on(Ticked)
-    def _ticked(self, message: Ticked) -> None:
-        first, self._frame = self._frame is None, message.frame
-        if not self.is_current:
-            return
-        self._draw()
-        if first:
-            # The charts show what the cursor is on: a GPU says more than the host.
-            self.query_one("#devices", Listing).table.move_cursor(row=1)
-
-    def on_screen_resume(self) -> None:
-        super().on_screen_resume()
-        self._draw()
-
-    def _draw(self) -> None:
+    def draw(self) -> None:
         frame = self._frame
         if frame is None or frame.view.reading is None:
             return
@@ -198,8 +121,12 @@ class MonitorScreen(Moment, DeckScreen):
                 view.title(frame, self.size.width - 2, said)
             )
         if self._ticker is not None:
-            self._ticker.want(self._wanted())
+            self._ticker.want(self.wanted())
         self.refresh_keys()
+        if not self._begun:
+            # The charts show what the cursor is on: a GPU says more than the host.
+            self._begun = True
+            self.query_one("#devices", Listing).table.move_cursor(row=1)
 
     def _spark(self, part: str, column: int) -> rows.Sparkline:
         from screens.monitoring.figures import sparkline
@@ -233,7 +160,7 @@ class MonitorScreen(Moment, DeckScreen):
             key = ""
         return view.subject(self._frame.view, key)
 
-    def _wanted(self) -> Wanted:
+    def wanted(self) -> Wanted:
         """The curves that there is room for."""
         curves: list[tuple[str, int]] = []
         if self._frame is not None:
@@ -267,8 +194,8 @@ class MonitorScreen(Moment, DeckScreen):
                 parts.devices if part == "devices" else parts.servers
             )  # fmt: skip
         charts = self.query_one("#charts")
-        charts.styles.height = min(12, room // 3) if self._large else parts.charts
-        charts.display = bool(parts.charts) or bool(self._large and room >= 15)
+        charts.styles.height = parts.charts
+        charts.display = bool(parts.charts) and not self._large
 
     def _order(self) -> Iterable[Phrase]:
         by = _SORTS[self._last][self._sorts[self._last]]
@@ -282,7 +209,7 @@ class MonitorScreen(Moment, DeckScreen):
     def _moved(self) -> None:
         if self._frame is not None:
             self._focused()
-            self._draw()
+            self.draw()
 
     def on_descendant_focus(self) -> None:
         self._moved()
@@ -297,15 +224,15 @@ class MonitorScreen(Moment, DeckScreen):
     def action_sort(self) -> None:
         part = self._focused()
         self._sorts[part] = (self._sorts[part] + 1) % len(_SORTS[part])
-        self._draw()
+        self.draw()
 
     def action_reverse(self) -> None:
         self._reversed ^= {self._focused()}
-        self._draw()
+        self.draw()
 
     def action_large(self) -> None:
         self._large = "" if self._large else self._focused()
-        self._draw()
+        self.draw()
 
     def action_back(self) -> None:
         if self._large:
@@ -319,55 +246,11 @@ class MonitorScreen(Moment, DeckScreen):
     def _clicked(self, message: ScrubBar.Chosen) -> None:
         self.seek(message.time)
 
-    # -- ending a process
-
-    def _process(self) -> GpuProcess | None:
-        if self._frame is None or self._frame.view.reading is None or self._last != "processes":
-            return None
-        try:
-            key = self.query_one("#processes", Listing).table.chosen
-        except NoMatches:
-            return None
-        for one in self._frame.view.reading.processes:
-            if key.startswith(f"process/{one.pid}/"):
-                return one
-        return None
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("end", "kill"):
-            one = self._process()
-            live = self._source is not None and self._source.live
-            return bool(one and one.owner and live and not self.context.readonly)
-        return self.offered(action)
-
-    def action_end(self) -> None:
-        self._ask(force=False)
-
-    def action_kill(self) -> None:
-        self._ask(force=True)
-
-    def _ask(self, *, force: bool) -> None:
-        one = self._process()
-        if one is None:
-            return
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._end(one, force)
-
-        explanation = lines(
-            join(say(one.pid, "strong"), say(one.user, "dim"), say(one.command)),
-            say(f"It belongs to {one.owner}, which will notice that it is gone."),
-        )
-        verb = "Kill" if force else "End"
-        self.app.push_screen(ConfirmScreen(f"{verb} this process", explanation), answered)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="act")
-    def _end(self, process: GpuProcess, force: bool) -> None:
-        end_process(self.desk.settings, process, force=force)
+        return self.may_end() if action in ("end", "kill") else self.offered(action)
 
     def zoomed(self, step: int) -> None:
         """The next nearer or farther span."""
         place = SPANS.index(self.span) + step
         self.span = SPANS[max(0, min(place, len(SPANS) - 1))]
-        self._draw()
+        self.draw()

@@ -27,7 +27,7 @@ DEVICES = (
     Column("MEMORY OVER TIME"),
     Column("POWER W", 8, right=True, least=84),
     Column("°C", 3, right=True),
-    Column("MHz", 5, right=True, least=110),
+    Column("MHz", 5, right=True, least=135),
     Column("PCIe ↓ ↑ B/s", 12, right=True, least=150),
     Column("NOTE", 18, least=135),
 )

@@ -69,7 +69,7 @@ class Moment:
             self._ticker.pause(self.paused)
         else:
             self._ticker.play(self.paused)
-        self._draw()
+        self.draw()
 
     def action_zoom(self, step: int) -> None:
         self.zoomed(step)
@@ -97,7 +97,7 @@ class Moment:
             view = self._frame.view
             self._ticker.seek(max(view.start, min(to, view.end)))
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
         raise NotImplementedError
 
     def zoomed(self, step: int) -> None:

@@ -35,7 +35,7 @@ def monitor(snap_compare: Any, settings: Settings, source: MonitorDouble, size: 
             lambda: (
                 screen._frame is not None
                 and screen._frame.curves
-                and screen._frame.wanted == screen._wanted()
+                and screen._frame.wanted == screen.wanted()
             ),
         )
         await pilot.pause(0.2)
