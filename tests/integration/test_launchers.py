@@ -183,6 +183,15 @@ def test_a_container_outlives_its_supervisor_and_follower_and_is_found_again(
     assert docker.containers() == []
 
 
+def test_a_killed_stub_in_a_container_is_told_too(operator: Operator, contained: str) -> None:
+    served = living(operator, contained)
+    below = psutil.Process(served["pid"]).children(recursive=True)
+    (stub,) = [p for p in below if p.name().startswith("triton_python_b")]
+    stub.kill()
+    until(lambda: living(operator, contained)["phase"] == "degraded")
+    assert "process of model boxed has died" in living(operator, contained)["words"]
+
+
 def test_memory_that_a_model_did_not_get_is_told_as_the_cause(
     operator: Operator, contained: str, tmp_path: Path
 ) -> None:

@@ -28,7 +28,7 @@ SHAPES: dict[type, str] = {
     StepView: "id title kind state why started elapsed fraction message reason fix log",
     ServiceView: "id deployment launcher state folder log endpoint repository models pid started "
     "uptime exit_status reason",
-    Endpoint: "url kind grpc_url metrics_url token_file token_header ours",
+    Endpoint: "url kind grpc_url metrics_url token_file token_env token_header ca_file ours manage",
     EnvironmentFacts: "name python python_version packages size",
     DeploymentView: "name file checkpoint backend run service problem profile",
     OptionField: "name title help group kind default choices minimum maximum unit flag",
