@@ -24,9 +24,10 @@ from console.telemetry.recording import FILE
 from console.triton import control
 from console.triton.plain_http import request
 from console.triton.reading import ServerReading
+from console.triton.recorder import ViewRecorder
 from console.triton.watch import ServerWatch, Target
 from tests.integration.test_services import live, spec, values
-from tests.processes import settings_at, until
+from tests.processes import fill, settings_at, small_disk, until
 
 pytestmark = pytest.mark.integration
 
@@ -122,6 +123,49 @@ def test_without_its_token_a_server_says_so_and_the_metrics_still_tell(identity)
     assert seen.live and "needs a token" in seen.problem
     assert seen.models[0].total_requests == 4
     watch.close()
+
+
+@pytest.mark.parametrize("path", ["lines", "garbage", "endless", "trickle"])
+def test_a_hostile_metrics_address_costs_only_its_own_figures(identity, path: str) -> None:
+    import subprocess
+    import sys
+
+    program = Path(__file__).parents[1] / "assets" / "metrics_server.py"
+    hostile = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert hostile.stdout is not None
+        url = f"http://127.0.0.1:{hostile.stdout.readline().strip()}/{path}"
+        base = identity.endpoint
+        watch = ServerWatch(
+            Target("t", Endpoint(base.url, metrics_url=url, token_file=base.token_file))
+        )
+        begun = time.monotonic()
+        watch.poll()
+        infer(base.url, 7)
+        seen = watch.poll()
+        assert time.monotonic() - begun < 8
+        assert seen.live and seen.problem and seen.models[0].total_requests == 7
+        assert seen.pending is None
+        watch.close()
+    finally:
+        hostile.kill()
+        hostile.wait()
+
+
+def test_a_full_disk_ends_the_recording_in_words_and_nothing_else(tmp_path: Path) -> None:
+    from tests.unit.test_recording import reading
+
+    with small_disk(tmp_path / "disk") as disk:
+        into = ViewRecorder(disk / "r", "full")
+        into.add(reading(0))
+        assert into.problem == ""
+        fill(disk)
+        for number in range(1, 200):
+            into.add(reading(number, gpus=8))
+            if into.problem:
+                break
+        assert "full" in into.problem
+        into.close()
 
 
 def test_grpc_alone_tells_the_same(identity) -> None:
