@@ -196,12 +196,17 @@ class LiveSource:
     def _arrange(self) -> None:
         """Watch what is there now, and nothing else."""
         wanted = {target.name: target for target in self._known.targets}
-        for name, watched in list(self._watched.items()):
-            if name not in wanted or _differs(wanted[name], watched.target):
-                self._watched.pop(name).end()
+        now: dict[str, Watched] = {}
         for name, target in wanted.items():
-            if name not in self._watched:
-                self._watched[name] = Watched(target, lambda: self.interval)
+            before = self._watched.get(name)
+            if before is None or _differs(target, before.target):
+                before = Watched(target, lambda: self.interval)
+            now[name] = before
+        # Replaced as a whole: the sampling thread reads it at any moment.
+        gone, self._watched = self._watched, now
+        for name, watched in gone.items():
+            if now.get(name) is not watched:
+                watched.end()
 
     def _sample(self) -> None:
         reading: Reading | None = None
