@@ -1,28 +1,19 @@
-"""`LogLines`: a log on the screen. It never holds the file; only visible lines are read and drawn."""
+"""`LogLines`: a log on the screen. It never holds the file; only visible lines are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from rich.cells import chop_cells
-from rich.segment import Segment
-from rich.style import Style
 from textual import events, on
-from textual.geometry import Region as Area
-from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 
-from console.logs.entry import entry
 from console.logs.feed import LogFeed, LogState
 from console.logs.file import BLOCK, Row
 from console.logs.levels import Level
 from console.logs.region import Region
 from console.text import clean
-from screens.phrase import rich_style
-from screens.widgets.logline import Stamps, phrase
+from screens.widgets.logdrawing import LogDrawing
 
 _NEAR = 2000
 """Rows from the end of what is known at which a part that is not settled makes more known."""
@@ -30,7 +21,7 @@ _CELLS_A_SECOND = 24_000
 """Cells drawn while following: some 1.6 bytes each on the line."""
 
 
-class LogLines(ScrollView, can_focus=True):
+class LogLines(LogDrawing, can_focus=True):
     """Lines of a file; follows the end until the reader scrolls up.
 
     A row keeps its number while more of the file becomes known, so what is shown stands still: only
@@ -67,19 +58,13 @@ class LogLines(ScrollView, can_focus=True):
         super().__init__(id=id)
         self.state = LogState()
         self.following = True
-        self.wrapping = False
-        self.stamps = Stamps.TIME
         self.least = Level.VERBOSE
         """The level that is shown, with those above."""
         self.note = ""
         """What the last search or jump came to, in words."""
         self._feed: LogFeed | None = None
         self._region: Region | None = None
-        self._base = 0
-        self._end = 0
         self._seen = 0
-        self._hit = -1
-        self._drawn: list[tuple[Row, int]] = []
         self._waiting = False
         self._placing = False
 
@@ -93,11 +78,6 @@ class LogLines(ScrollView, can_focus=True):
     def lines(self) -> int:
         """Lines that are counted so far."""
         return self.state.lines
-
-    @property
-    def rows(self) -> int:
-        """Lines that can be scrolled through: those of the level, as far as they are known."""
-        return self._end - self._base
 
     @property
     def pending(self) -> int:
@@ -213,20 +193,6 @@ class LogLines(ScrollView, can_focus=True):
             self._region = settled
             return settled.row_of(shown[0].offset) if shown else settled.counts.start
 
-    def _measure(self) -> None:
-        height = self.rows
-        if self.wrapping and self.size.height:
-            # The last page is as many rows as fit when they are wrapped.
-            fit, used = 0, 0
-            for row in reversed(self._read(self._end - self.size.height, self.size.height)):
-                used += len(self._pieces(row))
-                if used > self.size.height:
-                    break
-                fit += 1
-            height += self.size.height - max(1, fit)
-        width = self.size.width if self.wrapping else max(self.size.width, self.virtual_size.width)
-        self.virtual_size = Size(width, height)
-
     def scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> None:
         # An animation of no length still waits for a tick, and reaching the end from inside that
         # tick starts the following, which stops the animation that Textual is about to delete.
@@ -249,6 +215,11 @@ class LogLines(ScrollView, can_focus=True):
         """Whether the reader scrolled down to the end of the file."""
         down = new > old and new >= self.max_scroll_y - 0.5
         return down and not (self.following or self._placing) and self._local is None
+
+    def _read(self, first: int, count: int) -> list[Row]:
+        if self._feed is None or self._region is None:
+            return []
+        return self._feed.rows(self._region, first, count)
 
     # -- parts of a file that are shown before the whole is known
 
@@ -294,55 +265,6 @@ class LogLines(ScrollView, can_focus=True):
             local.forward(16)
         if (local.counts.start, local.counts.end) != (self._base, self._end):
             self.call_later(self._show)
-
-    # -- drawing
-
-    def _read(self, first: int, count: int) -> list[Row]:
-        if self._feed is None or self._region is None:
-            return []
-        return self._feed.rows(self._region, first, count)
-
-    def _pieces(self, row: Row) -> list[str]:
-        text = phrase(entry(row.data), self.stamps, self.size.width).plain
-        return chop_cells(text, max(8, self.size.width)) or [""] if self.wrapping else [text]
-
-    def render_lines(self, crop: Area) -> list[Strip]:
-        height = self.size.height
-        top = self.scroll_offset.y
-        rows = self._read(self._base + top, height)
-        if self.wrapping:
-            drawn = [(row, n) for row in rows for n in range(len(self._pieces(row)))]
-            at_end = top >= self.max_scroll_y
-            self._drawn = drawn[-height:] if at_end else drawn[:height]
-        else:
-            self._drawn = [(row, 0) for row in rows]
-        return super().render_lines(crop)
-
-    def render_line(self, y: int) -> Strip:
-        left = self.scroll_offset.x
-        base = self.rich_style
-        if y >= len(self._drawn):
-            return Strip.blank(self.size.width, base)
-        row, piece = self._drawn[y]
-        strip = self._strip(row, base)
-        if self.wrapping:
-            width = max(8, self.size.width)
-            return strip.crop_extend(piece * width, (piece + 1) * width, base)
-        if strip.cell_length > self.virtual_size.width:
-            self.call_later(self._widen, strip.cell_length)
-        return strip.crop_extend(left, left + self.size.width, base)
-
-    def _strip(self, row: Row, base: Style) -> Strip:
-        colours = self.app.theme_variables
-        marked = Style(reverse=True) if row.offset == self._hit else Style()
-        return Strip(
-            Segment(text, base + Style.parse(rich_style(role, colours)) + marked)
-            for text, role in phrase(entry(row.data), self.stamps, self.size.width).parts
-        )
-
-    def _widen(self, width: int) -> None:
-        if width > self.virtual_size.width and not self.wrapping:
-            self.virtual_size = Size(width, self.virtual_size.height)
 
     # -- following
 
