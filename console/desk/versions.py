@@ -37,6 +37,13 @@ def rollback(
 
     readonly.require_writable(settings, f"roll {clean(name)} back")
     known = _known(settings, name)
+    section = configure.open_deployment(settings, name).server
+    if section.control == "none":
+        raise Refused(
+            f"{clean(name)} cannot be rolled back",
+            why='[server] control = "none": its server loads what was deployed last when it starts',
+            fix="deploy the earlier checkpoint and options again",
+        )
     with acting.noted(settings, "rollback", name), _alone(settings, name):
         target = _target(known, version)
         server = serving(settings, known)
@@ -46,8 +53,7 @@ def rollback(
             return _view(settings, versions.now_live(_work(settings, name), known, target.number))
         if progress:
             progress(f"loading version {target.number} beside version {known.live}")
-        limit = configure.open_deployment(settings, name).server.load_timeout
-        live = known.version(known.live)
+        live, limit = known.version(known.live), section.load_timeout
         switching.switch(server.endpoint, known.repository, live, target, limit)
         now = versions.now_live(_work(settings, name), known, target.number)
         try:

@@ -200,6 +200,19 @@ def test_versions_are_pruned_only_when_they_are_named(box: Box):
     assert ask(box.url, "adder") == (2.0, "2")
 
 
+def test_a_server_that_loads_by_itself_starts_anew_with_a_new_version(box: Box):
+    box.operator.does("deploy", "adder", "--set", "server.control=none")
+    pid = box.server["pid"]
+    assert ask(box.url, "adder")[0] == 1.0
+    box.operator.does("deploy", "adder")
+    assert box.server["pid"] == pid
+    make_adder(box.graph, 2)
+    box.operator.does("deploy", "adder")
+    assert ask(box.url, "adder")[0] == 2.0
+    assert box.server["pid"] != pid
+    assert "control" in box.operator.json("rollback", "adder", code=3)["error"]["why"]
+
+
 def test_a_rollback_needs_somewhere_to_go(box: Box):
     box.operator.does("rollback", "adder", code=2)
     box.operator.does("rollback", "adder", "--to", "1", code=2)
