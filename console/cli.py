@@ -312,7 +312,10 @@ def _diff(verb: argparse.ArgumentParser) -> None:
 def _shell(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME", help="a saved deployment, or a deployment file")
     verb.add_argument(
-        "--environment", default="", metavar="ENV", help="one that it uses, or `host` for none"
+        "--environment",
+        default="",
+        metavar="ENV",
+        help="one that it uses, `host` for none, `container` for the one that serves",
     )
     verb.usage = "tritondeck shell [-h] [--environment ENV] NAME [-- COMMAND ...]"
     verb.epilog = "COMMAND, after two dashes, runs instead of a shell."

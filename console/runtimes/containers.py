@@ -256,12 +256,18 @@ def remove(folder: Path, environ: Mapping[str, str] = os.environ) -> bool:
     return bool(found)
 
 
-def shell_argv(folder: Path) -> tuple[str, ...]:
-    """The command that opens a shell in the folder's container; needs a terminal."""
+def shell_argv(folder: Path, argv: Sequence[str] = ()) -> tuple[str, ...]:
+    """The command that opens a shell in the folder's container, or runs `argv` there.
+
+    The shell needs a terminal; `argv` has standard input alone.
+    """
     view = look(folder)
     if view is None or view.ended is not None or not view.following.id:
         raise UsageError("there is no container to open a shell in", why="it does not run")
-    inside = "exec bash 2>/dev/null || exec sh"
+    if argv:
+        return (view.record.engine, "exec", "-i", view.following.id, *argv)
+    # With the redirection inside, a bash that is there keeps its standard error.
+    inside = "command -v bash >/dev/null && exec bash; exec sh"
     return (view.record.engine, "exec", "-it", view.following.id, "sh", "-c", inside)
 
 

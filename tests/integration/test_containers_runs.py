@@ -199,7 +199,12 @@ def test_a_published_port_listens_on_loopback_alone(store: RunStore, engine: Eng
 @DOCKER
 def test_a_shell_opens_in_the_container(store: RunStore, engine: Engine) -> None:
     run_id = begun(store, engine, inside("build", "sleep 60"))
-    argv = containers.shell_argv(folder_of(store, run_id))
+    folder = folder_of(store, run_id)
+    argv = containers.shell_argv(folder)
+    told = subprocess.run(
+        containers.shell_argv(folder, ("id", "-u")), capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == str(os.getuid())
     ours, theirs = pty.openpty()
     shell = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)

@@ -167,6 +167,13 @@ def contained(operator: Operator, docker: Engine, tmp_path: Path) -> Iterator[st
     operator.does("stop", "boxed")
 
 
+def test_a_shell_runs_inside_the_container_that_serves(operator: Operator, contained: str) -> None:
+    living(operator, contained)
+    words = ("--environment", "container", "--", "sh", "-c", "id -u; ls /models")
+    said = operator.does("shell", contained, *words)
+    assert said.splitlines()[0] == str(os.getuid()) and len(said.splitlines()) > 1
+
+
 def test_a_container_outlives_its_supervisor_and_follower_and_is_found_again(
     operator: Operator, contained: str, docker: Engine
 ) -> None:

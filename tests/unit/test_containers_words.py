@@ -18,6 +18,7 @@ from console.planning.containers import (
     bind,
     filled,
     gpu_words,
+    huggingface_cache,
     run_words,
     shell_before,
     shell_words,
@@ -102,6 +103,12 @@ def test_bash_hands_over_the_words_that_a_run_uses(name: str) -> None:
     env = {"PATH": os.environ["PATH"], "IMAGE_SERVER": "nvcr.io/x:1", "WORK": "/w"}
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == words(made)
+
+
+def test_the_hugging_face_cache_is_shared_with_the_host() -> None:
+    mount, env = huggingface_cache("${work}/hf")
+    assert 'type=bind,"source=/w/hf","target=/huggingface"' in words(command(mounts=(mount,)))
+    assert mount.create and env == {"HF_HOME": "/huggingface"}
 
 
 def test_an_environment_file_takes_everything_but_line_breaks() -> None:
