@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,9 @@ from console.planning.plan import Plan, ServiceSpec, ServiceStep, UrlReady
 from console.planning.script import render
 from console.planning.server import LOOPBACK, ServerSection
 from console.planning.variables import Variable
+from console.runtimes.host import launch
 from console.services import restarts
+from console.settings import load
 from console.telemetry.host import host
 from console.triton import launchers, releases
 
@@ -125,6 +128,25 @@ def test_ranks_are_one_process_each_under_mpirun() -> None:
     assert len(prefixes) == 3
     with pytest.raises(ValueError, match="first rank"):
         deployment(ranks=2)
+
+
+def test_mpirun_gets_every_rank_as_words_of_their_own(tmp_path: Path) -> None:
+    """A recorder stands for mpirun: what it is given is what a real one would start."""
+    bin_ = tmp_path / "environment" / "bin"
+    bin_.mkdir(parents=True)
+    (bin_ / "python").symlink_to(sys.executable)
+    recorder = bin_ / "mpirun"
+    recorder.write_text('#!/bin/sh\nprintf "%s\\0" "$@" > "$HOME/recorded"\n')
+    recorder.chmod(0o755)
+    place = "/models/with a space"
+    values = {"env_embedded": str(bin_.parent), "work": str(tmp_path), "token_file": "/t"}
+    values |= {"repository": place} | {name: str(number) for name, number in PORTS.items()}
+    made = service(launcher="local", ranks=2, control="none").process
+    command = launch(made, values, load({}), {"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+    subprocess.run(command.argv, env=command.env, check=True)
+    recorded = (tmp_path / "recorded").read_text().split("\0")[:-1]
+    assert recorded == list(command.argv[1:])
+    assert recorded.count(f"--model-repository={place}") == 2 and recorded.count(":") == 1
 
 
 def test_what_only_some_releases_take_is_left_to_the_worker() -> None:
