@@ -11,8 +11,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,12 +56,32 @@ def tools(
     if server.launcher == "local":
         return _local(server, expected)
     if server.launcher == "attach":
-        return _attached(server, expected)
+        return _lately(server, expected, _attached)
     if server.launcher == "container":
         from console.desk import images
 
-        return images.asked(settings, server, expected)
+        return _lately(server, expected, partial(images.asked, settings))
     return expected
+
+
+_ASKED: dict[ServerSection, tuple[float, ToolFacts]] = {}
+_FRESH = 3.0
+"""Seconds that an engine's or a distant server's answer holds: a form asks at each key press."""
+
+
+def _lately(
+    server: ServerSection,
+    expected: ToolFacts,
+    ask: Callable[[ServerSection, ToolFacts], ToolFacts],
+) -> ToolFacts:
+    """What `ask` tells, or told of the same settings a moment ago."""
+    now = time.monotonic()
+    told_at, facts = _ASKED.get(server, (now - _FRESH, expected))
+    if now - told_at >= _FRESH:
+        facts = ask(server, expected)
+        _ASKED.clear()
+        _ASKED[server] = time.monotonic(), facts
+    return replace(facts, environments=expected.environments)
 
 
 # ---------------------------------------------------------------------------- environments
