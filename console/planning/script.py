@@ -139,7 +139,8 @@ def _variable(variable: Variable) -> str:
     name = variable.name.upper()
     comment = f"  # {_comment(variable.help)}" if variable.help else ""
     if variable.kind == "joined":
-        return f': "${{{name}:?{_comment(variable.help)}}}"'
+        missing = shell_word(literal(f"set {name}: {_comment(variable.help)}"))
+        return f'[ -n "${{{name}:-}}" ] || die {missing}'
     first = f'{name}="${{{name}:-}}"{comment}'
     if variable.kind == "port" and variable.default in ("", "0"):
         value = '"$("$PYTHON" "$WORK/workers/script_helper.py" free-port)"'
