@@ -276,7 +276,7 @@ def _why_not(*programs: str) -> str:
         return "a container engine of the tests' own needs root"
     lacking = [program for program in programs if shutil.which(program) is None]
     packages = {"dockerd": "docker.io", "docker": "docker.io", "ip": "iproute2"}
-    names = " ".join(packages.get(program, program) for program in lacking)
+    names = " ".join(dict.fromkeys(packages.get(program, program) for program in lacking))
     return f"{', '.join(lacking)} not installed: {_DEBIAN} {names}" if lacking else ""
 
 
