@@ -70,6 +70,21 @@ def until_gone(mark: str, timeout: float = 10.0) -> None:
         time.sleep(0.1)
 
 
+def local_triton(folder: Path) -> Path:
+    """A Triton as an installation has it, made of the wheel's own files: ``bin`` and ``backends``."""
+    environment = managed("embedded")
+    (wheel,) = environment.glob("lib/python3*/site-packages/pytriton/tritonserver")
+    version = wheel.parents[2].name.removeprefix("python")
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "tritonserver").symlink_to(wheel / "bin" / "tritonserver")
+    python = folder / "backends" / "python"
+    python.mkdir(parents=True)
+    stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
+    for file in (*(wheel / "backends" / "python").glob("*.*"), stub):
+        (python / file.name).symlink_to(file)
+    return folder / "bin"
+
+
 def make_doubler(folder: Path) -> Path:
     """An ONNX graph: Y = X + X, float32 [n, 4]."""
     file = folder / "doubler.onnx"

@@ -24,27 +24,12 @@ from console.keeper import look
 from console.triton.inference import infer
 from tests.containers import Engine
 from tests.processes import until
-from tests.support import ANY_PORTS, Operator, make_doubler, managed, until_gone
+from tests.support import ANY_PORTS, Operator, local_triton, make_doubler, until_gone
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits" / "deployment.toml"
-
-
-def local_triton(folder: Path) -> Path:
-    """A Triton as an installation has it, made of the wheel's own files: ``bin`` and ``backends``."""
-    environment = managed("embedded")
-    (wheel,) = environment.glob("lib/python3*/site-packages/pytriton/tritonserver")
-    version = wheel.parents[2].name.removeprefix("python")
-    (folder / "bin").mkdir(parents=True)
-    (folder / "bin" / "tritonserver").symlink_to(wheel / "bin" / "tritonserver")
-    python = folder / "backends" / "python"
-    python.mkdir(parents=True)
-    stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
-    for file in (*(wheel / "backends" / "python").glob("*.*"), stub):
-        (python / file.name).symlink_to(file)
-    return folder / "bin"
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from console.facts import DeckError
-from console.triton import control
+from console.facts import DeckError, Endpoint
+from console.triton import control, health
+from console.triton.plain_http import request
+from tests.integration.conftest import free_ports
+from tests.support import local_triton
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "backends" / "workers" / "triton_server.py"
@@ -189,3 +192,73 @@ def test_the_worker_is_python_3_8_syntax_and_standard_library_only():
         )
     }
     assert roots <= sys.stdlib_module_names
+
+
+# ---------------------------------------------------------------------------- any other server
+
+
+@pytest.fixture
+def installation(tmp_path: Path, embedded_environment: Path) -> Path:
+    """A Triton as an installation has it, of the wheel's files, with one more Triton backend."""
+    prefix = tmp_path / "opt" / "tritonserver"
+    local_triton(prefix)
+    other = prefix / "backends" / "onnxruntime"
+    other.mkdir()
+    (other / "libtriton_onnxruntime.so").touch()
+    return prefix
+
+
+def test_a_program_is_asked_for_version_options_backends_and_the_python_of_its_models(
+    installation: Path, embedded_environment: Path
+) -> None:
+    program = f"--program={installation}/bin/tritonserver"
+    told = json.loads(run(embedded_environment, "--check", program).stdout)
+    facts = told["facts"]
+    assert told["ok"] and facts["version"] == "2.51.0"
+    assert facts["backends"] == ["ensemble", "onnxruntime", "python"]
+    assert facts["stub_python"] == site_packages(embedded_environment).parent.name[6:]
+    assert "--model-control-mode" in facts["options"]
+    assert "--allow-client-shm" not in facts["options"]
+    assert facts["packages"]["numpy"].startswith("1.")
+
+
+def test_a_program_that_is_not_there_is_said_before_anything_starts(
+    embedded_environment: Path,
+) -> None:
+    done = run(embedded_environment, "--program=/no/such/tritonserver", "--", "--id=x")
+    assert done.returncode == 78 and "/no/such/tritonserver" in done.stderr
+    assert "fix:" in done.stderr
+
+
+def test_options_of_newer_releases_are_left_out_and_the_rest_is_behind_the_token(
+    installation: Path, embedded_environment: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("worker-test-token-0123456789")
+    (tmp_path / "models").mkdir()
+    http, grpc, metrics = free_ports(3)
+    argv = [
+        str(embedded_environment / "bin" / "python"),
+        str(WORKER),
+        f"--program={installation}/bin/tritonserver",
+        f"--token-file={tmp_path}/token",
+        "--if-known=--allow-client-shm=true",
+        "--restrict=model-repository,statistics",
+        "--",
+        f"--model-repository={tmp_path}/models",
+        "--model-control-mode=explicit",
+    ]
+    for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics)):
+        argv += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            endpoint = Endpoint(f"http://127.0.0.1:{http}", token_file=tmp_path / "token")
+            health.wait_live(endpoint, alive=lambda: server.poll() is None)
+            words = Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")
+            assert "--allow-sagemaker=false" in words and "--allow-vertex-ai=false" in words
+            assert not [word for word in words if "client-shm" in word]
+            anybody = Endpoint(endpoint.url)
+            assert request(anybody, "/v2/models/stats").status == 403
+            assert request(endpoint, "/v2/models/stats", token=True).ok
+            assert request(anybody, "/v2").ok
+        finally:
+            server.terminate()
