@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from console.services.model import ServiceView
     from console.triton.versions import Version, Versions
 
+_PATIENCE = 10.0
+
 
 def look(settings: Settings, name: str) -> VersionsView:
     """What is on disk of the deployment's models, and which version answers."""
@@ -230,7 +232,8 @@ def _stamped(name: str) -> str:
 def _alone(settings: Settings, name: str) -> Iterator[None]:
     """No run of the deployment goes on meanwhile, and none starts."""
     held = f"a run of {name} is being executed"
-    handle = storage.lock(_work(settings, name) / ".lock", held)
+    # Patient: a runner may have told its end and not be gone yet.
+    handle = storage.lock(_work(settings, name) / ".lock", held, _PATIENCE)
     try:
         yield
     finally:
