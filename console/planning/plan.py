@@ -501,8 +501,8 @@ class ImageSpec(Frozen):
     `reference` is what a registry knows (``nvcr.io/nvidia/tritonserver:24.10-py3``), `digest`
     (``sha256:…``) pins it. `tar` (absolute path) is an archive of ``docker save`` to load it from
     where no registry is reached; a registry's digest is lost in one, so `digest` is the image's id
-    then (``docker image inspect --format '{{.Id}}'``). With `requirements` it is a derived image, built here: `base` (a
-    reference that the engine has) with these Python requirements installed.
+    then (``docker image inspect --format '{{.Id}}'``). With `requirements` it is a derived image,
+    built here: `base` (a reference that the engine has) with these Python requirements installed.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
