@@ -186,14 +186,15 @@ class Stubs:
     """Process id to the model's name, of stubs that were seen alive."""
 
     def dead(self, server: int) -> tuple[str, ...]:
-        """Models that have lost a process: Triton does not reap it, so it stays as a zombie."""
+        """Models that have lost a process: Triton does not reap it, so it stays as a zombie. An empty
+        name where it died before it was ever seen alive."""
         gone = []
         below = processes.descendants(server, processes.children_of_all(zombies=True))
         for pid in below:
             if name := _model_of(pid):
                 self.known[pid] = name
             elif _is_dead_stub(pid):
-                gone.append(self.known.get(pid, "unknown"))
+                gone.append(self.known.get(pid, ""))
         self.known = {pid: name for pid, name in self.known.items() if pid in below}
         return tuple(sorted(set(gone)))
 
@@ -267,6 +268,8 @@ class Watcher(threading.Thread):
             while not self.over.wait(LOOK_SECONDS):
                 if (self.folder / "ready").exists():
                     self.look(made.spec.probe_seconds)
+                elif pid := self.pid():
+                    self.stubs.dead(pid)  # who they are: a zombie has no name
         except (DeckError, OSError, record.Unreadable) as error:
             # The server goes on: only what is told about it is missing, and that is told.
             write(self.folder, Report(time.time(), problems=(clean(str(error)),)))
@@ -277,7 +280,8 @@ class Watcher(threading.Thread):
         ooms, pid = self.ooms(), self.pid()
         why = ", for want of memory (OOM)" if ooms > before.oom_kills or before.oom_kills else ""
         problems = [
-            f"the process of model {name} has died{why}: unload and load it, or restart"
+            f"the process of {f'model {name}' if name else 'a model'} has died{why}: unload and "
+            "load it, or restart"
             for name in (self.stubs.dead(pid) if pid else ())
         ]
         due = interval > 0 and time.monotonic() - self.asked >= interval
@@ -293,7 +297,7 @@ class Watcher(threading.Thread):
                 problems.append(str(error))
         elif not due:
             # What the last request found holds until the next one.
-            dead = "the process of model "
+            dead = "the process of "
             problems += [p for p in before.problems if not p.startswith(dead)]
         found = Report(looked, answered, latency, tuple(dict.fromkeys(problems)), ooms)
         if found != before:
