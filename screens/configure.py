@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -16,29 +15,19 @@ from textual.message import Message
 from textual.widget import Widget
 
 from console.checkpoints.model import Checkpoint, Format
-from console.desk.desk import OptionField, OptionProblem, RouteView, Term
-from console.facts import DeckError, Level
+from console.desk.desk import OptionField, RouteView, Term
+from console.facts import Level
 from console.planning.deployment import Deployment
-from screens import outside
-from screens.base import DeckScreen
-from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext, Stage
+from screens.formed import FormScreen
 from screens.phrase import Phrase, join, lines, say
-from screens.widgets.options import OptionsForm, explain
+from screens.widgets.options import OptionsForm
 from screens.widgets.pathfield import CheckpointField
 from screens.widgets.table import Column, DeckTable, Listing, Row
-from screens.widgets.textview import TextView, fold
+from screens.widgets.textview import TextView
 from screens.widgets.words import Words
 
 _EMPTY = lines(say("No export backend is installed.", "bad"), say("tritondeck doctor says why."))
-
-_EXPOSE = "server.expose"
-_EXPOSED = lines(
-    say("Triton asks nobody who they are: whoever reaches its ports can send requests and,"),
-    say(
-        "where model control is open, load and unload models. Loopback and an ssh tunnel are safe."
-    ),
-)
 
 
 class Routed(Message):
@@ -67,90 +56,7 @@ class Drafted(Message):
         self.terms = terms
 
 
-class Bound(Message):
-    """Changed options: the deployment that they make, or what is wrong with them."""
-
-    def __init__(self, deployment: Deployment, problems: tuple[OptionProblem, ...]) -> None:
-        super().__init__()
-        self.deployment = deployment
-        self.problems = problems
-
-
-class Scripted(Message):
-    """The script, or why there is none yet."""
-
-    def __init__(self, script: str, problem: DeckError | None = None) -> None:
-        super().__init__()
-        self.script = script
-        self.problem = problem
-
-
-class Saved(Message):
-    """The deployment file was written."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-
-class ScriptScreen(DeckScreen):
-    """What can be done with the script and the file of a deployment that is being configured."""
-
-    text = ""
-    """The script as it was rendered last."""
-    pending: dict[str, Any]
-    """Changed fields that do not make a valid deployment yet."""
-
-    def title_script(self, *words: Phrase) -> None:
-        self.query_one("#script-title", Words).show(join(*words))
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="script")
-    def render_script(self, deployment: Deployment) -> None:
-        try:
-            self.tell(Scripted(self.desk.script(deployment)))
-        except DeckError as error:
-            # Shown in the script's own place: an option is being typed, a modal would interrupt.
-            self.tell(Scripted("", error))
-
-    @on(Scripted)
-    def _scripted(self, message: Scripted) -> None:
-        if message.problem is not None:
-            text = f"# no script yet: {message.problem.title}\n# {message.problem.why}\n# {message.problem.fix}"
-            self.query_one(TextView).show(text)
-            return
-        self.title_script(
-            say("Script", "strong"),
-            say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
-        )
-        self.text = message.script
-        self.query_one(TextView).show(fold(message.script))
-
-    def action_copy(self) -> None:
-        self.show_copy("The deployment as a shell script", ("script", self.text))
-
-    def action_outside(self) -> None:
-        with NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
-            file.write(self.text)
-            file.flush()
-            self.open_outside(outside.pager, Path(file.name))
-
-    def action_save(self) -> None:
-        if self.flow.deployment is not None and not self.pending:
-            self._save(self.flow.deployment)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="save")
-    def _save(self, deployment: Deployment) -> None:
-        self.tell(Saved(str(self.desk.save(deployment))))
-
-    @on(Saved)
-    def _saved(self, message: Saved) -> None:
-        self.notify(f"saved {message.path}", markup=False, timeout=4)
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return not (action == "save" and self.context.readonly)
-
-
-class ConfigureScreen(ScriptScreen):
+class ConfigureScreen(FormScreen):
     """Routes and options on the left, the live script on the right (below on narrow terminals)."""
 
     STAGE = Stage.ROUTE
@@ -180,8 +86,6 @@ class ConfigureScreen(ScriptScreen):
         super().__init__(context, flow)
         self.stage = stage
         self._routes: dict[str, RouteView] = {}
-        self.pending: dict[str, Any] = {}
-        self._terms: dict[str, Term] = {}
         self._enter_form = stage is Stage.OPTIONS
 
     def body(self) -> Iterable[Widget]:
@@ -201,14 +105,14 @@ class ConfigureScreen(ScriptScreen):
     def on_mount(self) -> None:
         self.query_one(Listing).table.focus()
         self.title_script(say("Script", "strong"), say("what this deployment runs", "dim"))
-        self._ask_routes()
+        self.ask_routes()
         if self.flow.deployment is not None:
             self._read(self.flow.deployment)
 
     # -- routes
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="routes")
-    def _ask_routes(self) -> None:
+    def ask_routes(self) -> None:
         checkpoint, deployment = self.flow.checkpoint, self.flow.deployment
         if deployment is None:
             assert checkpoint is not None, "the step line lets nobody in without one"
@@ -269,59 +173,17 @@ class ConfigureScreen(ScriptScreen):
     @on(Drafted)
     async def _drafted(self, message: Drafted) -> None:
         self.move(replace(self.flow, deployment=message.deployment))
-        self._terms = message.terms
-        form = self.query_one("#form", Vertical)
-        await form.remove_children()
-        await form.mount(OptionsForm(message.fields, message.values))
+        self.terms = message.terms
+        await self.fill(message.fields, message.values)
         if self._enter_form or self.stage is Stage.OPTIONS:
             self._enter_form = False
             form_of = self.query_one(OptionsForm)
             form_of.focus_option(self.flow.option.removeprefix("options."))
-        self.render_script(message.deployment)
+        self.follow(message.deployment)
 
     @on(CheckpointField.Wanted)
     def _look_for_role(self, message: CheckpointField.Wanted) -> None:
         self.go(Stage.CHECKPOINT, replace(self.flow, option=f"checkpoints.{message.role}"))
-
-    @on(OptionsForm.Changed)
-    def _changed(self, message: OptionsForm.Changed) -> None:
-        if message.values.get(_EXPOSE) is True:
-            self._confirm_exposure()
-        self.pending.update(message.values)
-        if self.flow.deployment is not None:
-            self._bind(self.flow.deployment, dict(self.pending))
-
-    def _confirm_exposure(self) -> None:
-        def answered(yes: bool | None) -> None:
-            if not yes:
-                self.query_one(OptionsForm).turn_off(_EXPOSE)
-
-        word = self.flow.deployment.name if self.flow.deployment else ""
-        self.app.push_screen(
-            ConfirmScreen("Let other machines reach the server", _EXPOSED, word), answered
-        )
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="bind")
-    def _bind(self, deployment: Deployment, changes: dict[str, Any]) -> None:
-        self.tell(Bound(*self.desk.with_options(deployment, changes)))
-
-    @on(Bound)
-    def _bound(self, message: Bound) -> None:
-        self.query_one(OptionsForm).blame(message.problems)
-        if message.problems:
-            self.title_script(say("Script", "strong"), say("of the last valid options", "warn"))
-            return
-        self.pending.clear()
-        before = self.flow.deployment
-        self.move(replace(self.flow, deployment=message.deployment))
-        if before is None or before.checkpoints != message.deployment.checkpoints:
-            self._ask_routes()
-        self.render_script(message.deployment)
-
-    @on(OptionsForm.Focused)
-    def _explain(self, message: OptionsForm.Focused) -> None:
-        term = self._terms.get(message.option.name)
-        self.query_one("#option-help", Words).show(explain(message.option, term))
 
     # -- onward
 

@@ -68,6 +68,12 @@ def verdict(found: Verdict) -> Phrase:
     return say(*_LEVELS[found.level])
 
 
+def remark(found: Verdict) -> Phrase:
+    """``✓ the http port 8000 is free``: the verdict's sentence with its glyph, in its colour."""
+    word, role = _LEVELS[found.level]
+    return say(f"{word[0]} {found.summary}", role)
+
+
 def step(state: StepState) -> Phrase:
     return say(*_STEPS[state])
 

@@ -57,6 +57,34 @@ def prepared(
     return ready, CheckReport(judged(found, deployment.checks.accept), time.monotonic() - started)
 
 
+_BESIDE = {
+    "container-engine": "server.engine",
+    "container-image": "server.image",
+    "container-gpus": "server.gpus",
+    "container-shm": "server.shm_size",
+    "container-memory": "server.memory",
+    "exposure": "server.address",
+    "join": "server.join",
+    "port-grpc": "server.grpc_port",
+    "port-http": "server.http_port",
+    "port-metrics": "server.metrics_port",
+    "server-age": "server.launcher",
+    "server-image": "server.image",
+    "server-program": "server.path",
+}
+"""The option that a verdict is about which needs no change of it."""
+
+
+def server(settings: Settings, deployment: Deployment) -> tuple[Verdict, ...]:
+    """The verdicts on single options of ``[server]``, each with its option, the worst first."""
+    ready = planning.prepare(settings, deployment)
+    asked = ("host", "join", "launcher", "containers")
+    found = run(group for group in _groups(settings, ready) if group[0] in asked)
+    beside = (replace(v, option=v.option or _BESIDE.get(v.check, "")) for v in found)
+    mine = [v for v in beside if v.option.startswith("server.")]
+    return judged(mine, {v.check for v in mine} & set(deployment.checks.accept))
+
+
 def _groups(settings: Settings, ready: Prepared) -> tuple[Group, ...]:
     return (
         ("route", lambda: (ready.backend.accepts(ready.checkpoints),)),

@@ -35,6 +35,7 @@ from console.facts import (
     Progress,
     PromptAdapter,
     Request,
+    Verdict,
 )
 from console.settings import Settings
 
@@ -172,9 +173,9 @@ class Choosing(_Part):
         return configure.draft(self.settings, checkpoint, backend, name, profile)
 
     def form_fields(self, deployment: Deployment) -> tuple[OptionField, ...]:
-        """Everything that a form can change: the backend's options, then ``server.…`` and
-        ``environments.NAME.…`` by dotted key."""
-        return form.fields(deployment)
+        """What a form shows: the backend's options, then ``server.…`` as far as the chosen launcher
+        reads it and ``environments.NAME.…``, by dotted key."""
+        return form.fields(deployment, query.joinable(self.settings, deployment.name))
 
     def form_values(self, deployment: Deployment) -> dict[str, Any]:
         """What each of `form_fields` holds now; fields that are absent hold their default."""
@@ -250,6 +251,11 @@ class Running(_Part):
     def check(self, deployment: Deployment, progress: Progress | None = None) -> CheckReport:
         """Every verdict on this deployment here; starts nothing."""
         return check.check(self.settings, deployment, progress)
+
+    def server_verdicts(self, deployment: Deployment) -> tuple[Verdict, ...]:
+        """What there is to say, here and now, about single options of ``[server]``: who holds a
+        port, which engine answers, what an image carries. `DeckError` when no plan can be made."""
+        return check.server(self.settings, deployment)
 
     def doctor(self) -> CheckReport:
         """Verdicts on this machine alone: libpython, GPU, disk, shared memory, environments."""

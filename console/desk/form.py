@@ -6,7 +6,7 @@ deployment's own sections. All fields come from declarations, as the options do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,54 @@ from console.desk import options
 from console.desk.views import OptionField, OptionProblem
 from console.planning.deployment import Deployment, EnvironmentChoice, ServerSection
 from console.text import clean
+from console.triton import releases
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from backends.base import Backend
 
+_KINDS = {"server.join": "choice"}
+"""Kinds that only this machine can tell: which servers run here."""
+_FIRST = ("server.launcher", "server.join")
 
-def fields(deployment: Deployment) -> tuple[OptionField, ...]:
+
+def fields(deployment: Deployment, servers: Iterable[str] = ()) -> tuple[OptionField, ...]:
+    """Those of `every` that matter for the chosen launcher, or for joining another's server, which
+    leaves nothing else of the section to choose. `servers`: deployments whose server can be joined.
+    """
+    chosen = deployment.server
+    choices = {
+        "server.join": tuple(dict.fromkeys(("", *servers, chosen.join))),
+        "server.image": releases.tags(),
+    }
+    shown = [
+        replace(field, kind=_KINDS.get(field.name, field.kind), choices=choices[field.name])
+        if field.name in choices
+        else field
+        for field in every(deployment)
+        if not field.name.startswith("server.") or _matters(field, chosen)
+    ]
+    places = [n for n, field in enumerate(shown) if field.name.startswith("server.")]
+    for place, field in zip(places, sorted((shown[n] for n in places), key=_place), strict=True):
+        shown[place] = field
+    return tuple(shown)
+
+
+def _matters(field: OptionField, chosen: ServerSection) -> bool:
+    if chosen.join:
+        return field.name in _FIRST
+    return not field.launchers or chosen.launcher in field.launchers
+
+
+def _place(field: OptionField) -> int:
+    """What is chosen first, what only this launcher has, and what every launcher has."""
+    if field.name in _FIRST:
+        return _FIRST.index(field.name)
+    return len(_FIRST) + (not field.launchers or len(field.launchers) > 2)
+
+
+def every(deployment: Deployment) -> tuple[OptionField, ...]:
     """The roles of a route with several, the backend's options in form order, then the server's,
     then those of each environment."""
     chosen = options.backend(deployment.backend)
@@ -91,7 +131,7 @@ def _sections(
     deployment: Deployment, changes: Mapping[str, Any]
 ) -> tuple[Deployment, tuple[OptionProblem, ...]]:
     roles = _checkpoints(options.backend(deployment.backend))
-    known = {field.name: field for field in (*roles, *fields(deployment))}
+    known = {field.name: field for field in (*roles, *every(deployment))}
     raw = deployment.model_dump(mode="python", exclude_unset=True)
     for name, value in changes.items():
         if name not in known:

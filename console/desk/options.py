@@ -67,7 +67,12 @@ def _field(name: str, info: FieldInfo) -> OptionField:
         maximum=maximum,
         unit=str(extra.get("unit", "")),
         flag=str(extra.get("flag", "")),
+        launchers=_texts(extra.get("launchers")),
     )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
 def _unwrap(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any]]:

@@ -53,6 +53,22 @@ def service(settings: Settings, name_or_id: str) -> ServiceView:
     return found
 
 
+def joinable(settings: Settings, name: str) -> tuple[str, ...]:
+    """Deployments whose running server takes the models of another, of `name`, by request."""
+    from console.services.model import ServiceState
+
+    return tuple(
+        dict.fromkeys(
+            view.deployment
+            for view in services(settings)
+            if view.state is ServiceState.RUNNING
+            and view.endpoint.ours
+            and view.endpoint.token_file is not None
+            and view.deployment != name
+        )
+    )
+
+
 def stop(settings: Settings, name_or_id: str, progress: Progress | None = None) -> ServiceView:
     from console.services.store import ServiceStore
 

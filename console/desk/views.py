@@ -40,7 +40,7 @@ class OptionField:
     """One field of a backend's `Options`, ready for a form, a flag or a schema.
 
     `kind`: ``int``, ``float``, ``bool``, ``text``, ``choice``, ``int-list``, ``path``,
-    ``checkpoint``.
+    ``checkpoint``. `choices` of a ``text`` are suggestions; an empty choice is "none".
     """
 
     name: str
@@ -54,6 +54,8 @@ class OptionField:
     maximum: float | None = None
     unit: str = ""
     flag: str = ""
+    launchers: tuple[str, ...] = ()
+    """Launchers that read it; empty for every one."""
 
 
 @dataclass(frozen=True, slots=True)

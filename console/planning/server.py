@@ -1,6 +1,6 @@
 """The ``[server]`` section of a deployment: what serves, where it listens, how it is kept.
 
-Every field belongs to the launchers that its description names; the others ignore it, so that
+A field that only some launchers read names them (``launchers``); the others ignore it, so that
 changing the launcher loses nothing.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 Launcher = Literal["embedded", "local", "container", "attach"]
@@ -51,6 +51,18 @@ GpuLimits = Annotated[
 ]
 
 
+def _of(*launchers: Launcher) -> dict[str, JsonValue]:
+    """Marks a field that only these launchers read; a form shows it with them alone."""
+    return {"launchers": list(launchers)}
+
+
+_STARTED = _of("embedded", "local", "container")
+_CONTAINER = _of("container")
+_LOCAL = _of("local")
+_RANKS = _of("local", "container")
+_ATTACH = _of("attach")
+
+
 class ServerSection(Section):
     """How the model is served. Port 0 means: find a free one when the server starts."""
 
@@ -63,21 +75,32 @@ class ServerSection(Section):
     join: Joined = Field(
         "",
         title="Join",
+        json_schema_extra=_STARTED,
         description="Name of another deployment whose running server takes this one's models: "
         "nothing is started or restarted, and the rest of this section is that deployment's.",
     )
     http_port: Port = Field(
-        8000, title="HTTP port", description="Port for HTTP requests; 0 takes a free one."
+        8000,
+        title="HTTP port",
+        json_schema_extra=_STARTED,
+        description="Port for HTTP requests; 0 takes a free one.",
     )
     grpc_port: Port = Field(
-        8001, title="gRPC port", description="Port for gRPC requests; 0 takes a free one."
+        8001,
+        title="gRPC port",
+        json_schema_extra=_STARTED,
+        description="Port for gRPC requests; 0 takes a free one.",
     )
     metrics_port: Port = Field(
-        8002, title="Metrics port", description="Port for Prometheus figures; 0 takes a free one."
+        8002,
+        title="Metrics port",
+        json_schema_extra=_STARTED,
+        description="Port for Prometheus figures; 0 takes a free one.",
     )
     control: Literal["explicit", "none"] = Field(
         "explicit",
         title="Model control",
+        json_schema_extra=_STARTED,
         description="explicit: models are loaded and unloaded by request. none: Triton loads "
         "everything in its repository when it starts.",
     )
@@ -88,22 +111,28 @@ class ServerSection(Section):
         json_schema_extra={"unit": "s"},
     )
     log_verbose: Annotated[int, Field(ge=0, le=9)] = Field(
-        0, title="Log verbosity", description="Triton's own verbose logging; 0 is off."
+        0,
+        title="Log verbosity",
+        json_schema_extra=_STARTED,
+        description="Triton's own verbose logging; 0 is off.",
     )
     address: str = Field(
         "127.0.0.1",
         title="Address",
+        json_schema_extra=_STARTED,
         description="Where it listens. Anything but loopback needs `expose`.",
     )
     expose: bool = Field(
         False,
         title="Expose",
+        json_schema_extra=_STARTED,
         description="Allow an address that other machines reach. Triton asks nobody who they are. "
         "The check `exposure` must be accepted by name then.",
     )
     image: Image = Field(
         "",
         title="Image",
+        json_schema_extra=_CONTAINER,
         description="Container: the image, as a tag of NVIDIA's Triton images (24.10-py3) or a full "
         "name. Empty takes the newest -py3 release that is known here.",
     )
@@ -111,113 +140,150 @@ class ServerSection(Section):
         Field(
             "",
             title="Image digest",
+            json_schema_extra=_CONTAINER,
             description="Container: pins the image to exactly this content.",
         )
     )
     image_tar: str = Field(
         "",
         title="Image archive",
+        json_schema_extra=_CONTAINER,
         description="Container: a file of `docker save` to load the image from, where no registry "
         "is reached.",
     )
     engine: Literal["auto", "docker", "podman"] = Field(
         "auto",
         title="Container engine",
+        json_schema_extra=_CONTAINER,
         description="auto takes docker when its daemon answers, else podman.",
     )
     gpus: Gpus = Field(
         "",
         title="GPUs",
+        json_schema_extra=_STARTED,
         description="Container: all, or indices or UUIDs with commas between. Local and embedded: "
         "which GPUs the server sees (CUDA_VISIBLE_DEVICES). Empty: none in a container, every one "
         "elsewhere.",
     )
     shm_size: Size = Field(
-        "1g", title="Shared memory", description="Container: size of its /dev/shm."
+        "1g",
+        title="Shared memory",
+        json_schema_extra=_CONTAINER,
+        description="Container: size of its /dev/shm.",
     )
     memory: Size = Field(
-        "", title="Memory limit", description="Container: what it may use at most; empty: no limit."
+        "",
+        title="Memory limit",
+        json_schema_extra=_CONTAINER,
+        description="Container: what it may use at most; empty: no limit.",
     )
     path: str = Field(
         "",
         title="Server program",
+        json_schema_extra=_LOCAL,
         description="Local: the tritonserver program; empty looks on PATH and in /opt/tritonserver.",
     )
     backend_directory: str = Field(
         "",
         title="Triton backends",
+        json_schema_extra=_LOCAL,
         description="Local: the folder of Triton's backends; empty takes the one beside the program.",
     )
     ranks: Annotated[int, Field(ge=1, le=64)] = Field(
         1,
         title="Ranks",
+        json_schema_extra=_RANKS,
         description="Processes of one server under mpirun, one for each GPU of a model that "
         "TensorRT-LLM spreads over several.",
     )
     url: str = Field(
-        "", title="URL", description="Attach: where the server answers, http://HOST:PORT or https."
+        "",
+        title="URL",
+        json_schema_extra=_ATTACH,
+        description="Attach: where the server answers, http://HOST:PORT or https.",
     )
     grpc_url: str = Field(
-        "", title="gRPC address", description="Attach: HOST:PORT of its gRPC endpoint, if any."
+        "",
+        title="gRPC address",
+        json_schema_extra=_ATTACH,
+        description="Attach: HOST:PORT of its gRPC endpoint, if any.",
     )
     metrics_url: str = Field(
-        "", title="Metrics URL", description="Attach: where its figures are; empty: not read."
+        "",
+        title="Metrics URL",
+        json_schema_extra=_ATTACH,
+        description="Attach: where its figures are; empty: not read.",
     )
     ca_file: str = Field(
         "",
         title="CA file",
+        json_schema_extra=_ATTACH,
         description="Attach over https: certificates to trust in place of the system's.",
     )
     token_file: str = Field(
-        "", title="Token file", description="Attach: a 0600 file with the server's token."
+        "",
+        title="Token file",
+        json_schema_extra=_ATTACH,
+        description="Attach: a 0600 file with the server's token.",
     )
     token_env: VariableName = Field(
         "",
         title="Token variable",
+        json_schema_extra=_ATTACH,
         description="Attach: name of the environment variable that holds the token.",
     )
     token_header: Header = Field(
         "triton-access-token",
         title="Token header",
+        json_schema_extra=_ATTACH,
         description="Attach: the header that the server expects the token in.",
     )
     manage: bool = Field(
         False,
         title="Manage",
+        json_schema_extra=_ATTACH,
         description="Attach: models may be loaded and unloaded there. Without it the server is "
         "only observed and asked. It is never stopped from here.",
     )
     repository: str = Field(
         "",
         title="Its repository",
+        json_schema_extra=_ATTACH,
         description="Attach with manage: the server's model repository as this machine sees it.",
     )
     allow_client_shm: bool = Field(
         False,
         title="Clients' shared memory",
+        json_schema_extra=_STARTED,
         description="Let clients register shared memory. Servers before 26.04 always do, behind the "
         "token; later ones only with this.",
     )
     model_load_gpu_limit: GpuLimits = Field(
         "",
         title="GPU memory limit for loads",
+        json_schema_extra=_STARTED,
         description="GPU:FRACTION, … such as 0:0.9. A load is refused while more than this part of "
         "the GPU's memory is in use.",
     )
     grpc_max_response_pool_size: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         0,
         title="gRPC response pool",
+        json_schema_extra=_STARTED,
         description="Most answers of a stream that wait for a slow client (25.03 and later); 0 is "
         "Triton's default, without a bound.",
     )
     restart: Literal["no", "on-failure"] = Field(
         "no",
         title="Restart",
+        json_schema_extra=_STARTED,
         description="on-failure: a server that crashes is started again, with its models, after a "
         "growing pause.",
     )
     restart_limit: Annotated[int, Field(ge=1, le=100)] = Field(
-        5, title="Restarts", description="How often in an hour, before it stays down."
+        5,
+        title="Restarts",
+        json_schema_extra=_STARTED,
+        description="How often in an hour, before it stays down.",
     )
     probe_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         30.0,

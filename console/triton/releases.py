@@ -98,6 +98,18 @@ def data(override: Path | None = None) -> Data:
     return dated.load(Data, "console.triton", "releases.toml", file)
 
 
+def tags() -> tuple[str, ...]:
+    """Every tag of NVIDIA's images that the data knows, the newest release first."""
+    known = data()
+    engines = {"py3": "triton", "trtllm": "trtllm", "vllm": "vllm"}
+    return tuple(
+        f"{number}{kind.suffix}"
+        for number, release in sorted(known.releases.items(), reverse=True)
+        for name, kind in known.flavours.items()
+        if getattr(release, engines.get(name, "triton"))
+    )
+
+
 def reference(image: str) -> str:
     """The full name of an image: a bare tag (``24.10-py3``) is one of NVIDIA's Triton images."""
     wanted = image or f"{NEWEST}-py3"

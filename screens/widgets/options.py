@@ -9,9 +9,12 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
+from textual.suggester import SuggestFromList
 from textual.widgets import Input, Select
 
 from console.desk.desk import OptionField, OptionProblem, Term
+from console.facts import Verdict
+from screens import states
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.fields import TextField
 from screens.widgets.flag import Flag
@@ -43,7 +46,8 @@ class OptionRow(Horizontal):
         self.option = option
         self._input: Field = _field(option, value)
         self._input.add_class("option-field")
-        self._note = Words(_note(option), classes="option-note")
+        self._said = _note(option)
+        self._note = Words(self._said, classes="option-note")
 
     def compose(self) -> ComposeResult:
         yield Words(say(self.option.title), classes="option-label")
@@ -66,8 +70,12 @@ class OptionRow(Horizontal):
 
     def blame(self, message: str) -> None:
         """Say what is wrong, or with an empty message that nothing is."""
-        note = say(f"✕ {message}", "bad") if message else _note(self.option)
-        self._note.show(note)
+        self._note.show(say(f"✕ {message}", "bad") if message else self._said)
+
+    def judge(self, verdict: Verdict | None) -> None:
+        """Put what is so here and now beside the field, in place of its bounds."""
+        self._said = states.remark(verdict) if verdict else _note(self.option)
+        self._note.show(self._said)
 
 
 def _note(option: OptionField) -> Phrase:
@@ -90,14 +98,16 @@ def _field(option: OptionField, value: Any) -> Field:
     if option.kind == "bool":
         return Flag(bool(value))
     if option.kind == "choice":
-        choices = [(choice, choice) for choice in option.choices]
+        choices = [(choice or "none", choice) for choice in option.choices]
         chosen = str(value) if str(value) in option.choices else Select.NULL
         return Select(choices, value=chosen, allow_blank=chosen is Select.NULL, compact=True)
     if option.kind == "checkpoint":
         return CheckpointField(option.name.rpartition(".")[2], _as_text(value))
     if option.kind == "path":
         return PathField(_as_text(value))
-    return TextField(_as_text(value), placeholder="default" if value is None else "")
+    known = SuggestFromList(option.choices) if option.choices else None
+    empty = "default" if value is None else ""
+    return TextField(_as_text(value), placeholder=empty, suggester=known)
 
 
 def _as_text(value: Any) -> str:
@@ -190,6 +200,14 @@ class OptionsForm(VerticalScroll, can_focus=False):
         for row in self.query(OptionRow):
             row.blame(wrong.get(row.option.name, ""))
 
+    def judge(self, verdicts: Iterable[Verdict]) -> None:
+        """Show beside each option the worst verdict on it; they come in that order."""
+        worst: dict[str, Verdict] = {}
+        for verdict in verdicts:
+            worst.setdefault(verdict.option, verdict)
+        for row in self.query(OptionRow):
+            row.judge(worst.get(row.option.name))
+
     def turn_off(self, name: str) -> None:
         """Set a flag that was turned on back to off."""
         for row in self.query(OptionRow):
@@ -204,8 +222,11 @@ class OptionsForm(VerticalScroll, can_focus=False):
             row.focus_field()
 
 
-def explain(option: OptionField, term: Term | None = None) -> Phrase:
-    """Help for one option: what it does, what its word means, its default and upstream flag."""
+def explain(
+    option: OptionField, term: Term | None = None, verdicts: Iterable[Verdict] = ()
+) -> Phrase:
+    """Help for one option: what is so here, what it does, what its word means, its default and
+    upstream flag."""
     default = "none" if option.default is None else _as_text(option.default) or "empty"
     key = option.name if "." in option.name else f"options.{option.name}"
     facts = join(
@@ -215,4 +236,8 @@ def explain(option: OptionField, term: Term | None = None) -> Phrase:
         between=" · ",
     )
     meaning = join(say(term.name, "accent"), say(term.means.replace("`", ""))) if term else Phrase()
-    return lines(*(line for line in (say(option.help), meaning, facts) if line))
+    here = [
+        join(states.remark(v), say(v.figure, "dim"), say(v.fix, "accent"), between=" · ")
+        for v in verdicts
+    ]
+    return lines(*(line for line in (*here, say(option.help), meaning, facts) if line))

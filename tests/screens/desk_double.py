@@ -285,7 +285,8 @@ class CheckpointDouble(Desk):
 
     def form_fields(self, deployment: Deployment) -> tuple[OptionField, ...]:
         own = self.option_fields(deployment.backend)
-        rest = form.fields(deployment.model_copy(update={"backend": "onnx", "options": {}}))
+        plain = deployment.model_copy(update={"backend": "onnx", "options": {}})
+        rest = form.fields(plain, ("facts",))
         return (*own, *(f for f in rest if "." in f.name))
 
     def form_values(self, deployment: Deployment) -> dict[str, Any]:
@@ -338,6 +339,33 @@ class ChoosingDouble(CheckpointDouble):
 
     def check(self, deployment: Deployment, progress: Progress | None = None) -> CheckReport:
         return self._report("shared-memory" not in deployment.checks.accept)
+
+    def server_verdicts(self, deployment: Deployment) -> tuple[Verdict, ...]:
+        """What the real desk says of a machine with docker, an image that is not there, and nginx."""
+        p, server = self._p, deployment.server
+        taken = Verdict(
+            "port-http", Level.FAIL, p("http port 8000 is taken by nginx (412)"), "8000",
+            fix=p("set server.http_port to 0 (any free one) or another number"),
+            option="server.http_port",
+        )  # fmt: skip
+        found = [taken] if server.http_port == 8000 else []
+        for kind, number in (("grpc", server.grpc_port), ("metrics", server.metrics_port)):
+            words = p(f"{kind} port {number} is free")
+            found.append(Verdict(f"port-{kind}", Level.PASS, words, option=f"server.{kind}_port"))
+        if server.launcher == "container":
+            image = p("the image nvcr.io/nvidia/tritonserver:26.07-py3 will be pulled first")
+            found += [
+                Verdict("container-image", Level.WARN, image, option="server.image"),
+                Verdict(
+                    "container-engine", Level.PASS, p("the container engine answers"),
+                    p("docker 27.1.1"), option="server.engine",
+                ),
+                Verdict(
+                    "server-image", Level.PASS, p("the image should carry Triton 2.71.0"),
+                    p("Triton backends: onnxruntime, python"), option="server.image",
+                ),
+            ]  # fmt: skip
+        return tuple(found)
 
     def doctor(self) -> CheckReport:
         return self._report(False)

@@ -1,0 +1,170 @@
+"""The form of a deployment: changed options are bound, judged here and now, and explained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from textual import on, work
+from textual.containers import Vertical
+from textual.message import Message
+from textual.timer import Timer
+
+from console.desk.desk import OptionField, OptionProblem, Term
+from console.facts import DeckError, Verdict
+from console.planning.deployment import Deployment
+from screens.confirm import ConfirmScreen
+from screens.flow import Flow, ScreenContext
+from screens.phrase import lines, say
+from screens.script import ScriptScreen
+from screens.widgets.options import OptionsForm, explain
+from screens.widgets.words import Words
+
+_PAUSE = 0.3
+"""Seconds without a key before ports, engines and images are looked at."""
+_EXPOSE = "server.expose"
+_EXPOSED = lines(
+    say("Triton asks nobody who they are: whoever reaches its ports can send requests and,"),
+    say(
+        "where model control is open, load and unload models. Loopback and an ssh tunnel are safe."
+    ),
+)
+
+
+class Bound(Message):
+    """Changed options: the deployment that they make with its form, or what is wrong with them."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        problems: tuple[OptionProblem, ...],
+        fields: tuple[OptionField, ...],
+        values: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.deployment = deployment
+        self.problems = problems
+        self.fields = fields
+        self.values = values
+
+
+class Judged(Message):
+    """What there is to say of the server's options here and now."""
+
+    def __init__(self, verdicts: tuple[Verdict, ...]) -> None:
+        super().__init__()
+        self.verdicts = verdicts
+
+
+class FormScreen(ScriptScreen):
+    """Keeps form, deployment, script and verdicts at one."""
+
+    terms: dict[str, Term]
+    """What the options' words mean, by option."""
+
+    def __init__(self, context: ScreenContext, flow: Flow) -> None:
+        super().__init__(context, flow)
+        self.pending = {}
+        self.terms = {}
+        self._option: OptionField | None = None
+        self._verdicts: tuple[Verdict, ...] = ()
+        self._pause: Timer | None = None
+
+    def ask_routes(self) -> object:
+        """Ask again which routes take the checkpoints."""
+        raise NotImplementedError
+
+    async def fill(self, fields: tuple[OptionField, ...], values: dict[str, Any]) -> None:
+        """A new form in place of the old one."""
+        place = self.query_one("#form", Vertical)
+        await place.remove_children()
+        await place.mount(OptionsForm(fields, values))
+        self.query_one(OptionsForm).judge(self._verdicts)
+
+    def follow(self, deployment: Deployment) -> None:
+        """Show what this deployment runs and, once no key is pressed, what stands in its way."""
+        self.render_script(deployment)
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(_PAUSE, lambda: self._judge(deployment))
+
+    # -- changes
+
+    @on(OptionsForm.Changed)
+    def _changed(self, message: OptionsForm.Changed) -> None:
+        changes = dict(message.values)
+        if changes.get(_EXPOSE) is True:
+            del changes[_EXPOSE]
+            self._confirm_exposure()
+        self._apply(changes)
+
+    def _apply(self, changes: dict[str, Any]) -> None:
+        self.pending.update(changes)
+        if self.flow.deployment is not None and self.pending:
+            self._bind(self.flow.deployment, dict(self.pending))
+
+    def _confirm_exposure(self) -> None:
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._apply({_EXPOSE: True})
+            else:
+                self.query_one(OptionsForm).turn_off(_EXPOSE)
+
+        word = self.flow.deployment.name if self.flow.deployment else ""
+        self.app.push_screen(
+            ConfirmScreen("Let other machines reach the server", _EXPOSED, word), answered
+        )
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="bind")
+    def _bind(self, deployment: Deployment, changes: dict[str, Any]) -> None:
+        bound, problems = self.desk.with_options(deployment, changes)
+        fields = self.desk.form_fields(bound)
+        self.tell(Bound(bound, problems, fields, self.desk.form_values(bound)))
+
+    @on(Bound)
+    async def _bound(self, message: Bound) -> None:
+        form = self.query_one(OptionsForm)
+        form.blame(message.problems)
+        if message.problems:
+            self.title_script(say("Script", "strong"), say("of the last valid options", "warn"))
+            return
+        self.pending.clear()
+        before = self.flow.deployment
+        self.move(replace(self.flow, deployment=message.deployment))
+        if before is None or before.checkpoints != message.deployment.checkpoints:
+            self.ask_routes()
+        if [f.name for f in message.fields] != [f.name for f in form.options]:
+            name = self._option.name if self._option and form.has_focus_within else ""
+            await self.fill(message.fields, message.values)
+            if name:
+                self.query_one(OptionsForm).focus_option(name)
+        self.follow(message.deployment)
+
+    # -- verdicts and words
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="judge")
+    def _judge(self, deployment: Deployment) -> None:
+        try:
+            self.tell(Judged(self.desk.server_verdicts(deployment)))
+        except DeckError:
+            self.tell(Judged(()))  # The script's place says why there is no plan to judge.
+
+    @on(Judged)
+    def _judged(self, message: Judged) -> None:
+        self._verdicts = message.verdicts
+        if form := self.query_one_optional(OptionsForm):
+            form.judge(message.verdicts)
+        self._explain_option()
+
+    @on(OptionsForm.Focused)
+    def _focused(self, message: OptionsForm.Focused) -> None:
+        self._option = message.option
+        self._explain_option()
+
+    def _explain_option(self) -> None:
+        if (option := self._option) is None:
+            return
+        said = [v for v in self._verdicts if v.option == option.name]
+        self.query_one("#option-help", Words).show(
+            explain(option, self.terms.get(option.name), said)
+        )
