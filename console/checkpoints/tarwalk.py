@@ -9,6 +9,7 @@ would pass over in silence (a damaged header in the middle) is an error here.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,13 @@ _KINDS = {
 _ZEROS = bytes(BLOCK)
 _HEADER = struct.Struct("100s24x12s12x8sc188x155s12x")
 """Name, size, checksum, type letter and prefix of a POSIX header."""
+_OTHERS = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
+"""Mode, owner, group, time and device numbers: not used here, but `tarfile` refuses a header where
+one of them is no number."""
+_USUAL = re.compile(
+    rb"(?:[0-7]{7}[ \0]|[0-7]{6}[ \0]{2}){3}[0-7]{11}[ \0](?:[0-7]{7}[ \0]|[0-7]{6}[ \0]{2}|\0{8}){2}"
+)
+"""Those fields one after the other as archivers write them: one look in place of six."""
 
 
 class TarDamage(Exception):
@@ -111,6 +119,9 @@ def _parse(header: bytes, offset: int) -> tuple[str, bytes, int]:
             raise TarDamage(f"its header at byte {offset} is damaged")
     if letter == b"S":
         raise TarDamage(f"member at byte {offset} is a GNU sparse member, which NeMo never writes")
+    if not _USUAL.fullmatch(header[100:124] + header[136:148] + header[329:345]):
+        for start, end in _OTHERS:
+            _exact(header[start:end], offset)
     name = _text(raw_name.split(b"\0", 1)[0])
     if raw_prefix[0] and letter not in b"LKS":
         name = f"{_text(raw_prefix.split(bytes(1), 1)[0])}/{name}"
