@@ -34,6 +34,8 @@ class Names:
     sampling: str = ""
     without_prompt: str = ""
     """Input that, set true, keeps the prompt out of the answer."""
+    length: str = "max_tokens"
+    """What bounds the answer (``max_length`` of NeMo's in-framework models)."""
 
 
 @dataclass(frozen=True, slots=True)

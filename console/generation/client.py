@@ -95,7 +95,8 @@ def _generate_body(asked: TextRequest) -> dict[str, Any]:
     if names.sampling:
         made[names.sampling] = json.dumps(asked.sampling)
     else:
-        made |= {f"{names.prefix}{name}": value for name, value in asked.sampling.items()}
+        called = {"max_tokens": names.length}
+        made |= {f"{names.prefix}{called.get(n, n)}": v for n, v in asked.sampling.items()}
     if names.without_prompt:
         made[names.without_prompt] = True
     return made | dict(asked.extra)

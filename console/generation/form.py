@@ -53,7 +53,8 @@ class TextForm:
     def _taken(self, name: str) -> bool:
         if not self.declared or name == "prompt" or self.names.sampling:
             return True
-        return f"{self.names.prefix}{name}" in self.declared
+        called = self.names.length if name == "max_tokens" else name
+        return f"{self.names.prefix}{called}" in self.declared
 
     def request(self, values: Mapping[str, str]) -> TextRequest:
         """`UsageError` names the field that is empty or no number."""

@@ -1,0 +1,302 @@
+"""The in-framework route: PyTorch itself generates, PyTriton serves; nothing is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.language import in_framework_plan
+from backends.language import in_framework_script as upstream
+from backends.language.common import layout_checks, memory_checks
+from backends.language.in_framework_options import InFrameworkOptions
+from backends.upstream import flags, generations
+from backends.upstream.parsers import known
+from console.checkpoints.model import Checkpoint, Format
+from console.facts import (
+    Endpoint,
+    Host,
+    Level,
+    ModelMetadata,
+    PromptAdapter,
+    ToolFacts,
+    UsageError,
+    Verdict,
+)
+from console.generation.form import TextForm
+from console.planning.deployment import Deployment
+from console.planning.plan import EnvironmentSpec, Plan
+from console.prompts import Names, Style
+from console.text import clean
+
+GIB = 1 << 30
+NEMO = (Format.NEMO, Format.NEMO2, Format.MEGATRON)
+FRACTION = 0.95
+"""Of a GPU's memory that PyTorch may fill: it takes what it needs, and no cache beforehand."""
+TENSORS = Names(prompt="prompts", text="sentences", stream="", length="max_length")
+"""What upstream's in-framework models call the parts of a request (NeMo 24.07 and later)."""
+
+
+class InFrameworkBackend(Backend):
+    """Hugging Face, NeMo or Megatron → PyTorch in PyTriton → tensors and OpenAI's protocol."""
+
+    name: ClassVar[str] = "in-framework"
+    title: ClassVar[str] = "In-framework: NeMo, Megatron and Hugging Face models through PyTriton"
+    Options: ClassVar[type[BackendOptions]] = InFrameworkOptions
+
+    def own_server(self, deployment: Deployment) -> bool:
+        """PyTriton starts its own Triton."""
+        return True
+
+    def accepts(self, checkpoints: Checkpoints) -> Verdict:
+        """A language model in Hugging Face, NeMo or Megatron format."""
+        checkpoint = checkpoints.get("model")
+        if checkpoint is None:
+            return Verdict("route", Level.FAIL, "no checkpoint is named", fix="name one")
+        found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
+        if checkpoint.format is Format.HUB:
+            return Verdict("route", Level.PASS, "whether it is taken is known when it is fetched")
+        takes = checkpoint.format is Format.HUGGING_FACE or checkpoint.format in NEMO
+        if not takes or checkpoint.speech is not None or checkpoint.language is None:
+            return Verdict(
+                "route",
+                Level.FAIL,
+                "this route serves language models in Hugging Face, NeMo or Megatron format",
+                found,
+                fix="choose a folder with config.json and safetensors, or a NeMo checkpoint",
+            )
+        return Verdict("route", Level.PASS, "a language model that PyTorch can run", found)
+
+    def suggest(self, checkpoints: Checkpoints, host: Host) -> InFrameworkOptions:
+        """Our worker for Hugging Face models, on the CPU without a GPU; the script for the others,
+        of the last generation that takes them."""
+        checkpoint = checkpoints["model"]
+        if checkpoint.format is Format.MEGATRON:
+            return InFrameworkOptions(form="script")
+        if checkpoint.format is Format.NEMO2:
+            return InFrameworkOptions(form="script", image="nvcr.io/nvidia/nemo:25.11")
+        if checkpoint.format is Format.NEMO:
+            return InFrameworkOptions(form="script", image="nvcr.io/nvidia/nemo:24.12")
+        return InFrameworkOptions(device="cuda" if host.gpus else "cpu")
+
+    def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
+        return in_framework_plan.environments(deployment, self._options(deployment))
+
+    def memory(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host
+    ) -> MemoryEstimate | None:
+        """On the CPU: 0.9 GB of processes were seen with a tiny model, and the weights."""
+        options = self._options(deployment)
+        checkpoint = checkpoints["model"]
+        if options.device == "cpu":
+            serve = GIB + checkpoint.size * (2 if options.dtype == "float32" else 1)
+            return MemoryEstimate(
+                host_serve=serve, source="Export-Deploy 0.4 on a CPU, and weights"
+            )
+        wanted = in_framework_plan.need_of(options, checkpoint)
+        if wanted is None:
+            return None
+        return MemoryEstimate(
+            host_serve=2 * GIB, gpu_serve=(wanted.fixed,) * options.ranks, source=wanted.source
+        )
+
+    def checks(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
+    ) -> tuple[Verdict, ...]:
+        """The generation and its flags, layout and memory of each GPU, code of the checkpoint."""
+        if self.accepts(checkpoints).level is not Level.PASS:
+            return ()
+        options = self._options(deployment)
+        checkpoint = checkpoints["model"]
+        if checkpoint.format is Format.HUB:
+            return ()
+        found = list(_code(options, checkpoint))
+        if options.form == "script":
+            found += _generation(deployment, options, checkpoint)
+        else:
+            found += _worker(options, checkpoint)
+        if options.device == "cuda":
+            found += _gpus(options, checkpoint, host)
+        found += _speed(options, checkpoint)
+        return tuple(found)
+
+    def plan(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
+    ) -> Plan:
+        return in_framework_plan.plan(deployment, self._options(deployment), checkpoints["model"])
+
+    def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
+        """Conversations at the front; a text for upstream's model with its tensors at Triton."""
+        if endpoint.kind == "openai":
+            return TextForm(model.name)
+        inputs = frozenset(tensor.name for tensor in model.inputs)
+        if TENSORS.prompt not in inputs or TENSORS.text not in {t.name for t in model.outputs}:
+            return None
+        return TextForm(model.name, Style.GENERATE, TENSORS, stream=False, declared=inputs)
+
+    def _options(self, deployment: Deployment) -> InFrameworkOptions:
+        options = self.bind(deployment.options)
+        assert isinstance(options, InFrameworkOptions)
+        return options
+
+
+def _code(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Whether the checkpoint brings code that would have to be run."""
+    brings = any(risk.code == "remote-code" for risk in checkpoint.risks)
+    if options.trust_remote_code:
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            "Python code from the checkpoint's folder will be run",
+            source="options.trust_remote_code",
+            fix="read that code first, or switch it off",
+            option="options.trust_remote_code",
+        )
+    elif brings:
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            "the checkpoint brings Python code; transformers loads it only when it has no own",
+            source="auto_map in config.json",
+            fix="set trust_remote_code when you have read that code and the load asks for it",
+            option="options.trust_remote_code",
+        )
+
+
+def _worker(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    if checkpoint.format in NEMO:
+        yield Verdict(
+            "in-framework-form",
+            Level.FAIL,
+            "the worker serves Hugging Face folders: Megatron's packages build only in a container",
+            clean(checkpoint.title),
+            "nemo_deploy.llm.hf_deployable",
+            "set form = script",
+            "options.form",
+        )
+    elif options.ranks > 1:
+        yield Verdict(
+            "in-framework-form",
+            Level.FAIL,
+            "the worker is one process, which spreads layers by its device map",
+            source="nemo_deploy.llm.hf_deployable",
+            fix="use parallel sizes of 1 and a device map, or form = script",
+            option="options.tensor_parallel_size",
+        )
+
+
+def _generation(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint
+) -> Iterator[Verdict]:
+    """Whether the image's generation has the route, takes the format and every planned flag."""
+    try:
+        name = upstream.generation_of(options)
+    except UsageError as error:
+        yield Verdict(
+            "route-generation",
+            Level.FAIL,
+            clean(str(error.title)),
+            clean(error.why),
+            fix=error.fix,
+            option="options.generation",
+        )
+        return
+    yield generations.verdict(upstream.route_of(checkpoint), name)
+    yield from _format(checkpoint, name)
+    parser = known(upstream.script_of(checkpoint), name)
+    if parser is not None:
+        yield from flags.compare(
+            upstream.arguments(deployment.served_name, options, checkpoint, name),
+            parser,
+            script=upstream.script_of(checkpoint),
+            source=generations.generation(name).ref,
+            generation=name,
+        )
+    if checkpoint.format in NEMO:
+        yield _nemo_eval(name)
+
+
+_TAKEN = {
+    Format.NEMO: ("nemo-24.07", "nemo-24.12"),
+    Format.NEMO2: ("nemo-25.02", "ed-0.3"),
+    Format.MEGATRON: ("ed-0.2", "ed-main"),
+}
+"""Format to the first and the last generation whose script loads it."""
+
+
+def _format(checkpoint: Checkpoint, name: str) -> Iterator[Verdict]:
+    if checkpoint.format not in _TAKEN:
+        return
+    order = list(generations.catalog().generations)
+    first, last = _TAKEN[checkpoint.format]
+    fits = order.index(first) <= order.index(name) <= order.index(last)
+    titles = (generations.generation(first).title, generations.generation(last).title)
+    yield Verdict(
+        "in-framework-format",
+        Level.PASS if fits else Level.FAIL,
+        f"{clean(checkpoint.title)} is read by {generations.generation(name).title}"
+        if fits
+        else f"{generations.generation(name).title} does not read {clean(checkpoint.title)}",
+        f"{titles[0]} to {titles[1]}",
+        generations.generation(name).ref,
+        "" if fits else f"use {titles[1]}, or export it to Hugging Face format",
+        "" if fits else "options.image",
+    )
+
+
+def _nemo_eval(name: str) -> Verdict:
+    """`nemo_eval.api.deploy`, which operators know from the guide, against this generation."""
+    one = name in ("nemo-25.07", "ed-0.1", "ed-0.2")
+    return Verdict(
+        "nemo-eval",
+        Level.PASS,
+        "nemo_eval.api.deploy would start the same server here: this script is what it calls"
+        if one
+        else "nemo_eval.api.deploy does not run here: the script takes its place",
+        "one release, 0.1.0, which fits Export-Deploy 0.1 and 0.2",
+        "nemo-eval 0.1.0; removed before nemo-evaluator",
+        "health is at /v1/health; num_gpus counts the GPUs of one node; there is no log_level",
+    )
+
+
+def _gpus(options: InFrameworkOptions, checkpoint: Checkpoint, host: Host) -> Iterator[Verdict]:
+    if not host.gpus:
+        yield Verdict(
+            "gpu",
+            Level.FAIL,
+            "there is no GPU here",
+            clean(host.gpu_note),
+            fix="set form = worker and device = cpu to try a small model without one",
+            option="options.device",
+        )
+        return
+    layout = in_framework_plan.layout_of(options)
+    if options.ranks > 1:
+        yield from layout_checks(checkpoint, layout, host)
+    wanted = in_framework_plan.need_of(options, checkpoint)
+    if wanted is not None and not (options.form == "worker" and len(host.gpus) > 1):
+        length = options.inference_max_seq_length
+        yield from memory_checks(wanted, host.gpus, layout, fraction=FRACTION, length=length)
+
+
+def _speed(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """What to do when it is slow, where something can be done."""
+    if checkpoint.format in NEMO and not options.enable_cuda_graphs:
+        yield Verdict(
+            "cuda-graphs",
+            Level.PASS,
+            "CUDA graphs are off, as upstream has them",
+            source="--enable_cuda_graphs, from Export-Deploy 0.1 on",
+            fix="switch them on where inference is slow and memory allows",
+            option="options.enable_cuda_graphs",
+        )
+    if checkpoint.format is Format.HUGGING_FACE:
+        yield Verdict(
+            "in-framework-speed",
+            Level.PASS,
+            "PyTorch generates batch by batch: no CUDA graphs, no paged cache",
+            "right answers at a fraction of an engine's speed",
+            "nemo_deploy.llm.hf_deployable",
+            "raise max_batch_size for many short requests, or take the vllm route",
+            "options.max_batch_size",
+        )

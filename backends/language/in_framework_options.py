@@ -1,0 +1,201 @@
+"""Options of the in-framework route, each with the flag of upstream's scripts that carries it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from backends.language.common import LayoutOptions, Ranks, extra
+
+Count = Annotated[int, Field(ge=0, le=100_000)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
+GenerationName = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,20}$")]
+
+
+class InFrameworkOptions(LayoutOptions):
+    """How a model is served by PyTorch itself, through PyTriton."""
+
+    form: Literal["worker", "script"] = Field(
+        "worker",
+        title="Form",
+        description="worker: tritondeck's own worker over Export-Deploy's classes, in a managed "
+        "environment, on a GPU or the CPU, Hugging Face folders only. script: upstream's own script "
+        "in a NeMo container.",
+        json_schema_extra=extra("Server"),
+    )
+    device: Literal["cuda", "cpu"] = Field(
+        "cuda",
+        title="Device",
+        description="Worker: cpu is for trying small models without a GPU.",
+        json_schema_extra=extra("Server"),
+    )
+    triton_port: Port = Field(
+        0,
+        title="Triton's port",
+        description="Worker: port of Triton's HTTP tensors; the server's HTTP port is the "
+        "OpenAI-compatible front's. Script: port of the OpenAI-compatible front, where the "
+        "generation has one. 0 takes a free one.",
+        json_schema_extra=extra("Server"),
+    )
+    image: Image = Field(
+        "nvcr.io/nvidia/nemo:26.02",
+        title="Image",
+        description="Script: the NeMo container.",
+        json_schema_extra=extra("Server"),
+    )
+    generation: GenerationName = Field(
+        "",
+        title="Generation",
+        description="Script: which generation of NeMo or Export-Deploy the image has (nemo-25.04, "
+        "ed-0.3, …). Empty: by the image's tag, the newer one where a tag has two.",
+        json_schema_extra=extra("Server"),
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto",
+        title="Precision",
+        description="Hugging Face models: auto takes the checkpoint's.",
+        json_schema_extra=extra("Model", "--torch_dtype"),
+    )
+    device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = Field(
+        "auto",
+        title="Device map",
+        description="Hugging Face models: how Accelerate spreads layers over GPUs. Generations "
+        "before 0.3 leave the model on the CPU without one.",
+        json_schema_extra=extra("Parallelism", "--device_map"),
+    )
+    tp_plan: Literal["", "auto"] = Field(
+        "",
+        title="Tensor parallel plan",
+        description="Hugging Face models in a script: auto splits layers as the model's own plan "
+        "says, one process a GPU. Not together with a device map.",
+        json_schema_extra=extra("Parallelism", "--tp_plan"),
+    )
+    max_batch_size: Annotated[int, Field(ge=1, le=4096)] = Field(
+        8,
+        title="Largest batch",
+        description="Requests that Triton puts together.",
+        json_schema_extra=extra("Limits", "--max_batch_size"),
+    )
+    inference_max_seq_length: Count = Field(
+        0,
+        title="Longest sequence",
+        description="NeMo and Megatron: tokens of prompt and answer together; 0 is upstream's "
+        "default of 4096.",
+        json_schema_extra=extra("Limits", "--inference_max_seq_length", "tokens"),
+    )
+    micro_batch_size: Count = Field(
+        0,
+        title="Micro batch size",
+        description="Megatron checkpoints: sequences of one pipeline step; 0 leaves it to upstream.",
+        json_schema_extra=extra("Limits", "--micro_batch_size"),
+    )
+    context_parallel_size: Ranks = Field(
+        1,
+        title="Context parallel size",
+        description="GPUs that share a sequence.",
+        json_schema_extra=extra("Parallelism", "--context_parallel_size"),
+    )
+    expert_model_parallel_size: Ranks = Field(
+        1,
+        title="Expert parallel size",
+        description="GPUs that share the experts of a mixture. Export-Deploy parses it and never "
+        "uses it.",
+        json_schema_extra=extra("Parallelism", "--expert_model_parallel_size"),
+    )
+    expert_tensor_parallel_size: Ranks = Field(
+        1,
+        title="Expert tensor parallel size",
+        description="GPUs that share one expert; from 0.5 on.",
+        json_schema_extra=extra("Parallelism", "--expert_tensor_parallel_size"),
+    )
+    sequence_parallel: bool = Field(
+        False,
+        title="Sequence parallel",
+        description="Splits activations along the sequence; from 0.5 on.",
+        json_schema_extra=extra("Parallelism", "--sequence_parallel"),
+    )
+    num_layers_in_first_pipeline_stage: Count = Field(
+        0,
+        title="Layers of the first stage",
+        description="0: the same as the others.",
+        json_schema_extra=extra("Parallelism", "--num_layers_in_first_pipeline_stage"),
+    )
+    num_layers_in_last_pipeline_stage: Count = Field(
+        0,
+        title="Layers of the last stage",
+        description="0: the same as the others.",
+        json_schema_extra=extra("Parallelism", "--num_layers_in_last_pipeline_stage"),
+    )
+    account_for_embedding_in_pipeline_split: bool = Field(
+        False,
+        title="Count the embedding as a layer",
+        description="When layers are divided over pipeline stages.",
+        json_schema_extra=extra("Parallelism", "--account_for_embedding_in_pipeline_split"),
+    )
+    account_for_loss_in_pipeline_split: bool = Field(
+        False,
+        title="Count the loss as a layer",
+        description="When layers are divided over pipeline stages.",
+        json_schema_extra=extra("Parallelism", "--account_for_loss_in_pipeline_split"),
+    )
+    enable_flash_decode: bool = Field(
+        False,
+        title="Flash decoding",
+        description="NeMo and Megatron: faster attention while generating; from 25.07 on.",
+        json_schema_extra=extra("Speed", "--enable_flash_decode"),
+    )
+    enable_cuda_graphs: bool = Field(
+        False,
+        title="CUDA graphs",
+        description="NeMo and Megatron: records a step's kernels once; they are off unless asked "
+        "for. From Export-Deploy 0.1 on.",
+        json_schema_extra=extra("Speed", "--enable_cuda_graphs"),
+    )
+    model_type: Literal["", "gpt", "mamba"] = Field(
+        "",
+        title="Megatron model type",
+        description="Megatron checkpoints; empty is gpt.",
+        json_schema_extra=extra("Model", "--model_type"),
+    )
+    legacy_ckpt: bool = Field(
+        False,
+        title="Legacy checkpoint",
+        description="Loads checkpoints that older Megatron versions wrote.",
+        json_schema_extra=extra("Model", "--legacy_ckpt"),
+    )
+    legacy_model_format: bool = Field(
+        False,
+        title="Legacy model format",
+        description="Megatron checkpoints without the newer description of their model; from 0.5 on.",
+        json_schema_extra=extra("Model", "--legacy_model_format"),
+    )
+    debug_mode: bool = Field(
+        False,
+        title="Verbose log",
+        description="The script's or Triton's own verbose log. nemo_eval's log_level never existed.",
+        json_schema_extra=extra("Server", "--debug_mode"),
+    )
+    trust_remote_code: bool = Field(
+        False,
+        title="Trust the checkpoint's code",
+        description="Runs Python code that lies in the checkpoint's folder. Only for checkpoints whose "
+        "code you have read.",
+        json_schema_extra=extra("Safety", "--trust_remote_code"),
+    )
+
+    @property
+    def ranks(self) -> int:
+        """Processes of a Megatron model: one a GPU."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.context_parallel_size
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InFrameworkOptions:
+        if self.tp_plan and self.device_map:
+            raise ValueError('tp_plan and device_map exclude each other: set device_map = ""')
+        if self.form == "script" and self.device == "cpu":
+            raise ValueError("the scripts need CUDA: device = cpu needs form = worker")
+        if self.form == "worker" and self.tp_plan:
+            raise ValueError("the worker is one process: tp_plan needs form = script")
+        return self

@@ -1,0 +1,319 @@
+"""The steps of the in-framework route: environment or image → PyTriton → a right answer."""
+
+from __future__ import annotations
+
+from backends.environments import environment
+from backends.language import in_framework_script as upstream
+from backends.language.common import cases, language
+from backends.language.in_framework_options import InFrameworkOptions
+from backends.sources import WORKERS, worker
+from backends.upstream import generations
+from console.checkpoints.model import Checkpoint
+from console.planning.deployment import Deployment
+from console.planning.language_memory import Layout, Need, need
+from console.planning.plan import (
+    Command,
+    Container,
+    EnvironmentSpec,
+    EnvironmentStep,
+    ImageSpec,
+    ImageStep,
+    Mount,
+    Plan,
+    PublishedPort,
+    ServiceSpec,
+    ServiceStep,
+    Step,
+    TextAnswered,
+    UrlReady,
+    VerifyStep,
+    WriteStep,
+    join,
+)
+from console.planning.variables import Variable, literal
+from console.prompts import Style
+from console.triton.options import shm_prefix
+
+ENVIRONMENT = "inframework"
+STOP_TIMEOUT = 40.0
+"""Seconds from SIGTERM to SIGKILL; Triton waits up to 10 for requests in flight."""
+QUIET = {
+    # What is served is on this disk: nothing is to be looked up elsewhere.
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def environments(
+    deployment: Deployment, options: InFrameworkOptions
+) -> tuple[EnvironmentSpec, ...]:
+    return (environment(ENVIRONMENT, deployment),) if options.form == "worker" else ()
+
+
+def style_of(checkpoint: Checkpoint) -> Style:
+    """Conversations where the tokenizer has a template for them."""
+    facts = checkpoint.language
+    return Style.CHAT if facts is not None and facts.chat_template else Style.COMPLETION
+
+
+def layout_of(options: InFrameworkOptions) -> Layout:
+    return Layout(options.tensor_parallel_size, options.pipeline_parallel_size)
+
+
+def need_of(options: InFrameworkOptions, checkpoint: Checkpoint) -> Need | None:
+    """What each GPU needs; None where the checkpoint does not tell its geometry."""
+    facts = language(checkpoint)
+    if facts is None:
+        return None
+    dtype: str = "" if options.dtype == "auto" else options.dtype
+    return need(facts, layout_of(options), weights=dtype, counted=checkpoint.parameters)
+
+
+def plan(deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint) -> Plan:
+    if options.form == "worker":
+        return _worker_plan(deployment, options, checkpoint)
+    return _script_plan(deployment, options, checkpoint)
+
+
+# ---------------------------------------------------------------------------- our worker
+
+
+def worker_words(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint
+) -> tuple[str, ...]:
+    """The command line of our worker (templates)."""
+    words = [
+        "${env_inframework}/bin/python",
+        join(WORKERS, "in_framework.py"),
+        f"--model={literal(str(checkpoint.path))}",
+        f"--name={literal(deployment.served_name)}",
+        f"--device={options.device}",
+        f"--dtype={options.dtype}",
+        f"--max-batch-size={options.max_batch_size}",
+        f"--address={literal(deployment.server.address)}",
+        "--port=${http_port}",
+        "--triton-port=${triton_port}",
+        "--grpc-port=${grpc_port}",
+        "--metrics-port=${metrics_port}",
+        f"--shm-prefix={shm_prefix(deployment)}",
+    ]
+    if options.device == "cuda" and options.device_map:
+        words.append(f"--device-map={options.device_map}")
+    if options.trust_remote_code:
+        words.append("--trust-remote-code")
+    if options.debug_mode or deployment.server.log_verbose:
+        words.append("--verbose")
+    return tuple(words)
+
+
+def worker_service(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint
+) -> ServiceSpec:
+    """Front and Triton as one service; the front is what is asked."""
+    server = deployment.server
+    address = literal(server.address)
+    env = dict(QUIET)
+    if options.device == "cuda" and server.gpus not in ("", "all"):
+        env["CUDA_VISIBLE_DEVICES"] = literal(server.gpus)
+    return ServiceSpec(
+        name="in-framework",
+        kind="openai",
+        launcher="local",
+        command=Command(
+            argv=worker_words(deployment, options, checkpoint),
+            runtime=f"environment:{ENVIRONMENT}",
+            env=env,
+        ),
+        http_url=f"http://{address}:${{http_port}}",
+        grpc_url=f"{address}:${{grpc_port}}",
+        metrics_url=f"http://{address}:${{metrics_port}}/metrics",
+        repository="${work}",
+        shm_prefix=shm_prefix(deployment),
+        stop_timeout=STOP_TIMEOUT,
+        models=(deployment.served_name,),
+        restart=server.restart,
+        restart_limit=server.restart_limit,
+        probe_seconds=server.probe_seconds,
+    )
+
+
+def _worker_plan(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint
+) -> Plan:
+    specs = environments(deployment, options)
+    spec = worker_service(deployment, options, checkpoint)
+    names = ("in_framework", "in_framework_front", "triton_server")
+    timeout = max(600.0, deployment.server.load_timeout)
+    steps: list[Step] = [
+        EnvironmentStep(
+            id=f"environment-{ENVIRONMENT}",
+            title=f"environment: {specs[0].title}",
+            why="Export-Deploy, PyTriton and PyTorch fit no other environment",
+            environment=ENVIRONMENT,
+        ),
+        WriteStep(
+            id="workers",
+            title="workers",
+            why="tritondeck's own worker over nemo_deploy: the wheel carries no script",
+            files=tuple(worker(name) for name in names),
+            outputs=tuple(worker(name).path for name in names),
+        ),
+        ServiceStep(
+            id="service",
+            title="start PyTriton",
+            why="the model is loaded by PyTorch, then Triton and the OpenAI-compatible front start",
+            service=spec,
+            success=(UrlReady(url=f"{spec.http_url}/v1/health", timeout=timeout),),
+        ),
+        VerifyStep(
+            id="verify",
+            title="verify",
+            why="a model serves only when a real request has the right answer",
+            service=spec.name,
+            success=cases(deployment, deployment.served_name, style_of(checkpoint)),
+        ),
+    ]
+    notes = [
+        "tritondeck's own worker over nemo_deploy's classes, in place of upstream's script",
+        "the OpenAI-compatible front is tritondeck's own, and asks Triton for every answer",
+    ]
+    return Plan(
+        deployment=deployment.name,
+        backend="in-framework",
+        variables=_ports(deployment, options, "of the OpenAI-compatible front", "of Triton's HTTP"),
+        environments=specs,
+        steps=tuple(steps),
+        notes=tuple(notes),
+    )
+
+
+def _ports(
+    deployment: Deployment, options: InFrameworkOptions, http: str, other: str
+) -> tuple[Variable, ...]:
+    server = deployment.server
+    return tuple(
+        Variable(name=f"{name}_port", kind="port", default=str(number), help=f"port {words}")
+        for name, number, words in (
+            ("http", server.http_port, http),
+            ("grpc", server.grpc_port, "of Triton's gRPC"),
+            ("metrics", server.metrics_port, "of Triton's figures"),
+            ("triton", options.triton_port, other),
+        )
+        if words
+    )
+
+
+# ---------------------------------------------------------------------------- upstream's script
+
+
+def script_words(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint, generation: str
+) -> tuple[str, ...]:
+    """The command line in the container: torchrun where one process a GPU is wanted."""
+    root = generations.generation(generation).root
+    script = f"{root}/{upstream.script_of(checkpoint)}"
+    count = upstream.ranks(options, checkpoint, generation)
+    start = ("torchrun", "--standalone", f"--nproc-per-node={count}") if count > 1 else ("python3",)
+    words = upstream.arguments(deployment.served_name, options, checkpoint, generation)
+    return (*start, script, *words)
+
+
+def _script_service(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint, generation: str
+) -> ServiceSpec:
+    server = deployment.server
+    address = literal(server.address)
+    front = upstream.has_front(checkpoint, generation)
+    inside = [("http", upstream.HTTP), ("grpc", upstream.GRPC), ("metrics", upstream.METRICS)]
+    inside += [("triton", upstream.OPENAI)] if front else []
+    path = literal(str(checkpoint.path))
+    return ServiceSpec(
+        name="in-framework",
+        launcher="container",
+        command=Command(
+            argv=script_words(deployment, options, checkpoint, generation),
+            runtime="image:nemo",
+            env=QUIET,
+            container=Container(
+                mounts=(Mount(source=path, target=path, read_only=True),),
+                ports=tuple(
+                    PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
+                    for name, port in inside
+                ),
+                gpus=server.gpus or "all",
+                shm_size=server.shm_size,
+                memory=server.memory,
+                workdir=generations.generation(generation).root,
+                ulimits=("memlock=-1", "stack=67108864"),
+                # PyTriton copies its server beneath the home folder and compiles kernels there.
+                read_only=False,
+            ),
+        ),
+        http_url=f"http://{address}:${{http_port}}",
+        grpc_url=f"{address}:${{grpc_port}}",
+        metrics_url=f"http://{address}:${{metrics_port}}/metrics",
+        manage=False,  # PyTriton keeps model control to itself
+        repository="${work}",
+        stop_timeout=STOP_TIMEOUT,
+        models=(deployment.served_name,),
+        restart=server.restart,
+        restart_limit=server.restart_limit,
+        probe_seconds=server.probe_seconds,
+    )
+
+
+def _script_plan(
+    deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint
+) -> Plan:
+    generation = upstream.generation_of(options)
+    entry = generations.generation(generation)
+    spec = _script_service(deployment, options, checkpoint, generation)
+    model = literal(deployment.served_name)
+    timeout = max(900.0, deployment.server.load_timeout)
+    ready = [UrlReady(url=f"{spec.http_url}/v2/models/{model}/ready", timeout=timeout)]
+    front = upstream.has_front(checkpoint, generation)
+    if front:
+        url = f"http://{literal(deployment.server.address)}:${{triton_port}}/v1/health"
+        ready.append(UrlReady(url=url, timeout=timeout))
+    why = "the script's exit code says nothing: the model must be ready and answer"
+    steps: list[Step] = [
+        ImageStep(
+            id="image-nemo", title="image: NeMo", why="nothing else is ever pulled", image="nemo"
+        ),
+        ServiceStep(
+            id="service", title="start the script", why=why, service=spec, success=tuple(ready)
+        ),
+        VerifyStep(
+            id="verify",
+            title="verify",
+            why="a model serves only when a real request has the right answer",
+            service=spec.name,
+            success=tensors(deployment),
+        ),
+    ]
+    other = "of NeMo's OpenAI-compatible front" if front else ""
+    said = f"{entry.title}: {upstream.script_of(checkpoint)}, as read in {entry.ref}"
+    return Plan(
+        deployment=deployment.name,
+        backend="in-framework",
+        variables=_ports(deployment, options, "of Triton's HTTP", other),
+        images=(ImageSpec(name="nemo", reference=options.image, title="NeMo"),),
+        engine=deployment.server.engine,
+        steps=tuple(steps),
+        notes=(said, *entry.notes),
+    )
+
+
+def tensors(deployment: Deployment) -> tuple[TextAnswered, ...]:
+    """The verify cases for upstream's model: prompts and max_length in, sentences out.
+
+    Its own defaults take the likeliest token, so nothing else is sent.
+    """
+    found = []
+    for asked in cases(deployment, deployment.served_name, Style.COMPLETION):
+        body = {"prompts": asked.body["prompt"], "max_length": asked.body["max_tokens"]}
+        path = f"/v2/models/{deployment.served_name}/generate"
+        found.append(asked.model_copy(update={"path": path, "body": body, "answer": "sentences"}))
+    return tuple(found)
