@@ -102,6 +102,10 @@ class Backend(ABC):
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         """The form for a model that this route built; None for an unknown one (tensor form)."""
 
+    def scripts(self, deployment: Deployment) -> tuple[str, ...]:
+        """Paths on this host of upstream scripts whose text `checks` wants to see."""
+        return ()
+
     def own_server(self, deployment: Deployment) -> bool:
         """Whether the route starts a server of its own kind instead of Triton by the deployment's
         launcher; nothing is asked of a Triton then."""

@@ -151,6 +151,8 @@ class ToolFacts:
     """Python (``3.10``) of the server's model processes, where it was asked."""
     server_packages: Mapping[str, str] | None = None
     """Packages that models find in the server's own Python (an image's); None where not asked."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Path to text of the installed scripts that a route asked for, those that could be read."""
 
 
 # ---------------------------------------------------------------------------- tensors and answers

@@ -91,7 +91,13 @@ def prepare(settings: Settings, deployment: Deployment) -> Prepared:
         *chosen.needs(complete.model_copy(update={"checkpoints": located})),
     )
     needs = tuple({spec.name: spec for spec in needed}.values())
-    asked = tools(settings, complete, needs, triton=not chosen.own_server(complete))
+    asked = tools(
+        settings,
+        complete,
+        needs,
+        triton=not chosen.own_server(complete),
+        scripts=chosen.scripts(complete),
+    )
     return Prepared(complete, chosen, checkpoints, host(), needs, asked)
 
 

@@ -41,16 +41,18 @@ def tools(
     needs: tuple[EnvironmentSpec, ...],
     *,
     triton: bool = True,
+    scripts: tuple[str, ...] = (),
 ) -> ToolFacts:
     """What is installed where it is installed already; what data expects where it is not. Without
-    `triton` only the environments are asked: the route has a server of its own."""
+    `triton` only the environments are asked: the route has a server of its own. `scripts` are
+    upstream's own, which are read and never run."""
     from console.runtimes.environments import Environments
     from console.triton.launchers import launcher
 
     environments = Environments(settings)
     ready = {spec.name: _facts(environments, spec) for spec in needs if environments.ready(spec)}
     if not triton:
-        return ToolFacts(environments=ready)
+        return ToolFacts(environments=ready, sources=_sources(scripts))
     expected = replace(launcher(deployment).expected(deployment), environments=ready)
     server = deployment.server
     if server.launcher == "local":
@@ -62,6 +64,22 @@ def tools(
 
         return _lately(server, expected, partial(images.asked, settings))
     return expected
+
+
+MAX_SCRIPT = 1 << 20
+"""Bytes; upstream's longest has 40 kB."""
+
+
+def _sources(scripts: tuple[str, ...]) -> dict[str, str]:
+    """The texts that are there and are text; what is not is told when the plan runs."""
+    found = {}
+    for path in scripts:
+        try:
+            with Path(path).open("rb") as file:
+                found[path] = file.read(MAX_SCRIPT).decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
 
 
 _ASKED: dict[ServerSection, tuple[float, ToolFacts]] = {}

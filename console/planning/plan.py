@@ -115,6 +115,10 @@ class Expected(Frozen):
     tolerance: float = 1e-4
     shape: tuple[int, ...] | None = None
     finite: bool = True
+    text: str = ""
+    """What a text output must be, without the spaces around; empty: any."""
+    never: str = ""
+    """What no text of it may begin with: servers that answer with their errors."""
 
 
 class Inference(Frozen):

@@ -139,6 +139,12 @@ def answer_problem(
             return f"{name} has shape {shape}, expected {wanted['shape']}"
         if wanted.get("equals") is not None and list(wanted["equals"]) != values:
             return f"{name} is {values!r}, expected {wanted['equals']!r}"
+        texts = [v.strip() for v in values if isinstance(v, str)]
+        never, text = wanted.get("never"), wanted.get("text", "").strip()
+        if never and any(t.startswith(never) for t in texts):
+            return f"{name} is an error instead of an answer: {texts!r}"
+        if text and texts != [text]:
+            return f"{name} is {texts!r}, expected {text!r}"
         near = wanted.get("near")
         if near is not None:
             close = len(near) == len(values) and all(

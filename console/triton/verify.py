@@ -41,6 +41,11 @@ def _difference(output: TensorAnswer, expected: Expected) -> str | None:
             return f"{len(bad)} of {len(values)} values are not finite ({bad[0]})"
     if expected.equals is not None and values != expected.equals:
         return f"{_shown(values)}, expected {_shown(expected.equals)}"
+    texts = [v.strip() for v in values if isinstance(v, str)]
+    if expected.never and any(text.startswith(expected.never) for text in texts):
+        return f"an error instead of an answer: {_shown(texts)}"
+    if expected.text and texts != [expected.text.strip()]:
+        return f"{_shown(texts)}, expected {_shown((expected.text,))}"
     if expected.near is not None:
         return _far(values, expected.near, expected.tolerance)
     return None
