@@ -1,0 +1,314 @@
+"""Options of the NeMo TensorRT-LLM route: every parameter of ``deploy_triton.py``, and where it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from backends.language.common import LayoutOptions, Ranks, extra
+from backends.upstream import generations
+
+Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+Folder = Annotated[str, Field(pattern=r"^(/[^\r\n]*)?$")]
+File = Annotated[str, Field(pattern=r"^/[^\r\n]+$")]
+Word = Annotated[str, Field(pattern=r"^[^-\s][^\r\n]*$", max_length=200)]
+Plugin = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,20}$")]
+Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
+VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
+Override = Literal["auto", "true", "false"]
+Target = Literal[
+    "attn_qkv",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_dense",
+    "mlp_h_to_4h",
+    "mlp_gate",
+    "mlp_4h_to_h",
+]
+Generation = Annotated[str, Field(pattern=r"^(auto|nemo-\d\d\.\d\d|ed-[\w.]+)$")]
+DEFAULT = "nemo-25.04"
+"""The newest generation that has every parameter of this route."""
+
+
+class PlaceOptions(LayoutOptions):
+    """Where upstream's code runs and what of it."""
+
+    mode: Literal["serve", "export", "load"] = Field(
+        "serve",
+        title="What is done",
+        description="serve: build an engine and serve it. export: build it and stop there. load: "
+        "serve an engine that was built before; the checkpoint is its folder.",
+        json_schema_extra=extra("Place"),
+    )
+    generation: Generation = Field(
+        DEFAULT,
+        title="Generation",
+        description="Which release of NeMo or Export-Deploy is installed there; command lines differ "
+        "in each. auto takes it from the image's tag, or from the environment's packages.",
+        json_schema_extra=extra("Place"),
+    )
+    place: Literal["container", "environment"] = Field(
+        "container",
+        title="Runs in",
+        description="container: an image of NeMo. environment: a Python environment of yours with "
+        "NeMo and TensorRT-LLM ([environments.nemo-trtllm] use).",
+        json_schema_extra=extra("Place"),
+    )
+    image: Image = Field(
+        "",
+        title="Image",
+        description="Image for the container; empty takes the generation's own.",
+        json_schema_extra=extra("Place"),
+    )
+    scripts_root: Folder = Field(
+        "",
+        title="Folder above scripts/",
+        description="A checkout of NeMo or Export-Deploy; empty takes /opt/NeMo or "
+        "/opt/Export-Deploy, as the images have it.",
+        json_schema_extra=extra("Place"),
+    )
+    form: Literal["auto", "script", "api"] = Field(
+        "auto",
+        title="Called through",
+        description="script: upstream's command line. api: its Python classes, by a worker of ours; "
+        "auto takes that where the generation has no script.",
+        json_schema_extra=extra("Place"),
+    )
+    engine_folder: Folder = Field(
+        "",
+        title="Engine folder",
+        description="Where the engine is built; empty for a folder of the deployment. Upstream "
+        "empties the folder that it builds in, so one with other files is refused.",
+        json_schema_extra=extra("Place", "--triton_model_repository"),
+    )
+    hf_token: VariableName = Field(
+        "",
+        title="Variable of the Hugging Face token",
+        description="HF_TOKEN where the checkpoint's tokenizer comes from Hugging Face (StarCoder, "
+        "Llama 3 of NeMo 1); empty looks nothing up there.",
+        json_schema_extra=extra("Place"),
+    )
+
+
+class PromptTableOptions(PlaceOptions):
+    """Learned prompts and adapters."""
+
+    ptuning_nemo_checkpoint: tuple[File, ...] = Field(
+        (),
+        title="Prompt tables",
+        description="Files (.nemo) with learned virtual tokens.",
+        json_schema_extra=extra("Prompt tables", "--ptuning_nemo_checkpoint"),
+    )
+    task_ids: tuple[Word, ...] = Field(
+        (),
+        title="Task names",
+        description="One for each prompt table, in the same order; empty numbers them from 0.",
+        json_schema_extra=extra("Prompt tables", "--task_ids"),
+    )
+    max_prompt_embedding_table_size: Tokens = Field(
+        0,
+        title="Largest prompt table",
+        description="Virtual tokens of all tables together; 0 where there is no table.",
+        json_schema_extra=extra("Prompt tables", "--max_prompt_embedding_table_size", "tokens"),
+    )
+    lora_ckpt: tuple[File, ...] = Field(
+        (),
+        title="LoRA adapters",
+        description="Checkpoints of adapters; Export-Deploy wants folders, unpacked.",
+        json_schema_extra=extra("LoRA", "--lora_ckpt"),
+    )
+    use_lora_plugin: Literal["", "float16", "float32", "bfloat16"] = Field(
+        "",
+        title="LoRA plugin",
+        description="Precision of the plugin that applies adapters; empty leaves it out.",
+        json_schema_extra=extra("LoRA", "--use_lora_plugin"),
+    )
+    lora_target_modules: tuple[Target, ...] = Field(
+        (),
+        title="LoRA targets",
+        description="Parts of a layer that adapters change; only with the plugin.",
+        json_schema_extra=extra("LoRA", "--lora_target_modules"),
+    )
+    max_lora_rank: Annotated[int, Field(ge=1, le=512)] = Field(
+        64,
+        title="Largest LoRA rank",
+        description="Sizes the plugin's working memory.",
+        json_schema_extra=extra("LoRA", "--max_lora_rank"),
+    )
+
+    @model_validator(mode="after")
+    def _tables_together(self) -> PromptTableOptions:
+        tables, size = self.ptuning_nemo_checkpoint, self.max_prompt_embedding_table_size
+        if self.task_ids and len(self.task_ids) != len(tables):
+            raise ValueError(f"{len(self.task_ids)} task_ids for {len(tables)} prompt tables")
+        if len(set(self.task_ids)) != len(self.task_ids):
+            raise ValueError("two prompt tables have the same task id")
+        if tables and not size:
+            raise ValueError(
+                "prompt tables need max_prompt_embedding_table_size: the virtual tokens of all of "
+                "them together"
+            )
+        if self.lora_target_modules and not self.use_lora_plugin:
+            raise ValueError("lora_target_modules works only with use_lora_plugin")
+        return self
+
+
+class NemoTrtllmOptions(PromptTableOptions):
+    """How NeMo builds a TensorRT-LLM engine and serves it through PyTriton."""
+
+    tensor_parallel_size: Ranks = Field(
+        1,
+        title="Tensor parallel size",
+        description="GPUs that share every layer. A .qnemo and an engine fix it.",
+        json_schema_extra=extra("Parallelism", "--tensor_parallelism_size"),
+    )
+    pipeline_parallel_size: Ranks = Field(
+        1,
+        title="Pipeline parallel size",
+        description="Stages that the layers are cut into. A .qnemo and an engine fix it.",
+        json_schema_extra=extra("Parallelism", "--pipeline_parallelism_size"),
+    )
+    model_type: Literal[
+        "auto", "gptnext", "gpt", "llama", "falcon", "starcoder", "mixtral", "gemma"
+    ] = Field(
+        "auto",
+        title="Model type",
+        description="auto takes it from the checkpoint: Nemotron is gpt, Mistral is llama, StarCoder "
+        "1 and 2 are starcoder.",
+        json_schema_extra=extra("Model", "--model_type"),
+    )
+    model_version: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1,
+        title="Model version",
+        description="Version under which it is served.",
+        json_schema_extra=extra("Model", "--triton_model_version"),
+    )
+    dtype: Literal["bfloat16", "float16", "fp8", "int8"] = Field(
+        "bfloat16",
+        title="Precision",
+        description="What the engine computes in. The export script takes only the first two from "
+        "25.04 on.",
+        json_schema_extra=extra("Model", "--dtype"),
+    )
+    export_fp8_quantized: Override = Field(
+        "auto",
+        title="FP8 weights",
+        description="auto takes what the checkpoint was trained with.",
+        json_schema_extra=extra("Model", "--export_fp8_quantized"),
+    )
+    use_fp8_kv_cache: Override = Field(
+        "auto",
+        title="FP8 cache",
+        description="auto takes what the checkpoint says.",
+        json_schema_extra=extra("Model", "--use_fp8_kv_cache"),
+    )
+    max_input_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        256,
+        title="Longest prompt",
+        description="Tokens of the longest prompt; fixed in the engine.",
+        json_schema_extra=extra("Limits", "--max_input_len", "tokens"),
+    )
+    max_output_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        256,
+        title="Longest answer",
+        description="Tokens of the longest answer; fixed in the engine.",
+        json_schema_extra=extra("Limits", "--max_output_len", "tokens"),
+    )
+    max_seq_len: Tokens = Field(
+        0,
+        title="Longest sequence",
+        description="Tokens of prompt and answer together; 0 leaves it to upstream.",
+        json_schema_extra=extra("Limits", "--max_seq_len", "tokens"),
+    )
+    max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        8,
+        title="Largest batch",
+        description="Requests that are computed at once; fixed in the engine.",
+        json_schema_extra=extra("Limits", "--max_batch_size"),
+    )
+    max_num_tokens: Tokens = Field(
+        0,
+        title="Tokens of a step",
+        description="Most tokens of one step; 0 leaves it to upstream.",
+        json_schema_extra=extra("Limits", "--max_num_tokens", "tokens"),
+    )
+    opt_num_tokens: Tokens = Field(
+        0,
+        title="Usual tokens of a step",
+        description="Tokens that kernels are tuned for; 0 leaves it to upstream.",
+        json_schema_extra=extra("Limits", "--opt_num_tokens", "tokens"),
+    )
+    no_paged_kv_cache: bool = Field(
+        False,
+        title="No paged cache",
+        description="Reserves the whole cache for each request.",
+        json_schema_extra=extra("Engine", "--no_paged_kv_cache"),
+    )
+    disable_remove_input_padding: bool = Field(
+        False,
+        title="Keep padding",
+        description="Computes padding as if it were text; slower.",
+        json_schema_extra=extra("Engine", "--disable_remove_input_padding"),
+    )
+    use_parallel_embedding: bool = Field(
+        False,
+        title="Split embeddings",
+        description="Divides the embedding table among the tensor parallel GPUs.",
+        json_schema_extra=extra("Engine", "--use_parallel_embedding"),
+    )
+    multi_block_mode: bool = Field(
+        False,
+        title="Long sequences in blocks",
+        description="Splits the cache of a long sequence, for small batches.",
+        json_schema_extra=extra("Engine", "--multi_block_mode"),
+    )
+    multiple_profiles: bool = Field(
+        False,
+        title="Several profiles",
+        description="Tunes kernels for several sizes; building takes longer.",
+        json_schema_extra=extra("Engine", "--multiple_profiles"),
+    )
+    gpt_attention_plugin: Plugin = Field(
+        "auto",
+        title="Attention plugin",
+        description="Precision of the plugin, auto or disable.",
+        json_schema_extra=extra("Engine", "--gpt_attention_plugin"),
+    )
+    gemm_plugin: Plugin = Field(
+        "auto",
+        title="Matrix plugin",
+        description="Precision of the plugin, auto or disable.",
+        json_schema_extra=extra("Engine", "--gemm_plugin"),
+    )
+    use_cpp_runtime: bool = Field(
+        False,
+        title="C++ runtime",
+        description="Runs the engine in TensorRT-LLM's C++ runtime instead of the Python one.",
+        json_schema_extra=extra("Engine", "--use_cpp_runtime"),
+    )
+    request_timeout: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        60,
+        title="Request timeout",
+        description="How long upstream's REST front waits for an answer.",
+        json_schema_extra=extra("Server", "--triton_request_timeout", "s"),
+    )
+    debug_mode: bool = Field(
+        False,
+        title="Verbose log",
+        description="Logs what upstream does.",
+        json_schema_extra=extra("Server", "--debug_mode"),
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> NemoTrtllmOptions:
+        if self.generation != "auto" and self.generation not in generations.catalog().generations:
+            known = ", ".join(generations.catalog().generations)
+            raise ValueError(f"no generation {self.generation}: known are auto, {known}")
+        return self
+
+    @property
+    def sequence(self) -> int:
+        """Tokens of the longest sequence."""
+        return self.max_seq_len or self.max_input_len + self.max_output_len

@@ -1,0 +1,145 @@
+"""The NeMo TensorRT-LLM route: a NeMo checkpoint, built and served by NeMo's own scripts or classes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_plan
+from backends.language import nemo_trtllm_words as words
+from backends.language.nemo_trtllm_options import NemoTrtllmOptions
+from backends.upstream.generations import catalog
+from console.checkpoints.model import Format
+from console.facts import (
+    Endpoint,
+    Host,
+    Level,
+    ModelMetadata,
+    PromptAdapter,
+    ToolFacts,
+    Verdict,
+)
+from console.planning.deployment import Deployment
+from console.planning.plan import EnvironmentSpec, Plan
+
+GIB = 1 << 30
+
+
+class NemoTrtllmBackend(Backend):
+    """.nemo, .qnemo or an engine → TensorRT-LLM → PyTriton."""
+
+    name: ClassVar[str] = "nemo-tensorrt-llm"
+    title: ClassVar[str] = "NeMo to TensorRT-LLM: language models of NeMo, served by PyTriton"
+    Options: ClassVar[type[BackendOptions]] = NemoTrtllmOptions
+
+    def own_server(self, deployment: Deployment) -> bool:
+        """PyTriton starts a Triton of its own."""
+        return True
+
+    def accepts(self, checkpoints: Checkpoints) -> Verdict:
+        """A NeMo checkpoint of a language model, or an engine."""
+        checkpoint = checkpoints.get("model")
+        if checkpoint is None:
+            return Verdict("route", Level.FAIL, "no checkpoint is named")
+        return nemo_trtllm_checks.accepts(checkpoint)
+
+    def suggest(self, checkpoints: Checkpoints, host: Host) -> NemoTrtllmOptions:
+        """The parallel sizes that the checkpoint fixes, else the fewest GPUs that it fits."""
+        checkpoint = checkpoints["model"]
+        mode = "load" if checkpoint.format is Format.TRTLLM_ENGINE else "serve"
+        facts = checkpoint.language
+        if facts is not None and facts.parallel_fixed:
+            return NemoTrtllmOptions(
+                mode=mode,
+                tensor_parallel_size=facts.tensor_parallel,
+                pipeline_parallel_size=facts.pipeline_parallel,
+            )
+        sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)] or [1]
+        made = Deployment(name="x", backend=self.name, checkpoints={})
+        for size in sizes:
+            options = NemoTrtllmOptions(mode=mode, tensor_parallel_size=size)
+            call = words.Call(made, options, checkpoint, words.generation_of(options))
+            verdicts = nemo_trtllm_checks.checks(call, host, ToolFacts())
+            if not any(
+                v.level is Level.FAIL and v.check in ("gpu-memory", "parallelism") for v in verdicts
+            ):
+                return options
+        return NemoTrtllmOptions(mode=mode, tensor_parallel_size=sizes[-1])
+
+    def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
+        options = self._options(deployment)
+        return nemo_trtllm_plan.environments(deployment, options.place)
+
+    def scripts(self, deployment: Deployment) -> tuple[str, ...]:
+        """The installed script, where it is on this host."""
+        options = self._options(deployment)
+        if options.place == "container" and not options.scripts_root:
+            return ()
+        found = catalog()
+        root = options.scripts_root or found.generations[words.generation_of(options)].root
+        names = (words.SERVE_ROUTE, words.EXPORT_ROUTE)
+        return tuple(f"{root}/{found.routes[name].script}" for name in names)
+
+    def memory(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host
+    ) -> MemoryEstimate | None:
+        """Weights go through the host's memory while they are converted."""
+        checkpoint = checkpoints["model"]
+        wanted = nemo_trtllm_checks.need_of(self._call(deployment, checkpoints, ToolFacts()))
+        if wanted is None or not checkpoint.size:
+            return None
+        ranks = self._options(deployment).layout.world
+        return MemoryEstimate(
+            host_build=4 * GIB + checkpoint.size,
+            host_serve=2 * GIB * ranks,
+            gpu_serve=(wanted.fixed,) * ranks,
+            disk=2 * checkpoint.size,
+            source=wanted.source,
+        )
+
+    def checks(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
+    ) -> tuple[Verdict, ...]:
+        """Route and flags of the generation, the place, the folder, FP8, layout and memory."""
+        if self.accepts(checkpoints).level is not Level.PASS:
+            return ()
+        if checkpoints["model"].format is Format.HUB:
+            return ()
+        call = self._call(deployment, checkpoints, tools)
+        return (*_mode(call), *nemo_trtllm_checks.checks(call, host, tools))
+
+    def plan(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
+    ) -> Plan:
+        return nemo_trtllm_plan.plan(self._call(deployment, checkpoints, tools))
+
+    def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
+        return nemo_trtllm_form.form(model)
+
+    def _call(
+        self, deployment: Deployment, checkpoints: Checkpoints, tools: ToolFacts
+    ) -> words.Call:
+        options = self._options(deployment)
+        generation = words.generation_of(options, tools)
+        return words.Call(deployment, options, checkpoints["model"], generation)
+
+    def _options(self, deployment: Deployment) -> NemoTrtllmOptions:
+        options = self.bind(deployment.options)
+        assert isinstance(options, NemoTrtllmOptions)
+        return options
+
+
+def _mode(call: words.Call) -> tuple[Verdict, ...]:
+    """Loading takes an engine, building a checkpoint."""
+    engine = call.checkpoint.format is Format.TRTLLM_ENGINE
+    if engine == (call.options.mode == "load"):
+        return ()
+    return (
+        Verdict(
+            "engine-mode",
+            Level.FAIL,
+            "an engine is loaded, not built again" if engine else "only an engine can be loaded",
+            fix=f"set mode = {'load' if engine else 'serve'}",
+            option="options.mode",
+        ),
+    )
