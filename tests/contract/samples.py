@@ -25,7 +25,7 @@ HOST = Host(
 GPU_HOST = Host(
     **{
         **{name: getattr(HOST, name) for name in HOST.__slots__},
-        "gpus": (Gpu(0, "GPU-1", "H200", 150 << 30, 0),),
+        "gpus": (Gpu(0, "GPU-1", "H200", 140 << 30, 0, compute_capability=(9, 0)),),
         "gpu_note": "",
     }
 )
@@ -103,6 +103,20 @@ def language() -> Checkpoint:
     )
 
 
+def nemo_language(**changes: object) -> Checkpoint:
+    """The same model as NeMo saves it."""
+    given = {"format": Format.NEMO, "title": "NeMo language model · Llama", "dtype": "bf16"}
+    return dataclasses.replace(language(), **(given | changes))
+
+
+def quantised() -> Checkpoint:
+    """A .qnemo: its ranks cannot be changed."""
+    facts = language().language
+    assert facts is not None
+    fixed = dataclasses.replace(facts, parallel_fixed=True, quantisation="fp8")
+    return nemo_language(format=Format.QNEMO, language=fixed)
+
+
 ALL = {
     "ctc-bpe": speech(),
     "ctc-char": speech(tokenizer="char"),
@@ -117,4 +131,6 @@ ALL = {
     "fixed-graph": graph(1, 3, 8, 8),
     "split-graph": graph(external=("model.onnx.data",)),
     "language": language(),
+    "nemo-language": nemo_language(),
+    "quantised": quantised(),
 }
