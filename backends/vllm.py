@@ -53,7 +53,9 @@ class VllmBackend(Backend):
                 fix="export it to Hugging Face format first (nemo llm export … target=hf)",
             )
         if checkpoint.format is Format.HUB:
-            return Verdict("route", Level.PASS, "whether vLLM takes it is known when it is fetched")
+            return Verdict(
+                "route", Level.UNKNOWN, "whether vLLM takes it is known when it is fetched"
+            )
         if checkpoint.format is not Format.HUGGING_FACE or checkpoint.language is None:
             return Verdict(
                 "route",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from console.desk import acting, check, configure, plan, readonly, tomlfile
-from console.facts import DeckError, Refused, UsageError
+from console.desk import acting, check, configure, inspect, options, plan, readonly, tomlfile
+from console.facts import DeckError, Level, Refused, UsageError
 from console.settings import Settings
 from console.text import clean
 
@@ -74,12 +74,38 @@ def build_fetched(settings: Settings, run_id: str, *, force: bool = False) -> st
             fix="give the path of the checkpoint file instead of the hub id",
         )
     try:
-        return deploy(settings, deployment, force=force)
+        return deploy(settings, _suited(settings, deployment), force=force)
     except Refused:
         newest = store(settings).views(name)[0]
         if newest.id != run_id:
             return newest.id
         raise
+
+
+def _suited(settings: Settings, deployment: Deployment) -> Deployment:
+    """The deployment, by the first route that takes what was fetched where its own does not: before
+    the fetch a hub id tells no route what it stands for."""
+    found = {role: plan.checkpoint(settings, deployment, role) for role in deployment.checkpoints}
+    named = next(iter(deployment.checkpoints.values()))
+    own = options.backend(deployment.backend)
+    if len(found) > 1 or own.accepts(found).level is not Level.FAIL:
+        return deployment
+    checkpoint = next(iter(found.values()))
+    for route in inspect.routes({"model": checkpoint}):
+        if route.verdict.level in (Level.PASS, Level.WARN):
+            chosen = options.backend(route.name)
+            role, _ = inspect.accepted(chosen, {"model": checkpoint})
+            suggested = chosen.suggest({role: checkpoint}, plan.host())
+            return deployment.model_copy(
+                update={
+                    "backend": route.name,
+                    "checkpoints": {role: named},
+                    "options": suggested.model_dump(
+                        mode="json", exclude_defaults=True, exclude_none=True
+                    ),
+                }
+            )
+    return deployment
 
 
 def cancel(settings: Settings, run_id: str) -> None:
