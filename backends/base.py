@@ -7,20 +7,19 @@ point group ``tritondeck.backends``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from console.checkpoints.model import Checkpoint
+from backends.door import Checkpoints, Door, Role
 from console.facts import Endpoint, Host, ModelMetadata, PromptAdapter, ToolFacts, Verdict
-from console.planning.deployment import Deployment
+from console.planning.deployment import Deployment, ServerSection
 from console.planning.plan import EnvironmentSpec, Plan
 
-Checkpoints = Mapping[str, Checkpoint]
-"""Role to what was read from disk."""
+__all__ = ["Backend", "BackendOptions", "Checkpoints", "Door", "MemoryEstimate", "Role"]
 
 
 class BackendOptions(BaseModel):
@@ -35,15 +34,6 @@ class BackendOptions(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """One checkpoint that a route takes."""
-
-    name: str
-    title: str
-    required: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryEstimate:
     """Bytes that building and serving need, with where each figure comes from."""
 
@@ -54,23 +44,11 @@ class MemoryEstimate:
     source: str = ""
 
 
-class Backend(ABC):
-    """One export route. Class attributes describe it without an instance."""
+class Backend(Door):
+    """One export route: its door, and what is behind it. Class attributes describe it without an
+    instance."""
 
-    name: ClassVar[str]
-    """Stable, used in deployment files: ``onnx``."""
-    title: ClassVar[str]
-    """One line for the screen."""
     Options: ClassVar[type[BackendOptions]]
-    roles: ClassVar[tuple[Role, ...]] = (Role("model", "Checkpoint"),)
-
-    @abstractmethod
-    def accepts(self, checkpoints: Checkpoints) -> Verdict:
-        """Whether this route takes these checkpoints; if not, why not and what would.
-
-        Of a route with several roles it is asked for one of them too, while the others are still
-        to be chosen.
-        """
 
     @abstractmethod
     def suggest(self, checkpoints: Checkpoints, host: Host) -> BackendOptions:
@@ -103,13 +81,19 @@ class Backend(ABC):
         """The form for a model that this route built; None for an unknown one (tensor form)."""
 
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
-        """Paths on this host of upstream scripts whose text `checks` wants to see."""
+        """Paths on this host of upstream sources whose text `checks` wants to see;
+        ``environment:NAME/…`` is a file among that environment's packages."""
         return ()
 
     def own_server(self, deployment: Deployment) -> bool:
         """Whether the route starts a server of its own kind instead of Triton by the deployment's
         launcher; nothing is asked of a Triton then."""
         return False
+
+    def seat(self, server: ServerSection) -> ServerSection:
+        """The server that this route needs, made from the one that the deployment names: a route whose
+        models load in certain images alone says which."""
+        return server
 
     def bind(self, options: Mapping[str, Any]) -> BackendOptions:
         """Validate raw options; raises pydantic's `ValidationError`."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.doors.language import NEMO, InFrameworkDoor
 from backends.language import in_framework_plan
 from backends.language import in_framework_script as upstream
 from backends.language.common import layout_checks, memory_checks
@@ -30,42 +31,20 @@ from console.prompts import Names, Style
 from console.text import clean
 
 GIB = 1 << 30
-NEMO = (Format.NEMO, Format.NEMO2, Format.MEGATRON)
 FRACTION = 0.95
 """Of a GPU's memory that PyTorch may fill: it takes what it needs, and no cache beforehand."""
 TENSORS = Names(prompt="prompts", text="sentences", stream="", length="max_length")
 """What upstream's in-framework models call the parts of a request (NeMo 24.07 and later)."""
 
 
-class InFrameworkBackend(Backend):
+class InFrameworkBackend(InFrameworkDoor, Backend):
     """Hugging Face, NeMo or Megatron → PyTorch in PyTriton → tensors and OpenAI's protocol."""
 
-    name: ClassVar[str] = "in-framework"
-    title: ClassVar[str] = "In-framework: NeMo, Megatron and Hugging Face models through PyTriton"
     Options: ClassVar[type[BackendOptions]] = InFrameworkOptions
 
     def own_server(self, deployment: Deployment) -> bool:
         """PyTriton starts its own Triton."""
         return True
-
-    def accepts(self, checkpoints: Checkpoints) -> Verdict:
-        """A language model in Hugging Face, NeMo or Megatron format."""
-        checkpoint = checkpoints.get("model")
-        if checkpoint is None:
-            return Verdict("route", Level.FAIL, "no checkpoint is named", fix="name one")
-        found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
-        if checkpoint.format is Format.HUB:
-            return Verdict("route", Level.PASS, "whether it is taken is known when it is fetched")
-        takes = checkpoint.format is Format.HUGGING_FACE or checkpoint.format in NEMO
-        if not takes or checkpoint.speech is not None or checkpoint.language is None:
-            return Verdict(
-                "route",
-                Level.FAIL,
-                "this route serves language models in Hugging Face, NeMo or Megatron format",
-                found,
-                fix="choose a folder with config.json and safetensors, or a NeMo checkpoint",
-            )
-        return Verdict("route", Level.PASS, "a language model that PyTorch can run", found)
 
     def suggest(self, checkpoints: Checkpoints, host: Host) -> InFrameworkOptions:
         """Our worker for Hugging Face models, on the CPU without a GPU; the script for the others,

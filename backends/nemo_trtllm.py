@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.doors.language import NemoTrtllmDoor
 from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_plan
 from backends.language import nemo_trtllm_words as words
 from backends.language.nemo_trtllm_options import NemoTrtllmOptions
@@ -25,23 +26,14 @@ from console.planning.plan import EnvironmentSpec, Plan
 GIB = 1 << 30
 
 
-class NemoTrtllmBackend(Backend):
+class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
     """.nemo, .qnemo or an engine → TensorRT-LLM → PyTriton."""
 
-    name: ClassVar[str] = "nemo-tensorrt-llm"
-    title: ClassVar[str] = "NeMo to TensorRT-LLM: language models of NeMo, served by PyTriton"
     Options: ClassVar[type[BackendOptions]] = NemoTrtllmOptions
 
     def own_server(self, deployment: Deployment) -> bool:
         """PyTriton starts a Triton of its own."""
         return True
-
-    def accepts(self, checkpoints: Checkpoints) -> Verdict:
-        """A NeMo checkpoint of a language model, or an engine."""
-        checkpoint = checkpoints.get("model")
-        if checkpoint is None:
-            return Verdict("route", Level.FAIL, "no checkpoint is named")
-        return nemo_trtllm_checks.accepts(checkpoint)
 
     def suggest(self, checkpoints: Checkpoints, host: Host) -> NemoTrtllmOptions:
         """The parallel sizes that the checkpoint fixes, else the fewest GPUs that it fits."""

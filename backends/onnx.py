@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from backends import labels, onnx_checks, onnx_plan, speech
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.doors.onnx import OnnxDoor
 from backends.environments import environment
 from backends.onnx_options import OnnxOptions
 from console.checkpoints.model import Checkpoint, Format
@@ -25,16 +26,10 @@ from console.triton.repository import batchable
 MIB = 1 << 20
 
 
-class OnnxBackend(Backend):
+class OnnxBackend(OnnxDoor, Backend):
     """Checkpoint → ONNX graph → Triton (onnxruntime backend, or our python model)."""
 
-    name: ClassVar[str] = "onnx"
-    title: ClassVar[str] = "ONNX: speech checkpoints (text, labels, speakers), and any ONNX graph"
     Options: ClassVar[type[BackendOptions]] = OnnxOptions
-
-    def accepts(self, checkpoints: Checkpoints) -> Verdict:
-        """Whether the graph of this checkpoint can be made (or is there) and served."""
-        return onnx_checks.accepts(checkpoints.get("model"))
 
     def suggest(self, checkpoints: Checkpoints, host: Host) -> OnnxOptions:
         """CPU unless the host has a GPU that ONNX Runtime's environment can use; batching where

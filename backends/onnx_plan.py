@@ -8,8 +8,9 @@ signature that the checkpoint's facts predict; the graph step fails when the rea
 from __future__ import annotations
 
 from backends import speech
+from backends.doors.onnx import accepts
 from backends.environments import environment
-from backends.onnx_checks import accepts, triton_backends
+from backends.onnx_checks import triton_backends
 from backends.onnx_graph import graph_step, worker_files
 from backends.onnx_options import OnnxOptions
 from backends.onnx_repository import repository_files

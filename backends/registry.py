@@ -1,6 +1,8 @@
 """Which export backends there are. Ours and third parties' are found the same way: as entry points.
 
 The group is ``tritondeck.backends``. Listing imports nothing; `get` imports the one that was chosen.
+A route may also have a light `Door` in the group ``tritondeck.doors``, by the same name and of the
+same distribution; `door` imports that one alone.
 """
 
 from __future__ import annotations
@@ -10,12 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
-from backends.base import Backend
+from backends.door import Door
 from console.facts import DeckError, UsageError
 from console.text import clean
 
-GROUP = "tritondeck.backends"
+if TYPE_CHECKING:
+    from backends.base import Backend
+
+GROUP, DOORS = "tritondeck.backends", "tritondeck.doors"
 OURS = "tritondeck"
 
 
@@ -47,29 +53,55 @@ def get(name: str) -> Backend:
     Raises `UsageError` for a name that nobody registered, `DeckError` for a plugin that does not
     load or is not what it says.
     """
+    from backends.base import Backend
+
+    point, origin = _point(name)
+    made = _made(name, point, origin)
+    if not isinstance(made, Backend) or made.name != name:
+        raise DeckError(
+            f"the export backend {clean(name)} is not one",
+            why=f"{clean(point.value)} must be a subclass of backends.base.Backend with this name",
+            fix=f"update or uninstall {origin}",
+        )
+    return made
+
+
+def door(name: str) -> Door:
+    """What the route says of checkpoints before it is chosen: its light part where it has one,
+    else the backend itself. Raises as `get` does."""
+    _, origin = _point(name)
+    point = _doors(tuple(sys.path)).get((name, origin))
+    if point is None:
+        return get(name)
+    made = _made(name, point, origin)
+    if not isinstance(made, Door) or made.name != name:
+        raise DeckError(
+            f"the door of the export backend {clean(name)} is not one",
+            why=f"{clean(point.value)} must be a subclass of backends.door.Door with this name",
+            fix=f"update or uninstall {origin}",
+        )
+    return made
+
+
+def _point(name: str) -> tuple[EntryPoint, Origin]:
     found = _found().get(name)
     if found is None:
         known = ", ".join(names()) or "none: is tritondeck installed?"
         raise UsageError(f"no export backend {clean(name)}", why=f"there are: {known}")
-    point, origin = found
-    fix = f"update or uninstall {origin}"
+    return found
+
+
+def _made(name: str, point: EntryPoint, origin: Origin) -> object:
     try:
-        made = point.load()()
+        return point.load()()
     # A plugin is foreign code: whatever it raises while it is imported or made must not end the
     # console, which still has its other routes.
     except Exception as error:
         raise DeckError(
             f"the export backend {clean(name)} does not load",
             why=f"{type(error).__name__}: {clean(str(error))}",
-            fix=fix,
+            fix=f"update or uninstall {origin}",
         ) from error
-    if not isinstance(made, Backend) or made.name != name:
-        raise DeckError(
-            f"the export backend {clean(name)} is not one",
-            why=f"{clean(point.value)} must be a subclass of backends.base.Backend with this name",
-            fix=fix,
-        )
-    return made
 
 
 def origin_of(point: EntryPoint) -> Origin:
@@ -95,6 +127,12 @@ def _points(path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, Origin]]:
     for point, origin in sorted(points, key=lambda p: (_theirs(p[1]), p[1].distribution)):
         found.setdefault(clean(point.name), (point, origin))
     return found
+
+
+@cache
+def _doors(path: tuple[str, ...]) -> Mapping[tuple[str, Origin], EntryPoint]:
+    """By name and distribution: nobody stands before another's route."""
+    return {(clean(p.name), origin_of(p)): p for p in entry_points(group=DOORS)}
 
 
 def _theirs(origin: Origin) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.doors.language import VllmDoor
 from backends.language import vllm_plan
 from backends.language.common import layout_checks, memory_checks
 from backends.language.vllm_options import VllmOptions
@@ -27,44 +28,14 @@ from console.text import clean
 GIB = 1 << 30
 
 
-class VllmBackend(Backend):
+class VllmBackend(VllmDoor, Backend):
     """Hugging Face folder → vLLM → OpenAI's protocol."""
 
-    name: ClassVar[str] = "vllm"
-    title: ClassVar[str] = "vLLM: language models in Hugging Face format"
     Options: ClassVar[type[BackendOptions]] = VllmOptions
 
     def own_server(self, deployment: Deployment) -> bool:
         """vLLM is the server."""
         return True
-
-    def accepts(self, checkpoints: Checkpoints) -> Verdict:
-        """A Hugging Face folder of a language model."""
-        checkpoint = checkpoints.get("model")
-        if checkpoint is None:
-            return Verdict("route", Level.FAIL, "no checkpoint is named")
-        found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
-        if checkpoint.format in (Format.NEMO, Format.NEMO2, Format.MEGATRON, Format.QNEMO):
-            return Verdict(
-                "route",
-                Level.FAIL,
-                "vLLM reads Hugging Face folders",
-                found,
-                fix="export it to Hugging Face format first (nemo llm export … target=hf)",
-            )
-        if checkpoint.format is Format.HUB:
-            return Verdict(
-                "route", Level.UNKNOWN, "whether vLLM takes it is known when it is fetched"
-            )
-        if checkpoint.format is not Format.HUGGING_FACE or checkpoint.language is None:
-            return Verdict(
-                "route",
-                Level.FAIL,
-                "vLLM serves language models in Hugging Face format",
-                found,
-                fix="choose a folder with config.json and safetensors",
-            )
-        return Verdict("route", Level.PASS, "a language model in Hugging Face format", found)
 
     def suggest(self, checkpoints: Checkpoints, host: Host) -> VllmOptions:
         """The fewest GPUs that the model fits; the CPU where there is none."""

@@ -9,7 +9,7 @@ from backends.language import nemo_trtllm_words as words
 from backends.language.common import language, layout_checks, memory_checks
 from backends.language.nemo_trtllm_words import Call
 from backends.upstream import flags, generations, parsers, trtllm_api
-from console.checkpoints.model import Checkpoint, Format
+from console.checkpoints.model import Format
 from console.facts import Host, Level, ToolFacts, Verdict
 from console.planning.language_memory import USABLE, Need, need
 from console.text import clean
@@ -294,35 +294,3 @@ def _gpus(call: Call, host: Host) -> Iterator[Verdict]:
         yield from memory_checks(
             wanted, host.gpus, options.layout, fraction=USABLE, length=options.sequence
         )
-
-
-def accepts(checkpoint: Checkpoint) -> Verdict:
-    """NeMo checkpoints of language models, and engines that were built before."""
-    found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
-    if checkpoint.format is Format.HUB:
-        return Verdict("route", Level.PASS, "whether NeMo takes it is known when it is fetched")
-    known = (*words.NEMO_FORMATS, Format.TRTLLM_ENGINE)
-    facts = checkpoint.language
-    if checkpoint.format not in known or facts is None:
-        fixes = {
-            Format.HUGGING_FACE: "take vllm, or import it into NeMo first (nemo llm import …)",
-            Format.MEGATRON: "take in-framework, or export it to Hugging Face format",
-        }
-        return Verdict(
-            "route",
-            Level.FAIL,
-            "this route takes language models of NeMo (.nemo, .qnemo) and built engines",
-            found,
-            fix=fixes.get(checkpoint.format, "choose a NeMo checkpoint of a language model"),
-        )
-    if facts.multimodal:
-        return Verdict(
-            "route",
-            Level.FAIL,
-            "this route serves text alone",
-            found,
-            fix="take the multimodal route",
-        )
-    return Verdict(
-        "route", Level.PASS, "a language model that TensorRT-LLM can be built from", found
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from backends.language.nemo_trtllm_options import DEFAULT, NemoTrtllmOptions
 from backends.upstream import generations, parsers, trtllm_api
-from console.checkpoints.model import Checkpoint, Format
+from console.checkpoints.model import Checkpoint
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import join
@@ -311,6 +311,3 @@ def reads(call: Call) -> tuple[str, ...]:
     first = call.engine if loaded else literal(str(call.checkpoint.path))
     more = (*call.options.ptuning_nemo_checkpoint, *call.options.lora_ckpt)
     return tuple(dict.fromkeys((first, *map(literal, more))))
-
-
-NEMO_FORMATS = (Format.NEMO, Format.NEMO2, Format.QNEMO)

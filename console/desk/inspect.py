@@ -12,7 +12,7 @@ from console.planning.deployment import at_home
 from console.text import clean
 
 if TYPE_CHECKING:
-    from backends.base import Backend
+    from backends.door import Door
     from console.checkpoints.model import Checkpoint
 
 _ORDER = {Level.PASS: 0, Level.WARN: 1, Level.UNKNOWN: 2, Level.FAIL: 3}
@@ -47,7 +47,7 @@ def backends() -> tuple[BackendView, ...]:
     return tuple(BackendView(name, clean(str(origins[name]))) for name in registry.names())
 
 
-def accepted(backend: Backend, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, Verdict]:
+def accepted(backend: Door, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, Verdict]:
     """The backend's verdict, and the role of the first checkpoint in it.
 
     A single checkpoint whose role is not among the backend's own takes the one that suits it best.
@@ -71,7 +71,7 @@ def _route(view: BackendView, checkpoints: Mapping[str, Checkpoint]) -> RouteVie
     from backends import registry
 
     try:
-        backend = registry.get(view.name)
+        backend = registry.door(view.name)
         role, verdict = accepted(backend, checkpoints)
         shown = role if len(backend.roles) > 1 else ""
         return RouteView(view.name, backend.title, verdict, view.origin, shown)

@@ -16,13 +16,19 @@ from console.facts import DeckError, UsageError
 def plugin(tmp_path, monkeypatch):
     """Installs a distribution with one entry point on the path; returns its writer."""
 
-    def install(name: str, value: str, source: str = "", distribution: str = "acme-deck") -> None:
+    def install(
+        name: str,
+        value: str,
+        source: str = "",
+        distribution: str = "acme-deck",
+        group: str = registry.GROUP,
+    ) -> None:
         info = tmp_path / f"{distribution.replace('-', '_')}-2.1.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1\n"
         )
-        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {value}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {value}\n")
         if source:
             (tmp_path / "acme_deck.py").write_text(source)
         monkeypatch.syspath_prepend(str(tmp_path))
@@ -32,7 +38,7 @@ def plugin(tmp_path, monkeypatch):
 
 
 def test_our_backend_comes_from_our_own_distribution():
-    assert registry.names()[0] == "onnx"
+    assert "onnx" in registry.names()
     assert registry.origins()["onnx"].distribution == "tritondeck"
     assert isinstance(registry.get("onnx"), Backend)
 
@@ -84,3 +90,20 @@ def test_the_entry_point_of_a_distribution_without_metadata_is_of_unknown_origin
 def test_an_unknown_backend_names_those_that_there_are():
     with pytest.raises(UsageError, match="onnx"):
         registry.get("nothing")
+
+
+def test_a_third_party_without_a_door_is_asked_itself(plugin):
+    source = "from backends.onnx import OnnxBackend\nclass Acme(OnnxBackend):\n    name = 'acme'\n"
+    plugin("acme", "acme_deck:Acme", source)
+    assert isinstance(registry.door("acme"), Backend)
+
+
+def test_nobody_stands_before_the_door_of_another_route(plugin):
+    plugin("onnx", "acme_deck:Door", "raise RuntimeError('imported')", group=registry.DOORS)
+    assert registry.door("onnx").title == registry.get("onnx").title
+
+
+@pytest.mark.parametrize("name", sorted(registry.names()))
+def test_each_route_of_ours_has_a_light_door_that_says_the_same(name):
+    assert not isinstance(registry.door(name), Backend)
+    assert isinstance(registry.get(name), type(registry.door(name)))
