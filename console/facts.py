@@ -211,7 +211,8 @@ class TensorValue:
     """A concrete tensor of a request. Exactly one of `values` and `file` is given.
 
     `values`: flat, row-major (numbers, booleans or strings for BYTES). `file`: its raw content is
-    the single element of a BYTES tensor, or for numeric dtypes an ``.npy`` array.
+    the single element of a BYTES tensor, or for numeric dtypes an ``.npy`` array, whose shape it then
+    is where -1 stands in `shape`.
     """
 
     name: str

@@ -91,7 +91,10 @@ class UrlReady(Frozen):
 
 
 class SavedTensor(Frozen):
-    """A tensor of a saved request; exactly one of `values` and `file` (template: path)."""
+    """A tensor of a saved request; exactly one of `values` and `file` (template: path).
+
+    A `shape` with -1 is that of the ``.npy`` file, which a step before makes.
+    """
 
     name: str
     dtype: str

@@ -14,6 +14,7 @@ Ends 0 when it holds, 1 with one line on standard error when it does not.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
@@ -53,16 +54,20 @@ def json_problem(path: str, expect: dict[str, Any]) -> str | None:
     return None
 
 
-def raw_tensor(dtype: str, path: str) -> bytes:
-    """The bytes of one tensor read from a file, as Triton's binary extension wants them."""
+def raw_tensor(dtype: str, path: str, shape: list[int]) -> tuple[bytes, list[int]]:
+    """The bytes of one tensor read from a file, as Triton's binary extension wants them, and its
+    shape: the file's own where -1 stands in `shape`."""
     content = Path(path).read_bytes()
     if dtype == "BYTES":
-        return struct.pack("<I", len(content)) + content
+        return struct.pack("<I", len(content)) + content, shape
     if content[:6] != b"\x93NUMPY":
         raise ValueError(f"{path} is not an .npy file")
     width, form = (2, "<H") if content[6] == 1 else (4, "<I")
     (length,) = struct.unpack(form, content[8 : 8 + width])
-    return content[8 + width + length :]
+    start = 8 + width + length
+    if -1 in shape:
+        shape = list(ast.literal_eval(content[8 + width : start].decode("latin-1"))["shape"])
+    return content[start:], shape
 
 
 def token_header() -> dict[str, str]:
@@ -85,7 +90,8 @@ def infer(
         if tensor.get("file") is None:
             entry["data"] = tensor["values"]
         else:
-            raw = raw_tensor(tensor["dtype"], files[tensor["file"]])
+            path = files[tensor["file"]]
+            raw, entry["shape"] = raw_tensor(tensor["dtype"], path, tensor["shape"])
             entry["parameters"] = {"binary_data_size": len(raw)}
             payload += raw
         inputs.append(entry)

@@ -216,12 +216,20 @@ def array(value: TensorValue) -> np.ndarray[Any, Any]:
             built = np.array(value.values or (), dtype=numpy_name(value.dtype))
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"{name}: not {value.dtype} values", why=clean(str(error))) from error
+    if value.file is not None and -1 in value.shape and fits(built.shape, value.shape):
+        return np.ascontiguousarray(built)
     try:
         return np.ascontiguousarray(built).reshape(value.shape)
     except ValueError as error:
         raise UsageError(
             f"{name}: {built.size} values do not fill the shape {list(value.shape)}"
         ) from error
+
+
+def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether `shape` is one of those that `wanted` allows; -1 there stands for any size."""
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and all(w in (-1, s) for s, w in pairs)
 
 
 def load_npy(path: Any, name: str) -> np.ndarray[Any, Any]:

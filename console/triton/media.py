@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import io
 import os
 import shutil
 import tempfile
-import wave
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from console.facts import TensorSpec, UsageError
+from console.facts import TensorSpec
+from console.media import pictures, sounds
 from console.settings import private_folder
-from console.text import clean
 
 if TYPE_CHECKING:
     import numpy as np
-
-PIXEL_CAP = 64 * 1024 * 1024
-"""Pixels of a picture that are decoded at most; a small file can claim any size."""
 
 DYNAMIC_SIDE = 224
 """Pixels of a side that the model leaves open, when the picture is larger than that."""
@@ -67,25 +62,17 @@ def picture(path: Path, spec: TensorSpec) -> np.ndarray[Any, Any]:
     0…1, RGB order, no other normalisation: what a model expects beyond that is not in its metadata.
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
 
     layout = picture_layout(spec)
     assert layout is not None
-    try:
-        with Image.open(path) as opened:
-            width, height = opened.size
-            if width * height > PIXEL_CAP:
-                raise UsageError(f"{clean(path.name)} has {width} × {height} pixels: too many")
-            image = opened.convert("RGB" if layout.channels == 3 else "L")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(
-            f"{spec.name}: {clean(path.name)} is not a picture that can be read",
-            why=clean(str(error)),
-        ) from error
-    size = (layout.width or min(width, DYNAMIC_SIDE), layout.height or min(height, DYNAMIC_SIDE))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(image).reshape(size[1], size[0], layout.channels)
+    sides = (layout.width, layout.height)
+    pixels = pictures.picture(
+        path,
+        spec.name,
+        mode="RGB" if layout.channels == 3 else "L",
+        size=sides,
+        longest=0 if all(sides) else max(DYNAMIC_SIDE, *(side or 0 for side in sides)),
+    )
     if layout.channels_first:
         pixels = pixels.transpose(2, 0, 1)
     if spec.dtype == "UINT8":
@@ -95,26 +82,13 @@ def picture(path: Path, spec: TensorSpec) -> np.ndarray[Any, Any]:
 
 
 def sound(path: Path, spec: TensorSpec) -> np.ndarray[Any, Any]:
-    """A PCM WAV file as one channel: INT16 as stored, floats in -1…1; at the file's own rate."""
+    """A sound file as one channel: INT16, or floats in -1…1; at the file's own rate."""
     import numpy as np
 
-    try:
-        with wave.open(str(path), "rb") as opened:
-            width, channels = opened.getsampwidth(), opened.getnchannels()
-            raw = opened.readframes(opened.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        raise UsageError(
-            f"{spec.name}: {clean(path.name)} is not a PCM WAV file", why=clean(str(error))
-        ) from error
-    if width != 2:
-        raise UsageError(
-            f"{spec.name}: {clean(path.name)} has {width * 8}-bit samples",
-            fix="convert it to 16 bits",
-        )
-    mono = np.frombuffer(raw, "<i2").reshape(-1, channels).mean(axis=1)
+    samples = sounds.sound(path, spec.name).samples
     if spec.dtype == "INT16":
-        return np.asarray(mono.round(), np.int16)
-    return np.asarray(mono / 32768, np.float32)
+        return np.asarray(np.clip(samples * 32768, -32768, 32767).round(), np.int16)
+    return samples
 
 
 # ---------------------------------------------------------------------------- kept tensors
@@ -124,15 +98,15 @@ def keep(array: np.ndarray[Any, Any], folder: Path | None = None) -> Path:
     """Save `array` as an ``.npy`` file (0600) named by its content, and return the file."""
     import numpy as np
 
-    memory = io.BytesIO()
-    np.save(memory, np.ascontiguousarray(array))
-    content = memory.getvalue()
+    whole = np.ascontiguousarray(array)
+    told = hashlib.sha256(f"{whole.dtype.str} {whole.shape}".encode())
+    told.update(whole.reshape(-1).view(np.uint8).data)
     place = private_folder(folder) if folder is not None else _own_folder()
-    file = place / f"{hashlib.sha256(content).hexdigest()[:16]}.npy"
+    file = place / f"{told.hexdigest()[:16]}.npy"
     if not file.exists():
         descriptor, fresh = tempfile.mkstemp(dir=place, suffix=".part")
         with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
+            np.save(out, whole)
         Path(fresh).replace(file)
     return file
 

@@ -26,7 +26,7 @@ from console.facts import (
 )
 from console.text import clean, human_seconds
 from console.triton import media
-from console.triton.inference import load_npy, numpy_name
+from console.triton.inference import fits, load_npy, numpy_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,7 @@ GENERATED_CAP = 64 * 1024 * 1024
 """Elements that `zeros` and `random` make at most."""
 
 _GENERATED = re.compile(r"^(zeros|random)\s*(?:\(\s*([\d\s,x]*)\s*\))?$")
+_SOUNDS = (".wav", ".flac", ".ogg", ".mp3")
 _SOUND = re.compile(r"(?:^|_)(?:wav|wave|audio|sound|speech|samples?|waveform|signal)(?:_|$)", re.I)
 
 
@@ -200,7 +201,7 @@ def _from_file(spec: TensorSpec, path: Path) -> np.ndarray[Any, Any]:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return shaped(spec, _cast(spec, load_npy(path, spec.name)))
-    if suffix == ".wav":
+    if suffix in _SOUNDS:
         return shaped(spec, _cast(spec, media.sound(path, spec)))
     if media.picture_layout(spec) is None:
         raise UsageError(
@@ -243,11 +244,11 @@ def shaped(spec: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
 
     A missing leading dimension is added; a flat list fills the one free dimension.
     """
-    if _fits(array.shape, spec.shape):
+    if fits(array.shape, spec.shape):
         return array
     for leading in range(1, len(spec.shape) - array.ndim + 1):
         candidate = (1,) * leading + array.shape
-        if _fits(candidate, spec.shape):
+        if fits(candidate, spec.shape):
             return array.reshape(candidate)
     dynamic = [i for i, d in enumerate(spec.shape) if d == -1]
     if array.ndim <= 1 and len(dynamic) <= 1 and 0 not in spec.shape:
@@ -261,17 +262,12 @@ def shaped(spec: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any
     )
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    pairs = zip(shape, wanted, strict=False)
-    return len(shape) == len(wanted) and all(w in (-1, s) for s, w in pairs)
-
-
 def _generated(spec: TensorSpec, what: str, shape: str | None) -> np.ndarray[Any, Any]:
     import numpy as np
 
     given = [int(n) for n in re.findall(r"\d+", shape or "")]
     dims = tuple(given or (1 if d == -1 else d for d in spec.shape))
-    if not _fits(dims, spec.shape):
+    if not fits(dims, spec.shape):
         raise UsageError(f"{spec.name} takes shape {list(spec.shape)}, not {list(dims)}")
     if math.prod(dims) > GENERATED_CAP:
         raise UsageError(f"{spec.name}: {list(dims)} is too large to make up")

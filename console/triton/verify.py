@@ -9,6 +9,7 @@ from typing import Any
 from console.facts import InferenceAnswer, TensorAnswer
 from console.planning.plan import Expected
 from console.text import clean
+from console.triton.inference import fits
 
 
 def judge(answer: InferenceAnswer, expects: Iterable[Expected]) -> str | None:
@@ -33,7 +34,7 @@ def judge(answer: InferenceAnswer, expects: Iterable[Expected]) -> str | None:
 
 def _difference(output: TensorAnswer, expected: Expected) -> str | None:
     values = output.values
-    if expected.shape is not None and not _fits(output.shape, expected.shape):
+    if expected.shape is not None and not fits(output.shape, expected.shape):
         return f"shape {list(output.shape)}, expected {list(expected.shape)}"
     if expected.finite:
         bad = [v for v in values if isinstance(v, float) and not math.isfinite(v)]
@@ -49,11 +50,6 @@ def _difference(output: TensorAnswer, expected: Expected) -> str | None:
     if expected.near is not None:
         return _far(values, expected.near, expected.tolerance)
     return None
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    pairs = zip(shape, wanted, strict=False)
-    return len(shape) == len(wanted) and all(w in (-1, s) for s, w in pairs)
 
 
 def _far(values: tuple[Any, ...], near: tuple[float, ...], tolerance: float) -> str | None:
