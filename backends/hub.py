@@ -109,13 +109,9 @@ def before(plan: Plan, fetch: Plan) -> Plan:
     """A route's plan with the steps of `fetch` in front of its own: the second of two."""
     there = {step.id for step in fetch.steps}
     specs = {spec.name: spec for spec in (*fetch.environments, *plan.environments)}
-    return Plan(
-        deployment=plan.deployment,
-        backend=plan.backend,
-        variables=plan.variables,
-        environments=tuple(specs.values()),
-        steps=(*fetch.steps, *(step for step in plan.steps if step.id not in there)),
-        notes=plan.notes,
+    rest = (step for step in plan.steps if step.id not in there)
+    return plan.model_copy(
+        update={"environments": tuple(specs.values()), "steps": (*fetch.steps, *rest)}
     )
 
 

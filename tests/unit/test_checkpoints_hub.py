@@ -13,7 +13,7 @@ from console.checkpoints.model import Checkpoint, Format, HubRef
 from console.checkpoints.read import read
 from console.facts import Level, UsageError
 from console.planning.deployment import Deployment, loads
-from console.planning.plan import CommandStep, Plan
+from console.planning.plan import CommandStep, ImageSpec, Plan
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -150,10 +150,13 @@ def test_a_steps_environment_is_made_once_when_fetch_and_route_need_it() -> None
         deployment="t",
         backend="onnx",
         environments=fetch.environments,
+        images=(ImageSpec(name="server", reference="a:1"),),
+        engine="podman",
         steps=(fetch.steps[0],),
         notes=("of the route",),
     )
     joined = steps.before(route, fetch)
+    assert (joined.images, joined.engine) == (route.images, "podman")
     assert joined.steps == fetch.steps
     assert (joined.environments, joined.notes) == (fetch.environments, route.notes)
 

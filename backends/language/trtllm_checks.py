@@ -1,0 +1,251 @@
+"""Verdicts of the two TensorRT-LLM routes: versions, flags, GPUs, layout, memory, tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backends.doors.language import BUILT, READY
+from backends.language import trtllm_plan
+from backends.language.common import layout_checks, memory_checks
+from backends.language.trtllm_argv import build, convert
+from backends.language.trtllm_catalog import catalog, flag_checks, image_of, numbers, tag_of
+from backends.language.trtllm_options import EngineOptions, LlmapiOptions, TrtllmOptions
+from backends.language.trtllm_repository import tokenizer_folder
+from console.checkpoints.model import Checkpoint
+from console.facts import Gpu, Host, Level, Verdict
+from console.planning.deployment import Deployment
+from console.text import clean
+
+CAPABILITY = {
+    "fp8": ((8, 9), "Ada or Hopper"),
+    "w4a8_awq": ((8, 9), "Ada or Hopper"),
+    "nvfp4": ((10, 0), "Blackwell"),
+}
+"""Least compute capability of a quantisation (TensorRT-LLM's support matrix of precisions)."""
+OLDEST = (8, 0)
+"""Ampere: Volta went with 0.16, and no image of the catalog names an older one."""
+
+
+def place(deployment: Deployment, options: TrtllmOptions) -> Iterator[Verdict]:
+    """Whether the chosen server can have TensorRT-LLM, and which it is."""
+    data = catalog()
+    newest = f"{data.engine_last}{data.suffix}"
+    deployment = trtllm_plan.seated(deployment)
+    server = deployment.server
+    if server.launcher not in ("container", "local"):
+        yield Verdict(
+            "trtllm-server",
+            Level.FAIL,
+            "TensorRT-LLM models are not built for an attached server",
+            "an engine and a model.yaml belong to the server's own versions and files",
+            fix=f'launcher = "container" with image = "{newest}"',
+            option="server.launcher",
+        )
+        return
+    version = trtllm_plan.version_of(deployment, options)
+    image = image_of(deployment)
+    if version:
+        told = f"TensorRT {image.tensorrt}, CUDA {image.cuda}" if image else ""
+        source = data.source if image and not options.tensorrt_llm else "options.tensorrt_llm"
+        yield Verdict("trtllm-version", Level.PASS, f"TensorRT-LLM {clean(version)}", told, source)
+    else:
+        local = server.launcher == "local"
+        yield Verdict(
+            "trtllm-version",
+            Level.UNKNOWN,
+            "nothing tells which TensorRT-LLM is installed here"
+            if local
+            else "this image's tag does not tell its TensorRT-LLM",
+            source=data.source,
+            fix=f'choose image = "{newest}"'
+            if not local
+            else "set tensorrt_llm to what python3 -c 'import tensorrt_llm' says",
+            option="options.tensorrt_llm" if local else "server.image",
+        )
+
+
+def engine(
+    deployment: Deployment, options: EngineOptions, checkpoint: Checkpoint, host: Host
+) -> Iterator[Verdict]:
+    """Everything that stands in the way of the engine route."""
+    yield from place(deployment, options)
+    deployment = trtllm_plan.seated(deployment)
+    version = trtllm_plan.version_of(deployment, options)
+    data, tag = catalog(), tag_of(deployment)
+    if tag > data.engine_last:
+        yield Verdict(
+            "trtllm-engine-route",
+            Level.FAIL,
+            f"images after {data.engine_last} are not known to have the engine route",
+            tag,
+            data.source,
+            f"use {data.engine_last}{data.suffix}, or the backend trtllm-llmapi",
+            "server.image",
+        )
+    yield from _scripts(deployment, options, checkpoint, tag)
+    for call in (convert(options, checkpoint, version), build(options, checkpoint, version)):
+        if call is not None:
+            yield from flag_checks(call.program, call.words, version, "server.image")
+    yield from _fixed(options, checkpoint)
+    if checkpoint.format in BUILT:
+        yield from _match(deployment, options, checkpoint)
+    if not tokenizer_folder(options, checkpoint):
+        yield Verdict(
+            "tokenizer",
+            Level.FAIL,
+            "no tokenizer is known: text cannot become tokens",
+            clean(checkpoint.path.name),
+            fix="name a folder with tokenizer.json",
+            option="options.tokenizer",
+        )
+    yield from gpus(options, checkpoint, host, options.quantization)
+
+
+def llmapi(
+    deployment: Deployment, options: LlmapiOptions, checkpoint: Checkpoint, host: Host
+) -> Iterator[Verdict]:
+    """Everything that stands in the way of the LLM API."""
+    yield from place(deployment, options)
+    version, data = trtllm_plan.version_of(deployment, options), catalog()
+    if version and numbers(version) < numbers(data.llmapi_first):
+        yield Verdict(
+            "trtllm-llmapi-route",
+            Level.FAIL,
+            f"the LLM API with PyTorch serves from TensorRT-LLM {data.llmapi_first} on",
+            clean(version),
+            data.source,
+            "use an image of 25.09 or later, or the backend trtllm-engine",
+            "server.image",
+        )
+    if options.trust_remote_code:
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            "Python code from the checkpoint's folder will be run",
+            source="options.trust_remote_code",
+            fix="read that code first, or switch it off",
+            option="options.trust_remote_code",
+        )
+    yield from gpus(options, checkpoint, host, "fp8" if options.kv_cache_dtype == "fp8" else "")
+
+
+def gpus(
+    options: EngineOptions | LlmapiOptions, checkpoint: Checkpoint, host: Host, quantised: str
+) -> Iterator[Verdict]:
+    """Whether there are GPUs that can, enough of them, and with enough memory."""
+    if not host.gpus:
+        yield Verdict(
+            "gpu",
+            Level.FAIL,
+            "TensorRT-LLM needs a GPU, and there is none here",
+            clean(host.gpu_note),
+            fix="run this on a machine with NVIDIA GPUs",
+        )
+        return
+    layout = trtllm_plan.layout_of(options, checkpoint)
+    used = host.gpus[: layout.a_node]
+    yield from _capable(used, quantised)
+    yield from layout_checks(checkpoint, layout, host)
+    wanted = trtllm_plan.need_of(options, checkpoint)
+    if wanted is not None:
+        # The fraction is of what the weights leave, so weights alone may take all.
+        facts = checkpoint.language
+        length = options.max_seq_len or (facts.max_positions if facts else 0)
+        fraction = options.kv_cache_fraction
+        yield from memory_checks(wanted, host.gpus, layout, fraction=fraction, length=length)
+
+
+def _capable(used: tuple[Gpu, ...], quantised: str) -> Iterator[Verdict]:
+    least, whose = CAPABILITY.get(quantised, (OLDEST, "Ampere"))
+    for gpu in used:
+        if gpu.compute_capability is None or gpu.compute_capability >= least:
+            continue
+        has = ".".join(map(str, gpu.compute_capability))
+        what = quantised if quantised in CAPABILITY else "TensorRT-LLM"
+        yield Verdict(
+            "gpu-architecture",
+            Level.FAIL,
+            f"{what} needs a GPU of {whose} or later",
+            f"GPU {gpu.index} ({clean(gpu.name)}) has compute capability {has}",
+            "TensorRT-LLM's support matrix",
+            "use no quantisation, int8 or int4" if quantised in CAPABILITY else "use another GPU",
+            "options.quantization" if quantised in CAPABILITY else "",
+        )
+
+
+def _scripts(
+    deployment: Deployment, options: EngineOptions, checkpoint: Checkpoint, tag: str
+) -> Iterator[Verdict]:
+    """Where the conversion scripts come from."""
+    if checkpoint.format in READY | BUILT or options.examples:
+        return
+    data = catalog()
+    if deployment.server.launcher == "container" and tag and tag < data.examples_first:
+        yield Verdict(
+            "trtllm-examples",
+            Level.FAIL,
+            f"the image {tag} carries no conversion scripts",
+            source=data.source,
+            fix=f"name a folder with TensorRT-LLM's examples of that version, or use an image of "
+            f"{data.examples_first} or later",
+            option="options.examples",
+        )
+
+
+def _fixed(options: EngineOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Parallel sizes that the checkpoint was saved with."""
+    layout = trtllm_plan.layout_of(options, checkpoint)
+    if layout == options.layout:
+        return
+    yield Verdict(
+        "parallelism-fixed",
+        Level.WARN if options.layout.world == 1 else Level.FAIL,
+        f"the checkpoint fixes tensor parallel {layout.tensor}, pipeline parallel {layout.pipeline}",
+        source="its config.json",
+        fix=f"set tensor_parallel_size = {layout.tensor}, pipeline_parallel_size = {layout.pipeline}",
+        option="options.tensor_parallel_size",
+    )
+
+
+def _match(
+    deployment: Deployment, options: EngineOptions, checkpoint: Checkpoint
+) -> Iterator[Verdict]:
+    """An engine that was built elsewhere against what will load it."""
+    built, image = checkpoint.engine, image_of(deployment)
+    if built is None:
+        return
+    pairs = [("TensorRT-LLM", built.version, trtllm_plan.version_of(deployment, options))]
+    pairs.append(("TensorRT", built.tensorrt, image.tensorrt if image else ""))
+    for what, of_engine, here in pairs:
+        if not of_engine or not here:
+            yield Verdict(
+                "engine-version",
+                Level.UNKNOWN,
+                f"nothing tells whether the engine's {what} is the server's",
+                f"engine: {clean(of_engine) or 'unknown'}, server: {clean(here) or 'unknown'}",
+                "the engine's config.json and plan header",
+                option="server.image",
+            )
+            continue
+        size = min(len(numbers(of_engine)), len(numbers(here)))
+        same = numbers(of_engine)[:size] == numbers(here)[:size]
+        yield Verdict(
+            "engine-version",
+            Level.PASS if same else Level.FAIL,
+            f"the engine's {what} is the server's"
+            if same
+            else f"the engine was built with another {what}: the server will refuse it",
+            f"engine: {clean(of_engine)}, server: {clean(here)}",
+            "the engine's config.json and plan header",
+            "" if same else _other_image(what, of_engine),
+            "" if same else "server.image",
+        )
+
+
+def _other_image(what: str, version: str) -> str:
+    data = catalog()
+    key = "tensorrt_llm" if what == "TensorRT-LLM" else "tensorrt"
+    fits = [tag for tag, image in data.images.items() if getattr(image, key) == version]
+    if not fits:
+        return "build it again in the image that serves it"
+    return f"use the image {fits[-1]}{data.suffix}, or build it again in this one"

@@ -1,0 +1,125 @@
+"""The TensorRT-LLM engine route: convert, build, and serve by Triton's tensorrtllm backend.
+
+Upstream ended it in July 2026; it lives in the images up to the catalog's `engine_last`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.doors.language import BUILT, TrtllmEngineDoor
+from backends.language import trtllm_checks, trtllm_plan
+from backends.language.trtllm_options import EngineOptions
+from backends.language.trtllm_repository import ENGINE_NAMES
+from console.checkpoints.model import Format
+from console.facts import (
+    Endpoint,
+    Host,
+    Level,
+    ModelMetadata,
+    PromptAdapter,
+    ToolFacts,
+    UsageError,
+    Verdict,
+)
+from console.generation.form import TextForm
+from console.planning.deployment import Deployment, ServerSection
+from console.planning.plan import EnvironmentSpec, Plan
+from console.prompts import Style
+from console.text import clean
+
+
+class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
+    """Hugging Face, `.nemo`, `.qnemo`, TensorRT-LLM checkpoint or engine → Triton."""
+
+    Options: ClassVar[type[BackendOptions]] = EngineOptions
+
+    def suggest(self, checkpoints: Checkpoints, host: Host) -> EngineOptions:
+        """The sizes that the checkpoint fixes, else the fewest GPUs that the weights fit."""
+        checkpoint = checkpoints["model"]
+        fixed = trtllm_plan.layout_of(EngineOptions(), checkpoint)
+        if fixed.world > 1:
+            return EngineOptions(
+                tensor_parallel_size=fixed.tensor, pipeline_parallel_size=fixed.pipeline
+            )
+        sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)] or [1]
+        for size in sizes:
+            options = EngineOptions(tensor_parallel_size=size)
+            verdicts = trtllm_checks.gpus(options, checkpoint, host, "none")
+            if all(v.check == "gpu-free" or v.level is not Level.FAIL for v in verdicts):
+                return options
+        return EngineOptions(tensor_parallel_size=sizes[-1])
+
+    def seat(self, server: ServerSection) -> ServerSection:
+        """An image that has TensorRT-LLM in the place of the embedded server, which has none."""
+        return trtllm_plan.seat(server)
+
+    def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
+        return ()
+
+    def memory(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host
+    ) -> MemoryEstimate | None:
+        """Building takes one to two times the checkpoint of host memory, twice that of disk."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        wanted = trtllm_plan.need_of(options, checkpoint)
+        if wanted is None:
+            return None
+        layout = trtllm_plan.layout_of(options, checkpoint)
+        whole = wanted.weights * layout.world
+        return MemoryEstimate(
+            host_build=0 if checkpoint.format in BUILT else 2 * max(whole, checkpoint.size),
+            host_serve=(2 << 30) * layout.world,
+            gpu_serve=(wanted.fixed,) * layout.world,
+            disk=0 if checkpoint.format in BUILT else 2 * whole,
+            source=wanted.source,
+        )
+
+    def checks(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
+    ) -> tuple[Verdict, ...]:
+        """Versions, flags, layout, memory, tokenizer."""
+        checkpoint = checkpoints["model"]
+        if self.accepts(checkpoints).level is not Level.PASS or checkpoint.format is Format.HUB:
+            return ()
+        options = self._options(deployment)
+        return tuple(trtllm_checks.engine(deployment, options, checkpoint, host))
+
+    def plan(
+        self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
+    ) -> Plan:
+        """Raises `UsageError` for a checkpoint or a launcher that the route cannot take."""
+        checkpoint = checkpoints["model"]
+        accepted = self.accepts(checkpoints)
+        if accepted.level is not Level.PASS:
+            raise UsageError(
+                f"the engine route does not take {clean(checkpoint.path.name)}",
+                why=accepted.summary,
+                fix=accepted.fix,
+            )
+        placed(deployment)
+        seated = trtllm_plan.seated(deployment)
+        return trtllm_plan.engine_plan(seated, self._options(deployment), checkpoint)
+
+    def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
+        """A form for the ensemble, by the inputs that it declares."""
+        declared = frozenset(spec.name for spec in model.inputs)
+        if not {"text_input", "max_tokens", "stream"} <= declared:
+            return None
+        return TextForm(model.name, Style.GENERATE, ENGINE_NAMES, declared=declared)
+
+    def _options(self, deployment: Deployment) -> EngineOptions:
+        options = self.bind(deployment.options)
+        assert isinstance(options, EngineOptions)
+        return options
+
+
+def placed(deployment: Deployment) -> None:
+    """`UsageError` for a server of somebody else's: nothing can be built for it from here."""
+    if deployment.server.launcher == "attach":
+        raise UsageError(
+            "TensorRT-LLM models are not built for an attached server",
+            why="an engine and a model.yaml belong to the server's own versions and files",
+            fix='launcher = "container"',
+        )

@@ -1,0 +1,176 @@
+"""The TensorRT-LLM repositories in a real Triton, with stand-ins behind the engine's tensor names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.language import trtllm_repository as repository
+from backends.language.trtllm_options import EngineOptions, LlmapiOptions
+from backends.trtllm_engine import TrtllmEngineBackend
+from backends.trtllm_llmapi import TrtllmLlmapiBackend
+from console.checkpoints.read import read
+from console.facts import Level
+from console.generation.client import complete
+from console.planning.plan import FileSpec
+from console.planning.variables import expand
+from console.prompts import Style, TextRequest, Turn
+from console.triton import control, inference
+from console.triton.lint import Surroundings, lint
+from console.triton.plain_http import request
+from console.triton.repository import from_text
+from tests.support import managed
+
+pytestmark = pytest.mark.integration
+
+FACTS = Path(__file__).parents[2] / "examples" / "facts"
+STANDIN = Path(__file__).with_name("trtllm_standin.py")
+QUESTION = "What is the color of a banana?"
+
+
+def written(files: tuple[FileSpec, ...], values: dict[str, str]) -> None:
+    for file in files:
+        path = Path(expand(file.path, values))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(expand(file.text, values) if file.template else file.text)
+
+
+def tokenizers() -> Path:
+    """The package that the images have and the embedded server's environment lacks."""
+    return next(managed("nemo").glob("lib/python3*/site-packages/tokenizers"))
+
+
+@pytest.fixture
+def engine(make_server: Any) -> Any:
+    """The engine's repository in a running server; the engine's model alone is a stand-in."""
+    server = make_server()
+    checkpoint, options = read(FACTS), EngineOptions()
+    written(repository.engine_files("facts", options, checkpoint, "1.2.1"), server.values)
+    before, middle, after, whole = repository.stages("facts")
+    for stage in (before, after):
+        (server.repository / stage / "1" / "tokenizers").symlink_to(tokenizers())
+    file = server.repository / middle / "config.pbtxt"
+    config = from_text(file.read_text())
+    config.backend = "python"
+    file.write_text(str(config))
+    (server.repository / middle / "1" / "model.py").write_text(STANDIN.read_text())
+    server.start()
+    for name in (before, middle, after, whole):
+        control.load(server.endpoint, name, timeout=60)
+    return server
+
+
+def asked(**changes: Any) -> TextRequest:
+    return TextRequest(
+        model="facts", turns=(Turn("user", QUESTION),), style=Style.GENERATE, max_tokens=50,
+        **changes,
+    )  # fmt: skip
+
+
+def test_text_goes_through_the_ensemble_and_back_whole_or_as_a_stream(engine: Any) -> None:
+    whole = complete(engine.endpoint, asked(stream=False, temperature=0.0, seed=7))
+    assert whole.text.strip() == QUESTION
+    pieces: list[str] = []
+    streamed = complete(engine.endpoint, asked(stream=True), on_text=pieces.append)
+    assert streamed.text.strip() == QUESTION
+    assert len(pieces) > 5
+    short = complete(engine.endpoint, asked(stream=False, extra={"max_tokens": 2}))
+    assert 0 < len(short.text) < len(QUESTION)
+
+
+def test_lists_of_words_become_token_lists(engine: Any) -> None:
+    before = repository.stages("facts")[0]
+    payload = {
+        "inputs": [
+            {"name": "QUERY", "datatype": "BYTES", "shape": [1, 1], "data": [QUESTION]},
+            {"name": "REQUEST_OUTPUT_LEN", "datatype": "INT32", "shape": [1, 1], "data": [8]},
+            {"name": "STOP_WORDS_DICT", "datatype": "BYTES", "shape": [1, 2],
+             "data": ["banana", "color of"]},
+        ],
+    }  # fmt: skip
+    path = f"/v2/models/{before}/infer"
+    answer = request(engine.endpoint, path, method="POST", payload=payload).json()
+    told = {out["name"]: out for out in answer["outputs"]}
+    words = told["STOP_WORDS_IDS"]
+    count = words["shape"][2]
+    tokens, ends = words["data"][:count], words["data"][count:]
+    assert words["shape"][:2] == [1, 2] and tokens
+    assert [end for end in ends if end != -1][-1] == count
+    assert told["BAD_WORDS_IDS"]["shape"] == [1, 2, 0]
+    assert told["REQUEST_INPUT_LEN"]["data"] == [len(told["INPUT_ID"]["data"])]
+    assert told["OUT_END_ID"]["data"] == [read(FACTS).config["eos_token_id"]]
+
+
+def test_the_form_is_made_from_what_the_served_ensemble_declares(engine: Any) -> None:
+    metadata = inference.metadata(engine.endpoint, "facts")
+    form = TrtllmEngineBackend().prompts(engine.endpoint, metadata)
+    assert form is not None
+    given = form.request({"prompt": QUESTION, "seed": "3"})
+    assert isinstance(given, TextRequest)
+    answer = complete(engine.endpoint, given)
+    assert answer.text.strip() == QUESTION
+    assert TrtllmLlmapiBackend().prompts(engine.endpoint, metadata) is None
+
+
+LLMAPI_STANDIN = """
+import json, os
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        folder = os.path.join(args["model_repository"], args["model_version"], "model.yaml")
+        self.given = json.load(open(folder))
+
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            given = pb_utils.get_input_tensor_by_name
+            text = given(request, "text_input").as_numpy()[0].decode()
+            limit = given(request, "sampling_param_max_tokens").as_numpy()[0]
+            words = text.split()[:limit]
+            streaming = given(request, "streaming")
+            pieces = [" ".join(words)]
+            if streaming is not None and streaming.as_numpy()[0]:
+                pieces = [word + " " for word in words]
+            for piece in pieces:
+                out = pb_utils.Tensor("text_output", np.array([piece], dtype=object))
+                sender.send(pb_utils.InferenceResponse([out]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+
+def test_the_llm_apis_model_answers_whole_and_as_a_stream(make_server: Any) -> None:
+    server = make_server()
+    written(repository.llmapi_files("facts", LlmapiOptions(), read(FACTS)), server.values)
+    (server.repository / "facts" / "1" / "model.py").write_text(LLMAPI_STANDIN)
+    server.start()
+    control.load(server.endpoint, "facts", timeout=60)
+    form = TrtllmLlmapiBackend().prompts(
+        server.endpoint, inference.metadata(server.endpoint, "facts")
+    )
+    assert form is not None
+    pieces: list[str] = []
+    given = form.request({"prompt": QUESTION, "max_tokens": "50"})
+    assert isinstance(given, TextRequest)
+    streamed = complete(server.endpoint, given, on_text=pieces.append)
+    assert streamed.text.strip() == QUESTION and len(pieces) > 3
+    whole = complete(server.endpoint, asked(stream=False, names=repository.LLMAPI_NAMES))
+    assert whole.text == QUESTION
+
+
+def test_every_configuration_is_one_that_the_linter_takes(tmp_path: Path) -> None:
+    checkpoint = read(FACTS)
+    for version in ("0.9.0", "0.16.0", "1.2.1"):
+        configs = repository.engine_configs("facts", EngineOptions(), checkpoint, version)
+        for name, config in configs.items():
+            around = Surroundings(directory=name, models=configs)
+            found = [v for v in lint(config, around) if v.level is Level.FAIL]
+            assert not found, (version, name, found)
+    config = repository.llmapi_config("facts", LlmapiOptions())
+    assert not lint(config, Surroundings(directory="facts"))
+    assert json.loads(repository.model_yaml(LlmapiOptions(), checkpoint))["model"] == str(FACTS)

@@ -1,0 +1,392 @@
+"""The two TensorRT-LLM routes: versions, command lines, plans, and what is said before a start."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from backends.language import trtllm_argv, trtllm_plan, trtllm_repository
+from backends.language.trtllm_catalog import catalog, flag_checks, numbers
+from backends.language.trtllm_options import EngineOptions, LlmapiOptions
+from backends.trtllm_engine import TrtllmEngineBackend
+from backends.trtllm_llmapi import TrtllmLlmapiBackend
+from console.checkpoints.model import Checkpoint, EngineFacts, Format, LanguageFacts
+from console.facts import Gpu, Host, Level, ToolFacts, UsageError, Verdict
+from console.planning.deployment import Deployment, VerifyCase
+from console.planning.plan import (
+    CommandStep,
+    LoadStep,
+    Plan,
+    ServiceStep,
+    TextAnswered,
+    VerifyStep,
+    WriteStep,
+)
+from console.planning.script import render
+
+CARD = 150_754_820_096  # an H200, as NVML tells it
+ENGINE, LLMAPI = TrtllmEngineBackend(), TrtllmLlmapiBackend()
+LLAMA = LanguageFacts(
+    family="llama", layers=32, hidden_size=4096, intermediate_size=14336, heads=32, kv_heads=8,
+    head_dim=128, vocabulary_size=128256, max_positions=8192, dtype="bf16",
+    tokenizer="hugging-face",
+)  # fmt: skip
+VERSIONS = sorted({image.tensorrt_llm for image in catalog().images.values()}, key=numbers)
+FAMILIES = {
+    "gpt": "gpt2",
+    "llama": "llama",
+    "mixtral": "mixtral",
+    "gemma": "gemma",
+    "falcon": "falcon",
+}
+
+
+def checkpoint(
+    kind: Format = Format.HUGGING_FACE, facts: LanguageFacts = LLAMA, **more: Any
+) -> Checkpoint:
+    return Checkpoint(
+        path=Path("/models/llama"), format=kind, title="a model", task="text-generation",
+        language=facts, **more,
+    )  # fmt: skip
+
+
+def host(gpus: int = 1, capability: tuple[int, int] = (9, 0)) -> Host:
+    return Host(
+        hostname="box", system="Debian", kernel="6.1", machine="x86_64", glibc=(2, 36), cpus=8,
+        memory_total=128 << 30, memory_available=100 << 30, shm_total=1 << 30, shm_free=1 << 30,
+        python="3.11.7", gpu_note="" if gpus else "no NVIDIA driver on this host",
+        gpus=tuple(
+            Gpu(n, f"GPU-{n}", "NVIDIA H200", CARD, 0, compute_capability=capability)
+            for n in range(gpus)
+        ),
+    )  # fmt: skip
+
+
+def deployment(
+    backend: str = "trtllm-engine",
+    image: str = "26.07-trtllm-python-py3",
+    verify: tuple[VerifyCase, ...] = (),
+    launcher: str = "container",
+    **options: Any,
+) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "name": "llama",
+            "backend": backend,
+            "checkpoints": {"model": "/models/llama"},
+            "options": options,
+            "server": {"launcher": launcher, "image": image},
+            "verify": verify,
+        }
+    )
+
+
+def plan(given: Deployment | None = None, of: Checkpoint | None = None, gpus: int = 1) -> Plan:
+    given = given or deployment()
+    backend = ENGINE if given.backend == ENGINE.name else LLMAPI
+    return backend.plan(given, {"model": of or checkpoint()}, host(gpus), ToolFacts())
+
+
+def said(
+    given: Deployment, of: Checkpoint | None = None, there: Host | None = None
+) -> dict[str, Verdict]:
+    backend = ENGINE if given.backend == ENGINE.name else LLMAPI
+    found = backend.checks(given, {"model": of or checkpoint()}, there or host(8), ToolFacts())
+    return {v.check: v for v in found if v.level is not Level.PASS}
+
+
+def step(made: Plan, name: str) -> CommandStep:
+    found = made.step(name)
+    assert isinstance(found, CommandStep)
+    return found
+
+
+# ------------------------------------------------------------------------------- command lines
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "sizes": {"tensor_parallel_size": 2, "workers": 2, "use_parallel_embedding": True},
+    "int8": {"quantization": "int8", "kv_cache_dtype": "int8"},
+    "smooth": {"quantization": "smoothquant"},
+    "fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
+    "limits": {"max_seq_len": 4096, "max_beam_width": 4, "tokens_per_block": 64},
+    "cpu": {"load_model_on_cpu": True, "dtype": "float16", "gemm_plugin": "default"},
+}
+LACKS = {
+    "gemma": {"--use_parallel_embedding"},
+    "falcon": {"--smoothquant", "--int8_kv_cache", "--load_model_on_cpu", "--per_channel", "--per_token"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_version_takes_the_flags_that_are_planned_for_it(version: str, family: str) -> None:
+    model = checkpoint(facts=replace(LLAMA, family=FAMILIES[family]))
+    for options in (EngineOptions(**given) for given in VARIANTS.values()):
+        calls = (
+            trtllm_argv.convert(options, model, version),
+            trtllm_argv.build(options, model, version),
+        )
+        for call in filter(None, calls):
+            found = flag_checks(call.program, call.words, version, "")
+            wrong = {verdict.summary.rpartition(" ")[2] for verdict in found}
+            assert wrong <= LACKS.get(family, set()), (call.argv, wrong)
+
+
+def test_what_a_script_lacks_is_said() -> None:
+    falcon = checkpoint(facts=replace(LLAMA, family="falcon"))
+    found = said(deployment(quantization="smoothquant"), falcon)
+    assert found["upstream-flags"].level is Level.FAIL
+    assert "falcon" in found["upstream-flags"].summary
+
+
+@pytest.mark.parametrize(
+    ("version", "has", "lacks"),
+    [
+        ("0.9.0", "--max_output_len", "--max_seq_len"),
+        ("0.10.0", "--tp_size", "--kv_cache_type"),
+        ("0.12.0", "--max_seq_len", "--tp_size"),
+        ("0.16.0", "--kv_cache_type", "--paged_kv_cache"),
+        ("1.2.1", "--max_seq_len", "--max_output_len"),
+    ],
+)
+def test_the_build_follows_the_versions_changes(version: str, has: str, lacks: str) -> None:
+    call = trtllm_argv.build(EngineOptions(max_seq_len=4096), checkpoint(), version)
+    assert call is not None
+    flags = {word.partition("=")[0] for word in call.words}
+    assert has in flags and lacks not in flags
+
+
+@pytest.mark.parametrize(
+    ("version", "family", "script"),
+    [
+        ("0.19.0", "gpt", "/app/examples/gpt/convert_checkpoint.py"),
+        ("1.0.0", "gpt", "/app/examples/models/core/gpt/convert_checkpoint.py"),
+        ("1.2.1", "falcon", "/app/examples/models/contrib/falcon/convert_checkpoint.py"),
+    ],
+)
+def test_scripts_stand_where_the_version_has_them(version: str, family: str, script: str) -> None:
+    call = trtllm_argv.convert(EngineOptions(family=family), checkpoint(), version)
+    assert call is not None and call.argv[:2] == ("python3", script)
+
+
+def test_gemma_has_flags_of_its_own() -> None:
+    gemma = checkpoint(facts=replace(LLAMA, family="gemma"))
+    call = trtllm_argv.convert(EngineOptions(tensor_parallel_size=2), gemma, "1.2.1")
+    assert call is not None
+    assert "--ckpt-type=hf" in call.words and "--world-size=2" in call.words
+    with pytest.raises(ValidationError, match="no pipeline parallelism"):
+        EngineOptions(family="gemma", pipeline_parallel_size=2)
+
+
+def test_a_mixture_takes_its_expert_sizes() -> None:
+    mixtral = checkpoint(facts=replace(LLAMA, family="mixtral", experts=8))
+    options = EngineOptions(tensor_parallel_size=4, moe_tp_size=2, moe_ep_size=2)
+    call = trtllm_argv.convert(options, mixtral, "1.2.1")
+    assert call is not None and "/llama/" in call.argv[1]
+    assert {"--moe_tp_size=2", "--moe_ep_size=2"} <= set(call.words)
+    with pytest.raises(ValidationError, match="must be tensor_parallel_size"):
+        EngineOptions(tensor_parallel_size=4, moe_tp_size=2, moe_ep_size=4)
+
+
+def test_a_nemo_file_goes_to_the_gpt_script() -> None:
+    call = trtllm_argv.convert(EngineOptions(), checkpoint(Format.NEMO), "1.2.1")
+    assert call is not None and call.program == "gpt"
+    assert call.words[:2] == ("--nemo_ckpt_path", "/models/llama")
+
+
+# ------------------------------------------------------------------------------- plans
+
+
+def test_each_kind_of_checkpoint_enters_where_it_fits() -> None:
+    kinds = {}
+    for kind in (Format.HUGGING_FACE, Format.QNEMO, Format.TRTLLM_CHECKPOINT, Format.TRTLLM_ENGINE):
+        given = deployment(tokenizer="/models/tokenizer")
+        made = plan(given, checkpoint(kind))
+        kinds[kind] = [s.id for s in made.steps if s.id in ("convert", "build")]
+    assert kinds == {
+        Format.HUGGING_FACE: ["convert", "build"],
+        Format.QNEMO: ["build"],
+        Format.TRTLLM_CHECKPOINT: ["build"],
+        Format.TRTLLM_ENGINE: [],
+    }
+
+
+def test_the_engine_is_bound_to_versions_gpu_and_sizes_each_by_name() -> None:
+    made = plan(deployment(tensor_parallel_size=2), gpus=2)
+    place = step(made, "place")
+    assert place.always and place.command.image == "server"
+    asked = place.command.argv
+    assert asked[asked.index("--expect") + 1] == "1.2.1"
+    assert asked[asked.index("--sizes") + 1] == "tensor 2, pipeline 1"
+    facts = {path.rpartition("/")[2] for path in place.outputs}
+    assert facts == {
+        "tensorrt-llm-version", "tensorrt-version", "gpu-architecture", "parallel-sizes",
+    }  # fmt: skip
+    assert set(place.outputs) <= {one.path for one in step(made, "build").inputs}
+
+
+def test_a_server_of_several_ranks_is_one_mpirun_that_loads_by_itself() -> None:
+    made = plan(deployment(tensor_parallel_size=2, pipeline_parallel_size=2), gpus=4)
+    service = made.step("service")
+    assert isinstance(service, ServiceStep)
+    argv = service.service.process.argv
+    assert argv[0] == "mpirun" and argv.count("-n") == 4
+    assert argv.count("--load-model=llama_tensorrt_llm") == 3
+    assert not any(isinstance(s, LoadStep) for s in made.steps)
+    outputs = step(made, "build").outputs
+    assert [f"${{work}}/engine/rank{rank}.engine" for rank in range(4)] == list(outputs[1:])
+
+
+def test_the_server_sees_engine_and_tokenizer_and_can_write_neither() -> None:
+    service = plan().step("service")
+    assert isinstance(service, ServiceStep)
+    container = service.service.process.container
+    assert container is not None and container.gpus == "all"
+    seen = {m.target: m.read_only for m in container.mounts}
+    assert seen["${work}/engine"] and seen["/models/llama"] and all(seen.values())
+    assert all(port.address == "127.0.0.1" for port in container.ports)
+
+
+def test_every_parameter_is_set_or_left_by_intent() -> None:
+    known = set(catalog().parameters.first)
+    assert not known & set(catalog().parameters.defaults)
+    options = EngineOptions(max_cache_tokens=4096)
+    given = trtllm_repository.parameters(options, "1.2.1")
+    assert set(given) <= known
+    assert "executor_worker_path" not in trtllm_repository.parameters(options, "0.9.0")
+    made = plan()
+    repository = made.step("repository")
+    assert isinstance(repository, WriteStep)
+    texts = {f.path: f.text for f in repository.files if f.path.endswith("config.pbtxt")}
+    engine = texts["${repository}/llama_tensorrt_llm/config.pbtxt"]
+    assert 'string_value: "${work}/engine"' in engine
+    assert not any("\\002" in text for text in texts.values())
+
+
+def test_the_case_is_asked_by_generate_with_the_routes_own_names() -> None:
+    case = VerifyCase(text="What is the color of a banana?", expect="yellow")
+    for backend, key in (
+        ("trtllm-engine", "max_tokens"),
+        ("trtllm-llmapi", "sampling_param_max_tokens"),
+    ):
+        verify = plan(deployment(backend, verify=(case,))).steps[-1]
+        assert isinstance(verify, VerifyStep)
+        (probe,) = verify.success
+        assert isinstance(probe, TextAnswered)
+        assert (probe.path, probe.answer) == ("/v2/models/llama/generate", "text_output")
+        assert key in probe.body and probe.body["text_input"] == case.text
+
+
+def test_the_llm_api_takes_its_model_from_the_image_and_its_sizes_from_the_options() -> None:
+    made = plan(deployment("trtllm-llmapi", tensor_parallel_size=2), gpus=2)
+    place = step(made, "place").command
+    assert place.image == "server"
+    assert place.argv[-3:] == ("--copy", trtllm_plan.LLMAPI, "${repository}/llama/1")
+    service = made.step("service")
+    assert isinstance(service, ServiceStep) and service.service.process.argv[0] == "python3"
+    text = trtllm_repository.model_yaml(LlmapiOptions(tensor_parallel_size=2), checkpoint())
+    assert '"tensor_parallel_size": 2' in text and '"decoupled": true' in text
+
+
+@pytest.mark.parametrize("backend", ["trtllm-engine", "trtllm-llmapi"])
+def test_a_server_that_cannot_have_it_becomes_the_container(backend: str) -> None:
+    given = deployment(backend, launcher="embedded", image="")
+    made = plan(given)
+    assert made.images[0].reference.endswith(f":{catalog().engine_last}-trtllm-python-py3")
+    assert ENGINE.seat(given.server).launcher == "container"
+    other = Deployment.model_validate(
+        given.model_dump(mode="json") | {"server": {"launcher": "attach", "url": "http://a:1"}}
+    )
+    assert said(other)["trtllm-server"].level is Level.FAIL
+    with pytest.raises(UsageError, match="attached"):
+        plan(other)
+
+
+# ------------------------------------------------------------------------------- verdicts
+
+
+def test_a_fitting_deployment_has_nothing_against_it() -> None:
+    assert said(deployment()) == {}
+    assert said(deployment("trtllm-llmapi")) == {}
+
+
+@pytest.mark.parametrize(
+    ("image", "check"),
+    [
+        ("24.10-trtllm-python-py3", "trtllm-examples"),
+        ("26.09-trtllm-python-py3", "trtllm-engine-route"),
+        ("registry/own:latest", "trtllm-version"),
+    ],
+)
+def test_an_image_that_lacks_something_is_told(image: str, check: str) -> None:
+    assert said(deployment(image=image))[check].fix
+
+
+def test_the_llm_api_needs_a_version_that_has_it() -> None:
+    found = said(deployment("trtllm-llmapi", image="25.05-trtllm-python-py3"))
+    assert "1.0" in found["trtllm-llmapi-route"].summary
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "capability", "refused"),
+    [
+        ("fp8", (8, 0), True), ("fp8", (8, 9), False), ("nvfp4", (9, 0), True),
+        ("nvfp4", (10, 0), False), ("int8", (8, 0), False), ("none", (7, 0), True),
+    ],
+)  # fmt: skip
+def test_a_quantisation_needs_its_gpus(
+    quantisation: str, capability: tuple[int, int], refused: bool
+) -> None:
+    found = said(deployment(quantization=quantisation), there=host(1, capability))
+    assert ("gpu-architecture" in found) is refused
+
+
+@pytest.mark.parametrize(
+    ("llm", "trt", "level"),
+    [
+        ("1.2.1", "10.14.1.48", None),
+        ("0.16.0", "10.7.0.23", Level.FAIL),
+        ("1.2.1", "", Level.UNKNOWN),
+    ],
+)
+def test_an_engine_is_held_against_the_image(llm: str, trt: str, level: Level | None) -> None:
+    built = checkpoint(Format.TRTLLM_ENGINE, engine=EngineFacts(llm, trt))
+    found = said(deployment(), built)
+    assert (found["engine-version"].level if "engine-version" in found else None) is level
+
+
+def test_sizes_that_the_checkpoint_fixes_are_held() -> None:
+    saved = checkpoint(Format.QNEMO, replace(LLAMA, tensor_parallel=2, parallel_fixed=True))
+    assert said(deployment(tensor_parallel_size=4), saved)["parallelism-fixed"].level is Level.FAIL
+    assert ENGINE.suggest({"model": saved}, host(8)).tensor_parallel_size == 2
+
+
+def test_a_checkpoint_without_a_tokenizer_needs_one() -> None:
+    bare = checkpoint(facts=replace(LLAMA, tokenizer=""))
+    assert said(deployment(), bare)["tokenizer"].option == "options.tokenizer"
+    assert "tokenizer" not in said(deployment(tokenizer="/models/tokenizer"), bare)
+
+
+def test_what_does_not_fit_is_said_with_the_gpus_that_would_do() -> None:
+    large = replace(LLAMA, layers=80, hidden_size=8192, intermediate_size=28672, heads=64)
+    found = said(deployment(), checkpoint(facts=large))
+    assert "does not fit" in found["gpu-memory"].summary
+    assert ENGINE.suggest({"model": checkpoint(facts=large)}, host(8)).tensor_parallel_size == 2
+    assert said(deployment(), there=host(0))["gpu"].level is Level.FAIL
+
+
+# ------------------------------------------------------------------------------- scripts
+
+
+@pytest.mark.parametrize("backend", ["trtllm-engine", "trtllm-llmapi"])
+def test_the_script_of_a_plan_is_clean_shell(backend: str, tmp_path: Path) -> None:
+    script = tmp_path / "plan.sh"
+    script.write_text(render(plan(deployment(backend, tensor_parallel_size=2), gpus=2)))
+    done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
