@@ -9,7 +9,7 @@ from backends.doors.language import NemoTrtllmDoor
 from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_plan
 from backends.language import nemo_trtllm_words as words
 from backends.language.nemo_trtllm_options import NemoTrtllmOptions
-from backends.upstream.generations import catalog
+from backends.upstream import place, place_plan
 from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
@@ -50,7 +50,7 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
         made = Deployment(name="x", backend=self.name, checkpoints={})
         for size in sizes:
             options = NemoTrtllmOptions(mode=mode, tensor_parallel_size=size)
-            call = words.Call(made, options, checkpoint, words.generation_of(options))
+            call = words.Call(made, options, checkpoint, place.generation_of(options))
             verdicts = nemo_trtllm_checks.checks(call, host, ToolFacts())
             if not any(
                 v.level is Level.FAIL and v.check in ("gpu-memory", "parallelism") for v in verdicts
@@ -60,17 +60,13 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
         options = self._options(deployment)
-        return nemo_trtllm_plan.environments(deployment, options.place)
+        return place_plan.environments(deployment, options.place)
 
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """The installed script, where it is on this host."""
         options = self._options(deployment)
-        if options.place == "container" and not options.scripts_root:
-            return ()
-        found = catalog()
-        root = options.scripts_root or found.generations[words.generation_of(options)].root
-        names = (words.SERVE_ROUTE, words.EXPORT_ROUTE)
-        return tuple(f"{root}/{found.routes[name].script}" for name in names)
+        generation = place.generation_of(options)
+        return place.scripts(options, generation, words.SERVE_ROUTE, words.EXPORT_ROUTE)
 
     def memory(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
@@ -112,7 +108,7 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, tools: ToolFacts
     ) -> words.Call:
         options = self._options(deployment)
-        generation = words.generation_of(options, tools)
+        generation = place.generation_of(options, tools)
         return words.Call(deployment, options, checkpoints["model"], generation)
 
     def _options(self, deployment: Deployment) -> NemoTrtllmOptions:

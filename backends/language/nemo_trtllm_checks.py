@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from backends.language import nemo_trtllm_words as words
 from backends.language.common import language, layout_checks, memory_checks
 from backends.language.nemo_trtllm_words import Call
-from backends.upstream import flags, generations, parsers, trtllm_api
+from backends.upstream import generations, place_checks, trtllm_api
 from console.checkpoints.model import Format
 from console.facts import Host, Level, ToolFacts, Verdict
 from console.planning.language_memory import USABLE, Need, need
 from console.text import clean
 
-MARK = ".tritondeck-engine"
-"""What `workers/check_flags.py` leaves in a folder that it found empty."""
 FP8_FROM = (8, 9)
 """Compute capability of Ada; Hopper has 9.0."""
 SOURCE = "NVIDIA's CUDA programming guide: FP8 from compute capability 8.9 on"
@@ -45,141 +42,24 @@ def need_of(call: Call) -> Need | None:
 def checks(call: Call, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
     """Every verdict of this route, the cheap and decisive ones first."""
     yield generations.verdict(call.route if call.script else words.SERVE_ROUTE, call.generation)
-    yield from _found(call, tools)
-    yield from _place(call)
+    yield from place_checks.found(call, tools)
+    yield from place_checks.runnable(call)
     yield from _flags(call, tools)
     yield from _model(call)
-    yield from _folder(call)
+    yield from place_checks.emptied(call)
     yield from _fp8(call, host)
     yield from _gpus(call, host)
 
 
-def _found(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
-    """The generation that is chosen against the one that is known to be there."""
-    facts = tools.environments.get(words.ENVIRONMENT)
-    installed = generations.of_packages(facts.packages) if facts else ""
-    there = (installed,) if installed else generations.of_image(call.options.image)
-    if call.options.place == "container" and not call.options.image:
-        there = ()
-    if there and call.generation not in there:
-        yield Verdict(
-            "generation",
-            Level.FAIL,
-            f"the place has {generations.generation(there[0]).title}, and the plan is for another",
-            generations.generation(call.generation).title,
-            "the image's tag" if not installed else "installed packages",
-            f"set generation = {there[0]}, or auto",
-            "options.generation",
-        )
-
-
-def _place(call: Call) -> Iterator[Verdict]:
-    entry = generations.generation(call.generation)
-    image = words.image_of(call.options, call.generation)
-    if call.inside and not image:
-        yield Verdict(
-            "generation",
-            Level.FAIL,
-            f"no image of {entry.title} is known",
-            source=f"backends/catalog/generations.toml of {generations.catalog().date}",
-            fix="name one in options.image",
-            option="options.image",
-        )
-    wish = call.deployment.environments.get(words.ENVIRONMENT)
-    if not call.inside and not (wish and wish.use):
-        yield Verdict(
-            "generation",
-            Level.FAIL,
-            "the environment with NeMo and TensorRT-LLM is not named",
-            source="TensorRT-LLM's packages are not made here",
-            fix=f"[environments.{words.ENVIRONMENT}] use = the folder of one, or take a container",
-            option=f"environments.{words.ENVIRONMENT}.use",
-        )
-    lacking = [note for note in entry.notes if "no TensorRT-LLM" in note]
-    if call.inside and lacking and not call.options.image:
-        yield Verdict(
-            "generation",
-            Level.WARN,
-            clean(lacking[0]),
-            image,
-            entry.ref,
-            "name an image with the extra installed in options.image",
-            "options.image",
-        )
-    if not call.inside and call.options.mode != "export":
-        yield _open_ports(call)
-
-
-def _open_ports(call: Call) -> Verdict:
-    """PyTriton's gRPC and metrics ports listen on every address: no argument reaches them."""
-    fixed = f"gRPC {words.GRPC} and metrics {words.METRICS}"
-    said = "PyTriton listens on every address for gRPC, and no flag of upstream changes that"
-    if call.deployment.server.exposed:
-        return Verdict("upstream-ports", Level.WARN, said, fixed, "DeployPyTriton's arguments")
-    return Verdict(
-        "upstream-ports",
-        Level.FAIL,
-        said,
-        fixed,
-        "DeployPyTriton's arguments",
-        "take place = container, which publishes on loopback only",
-        "options.place",
-    )
-
-
 def _flags(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
-    """The planned words against the catalog, and against the installed script where it was read."""
+    """The planned words against what upstream takes."""
     if not generations.has(words.SERVE_ROUTE, call.generation):
         return
-    if not call.script:
-        yield from _arguments(call)
+    if call.script:
+        yield from place_checks.accepted(call, tools)
         return
-    predicted = parsers.known(call.script, call.generation)
-    argv = call.argv()
-    text = tools.sources.get(call.installed)
-    if text is not None:
-        yield from flags.compare(
-            argv,
-            parsers.read(text, call.installed),
-            script=call.script,
-            source=clean(call.installed),
-            generation=call.generation,
-            predicted=predicted,
-        )
-    elif predicted is not None:
-        yield from flags.compare(
-            argv,
-            predicted,
-            script=call.script,
-            source=generations.generation(call.generation).ref,
-            generation=call.generation,
-        )
-    else:
-        has = [n for n in generations.catalog().generations if parsers.known(call.script, n)]
-        yield Verdict(
-            flags.CHECK,
-            Level.FAIL,
-            f"{generations.generation(call.generation).title} has no {call.script}",
-            figure=f"the last with it is {has[-1]}" if has else "",
-            source="backends/catalog/scripts.json",
-            fix="set form = auto or api",
-            option="options.form",
-        )
-
-
-def _arguments(call: Call) -> Iterator[Verdict]:
-    _, lacking = call.arguments()
     source = f"backends/catalog/trtllm_api.toml of {trtllm_api.catalog().date}"
-    for name in lacking:
-        yield Verdict(
-            flags.CHECK,
-            Level.FAIL,
-            f"NeMo's classes take no {name} in {call.generation}",
-            source=source,
-            fix="leave this option out, or choose another generation",
-        )
-    if not lacking:
-        yield Verdict(flags.CHECK, Level.PASS, "the classes take every argument", source=source)
+    yield from place_checks.arguments(call, source)
 
 
 def _model(call: Call) -> Iterator[Verdict]:
@@ -195,38 +75,6 @@ def _model(call: Call) -> Iterator[Verdict]:
         "set model_type when you know that it is one of them, or take vllm",
         "options.model_type",
     )
-
-
-def _folder(call: Call) -> Iterator[Verdict]:
-    """Upstream empties the folder that it builds in."""
-    given = call.options.engine_folder
-    if not given or call.options.mode == "load":
-        return
-    folder = Path(given)
-    try:
-        names = [found.name for found in folder.iterdir()]
-    except FileNotFoundError:
-        return  # it is made
-    except OSError as error:
-        yield Verdict(
-            "engine-folder",
-            Level.FAIL,
-            "the engine folder cannot be looked at",
-            f"{clean(given)}: {error.strerror}",
-            fix="name a folder of yours",
-            option="options.engine_folder",
-        )
-        return
-    if names and MARK not in names:
-        yield Verdict(
-            "engine-folder",
-            Level.FAIL,
-            "the engine folder holds what is not ours, and upstream deletes what it finds",
-            f"{len(names)} things in {clean(given)}",
-            "delete_existing_files of TensorRTLLM.export",
-            "name an empty folder",
-            "options.engine_folder",
-        )
 
 
 def wants_fp8(call: Call) -> str:

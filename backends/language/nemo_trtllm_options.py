@@ -7,15 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from backends.language.common import LayoutOptions, Ranks, extra
-from backends.upstream import generations
+from backends.upstream.place import File, PlaceOptions
 
 Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
-Folder = Annotated[str, Field(pattern=r"^(/[^\r\n]*)?$")]
-File = Annotated[str, Field(pattern=r"^/[^\r\n]+$")]
 Word = Annotated[str, Field(pattern=r"^[^-\s][^\r\n]*$", max_length=200)]
 Plugin = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,20}$")]
-Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
-VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
 Override = Literal["auto", "true", "false"]
 Target = Literal[
     "attn_qkv",
@@ -27,72 +23,9 @@ Target = Literal[
     "mlp_gate",
     "mlp_4h_to_h",
 ]
-Generation = Annotated[str, Field(pattern=r"^(auto|nemo-\d\d\.\d\d|ed-[\w.]+)$")]
-DEFAULT = "nemo-25.04"
-"""The newest generation that has every parameter of this route."""
 
 
-class PlaceOptions(LayoutOptions):
-    """Where upstream's code runs and what of it."""
-
-    mode: Literal["serve", "export", "load"] = Field(
-        "serve",
-        title="What is done",
-        description="serve: build an engine and serve it. export: build it and stop there. load: "
-        "serve an engine that was built before; the checkpoint is its folder.",
-        json_schema_extra=extra("Place"),
-    )
-    generation: Generation = Field(
-        DEFAULT,
-        title="Generation",
-        description="Which release of NeMo or Export-Deploy is installed there; command lines differ "
-        "in each. auto takes it from the image's tag, or from the environment's packages.",
-        json_schema_extra=extra("Place"),
-    )
-    place: Literal["container", "environment"] = Field(
-        "container",
-        title="Runs in",
-        description="container: an image of NeMo. environment: a Python environment of yours with "
-        "NeMo and TensorRT-LLM ([environments.nemo-trtllm] use).",
-        json_schema_extra=extra("Place"),
-    )
-    image: Image = Field(
-        "",
-        title="Image",
-        description="Image for the container; empty takes the generation's own.",
-        json_schema_extra=extra("Place"),
-    )
-    scripts_root: Folder = Field(
-        "",
-        title="Folder above scripts/",
-        description="A checkout of NeMo or Export-Deploy; empty takes /opt/NeMo or "
-        "/opt/Export-Deploy, as the images have it.",
-        json_schema_extra=extra("Place"),
-    )
-    form: Literal["auto", "script", "api"] = Field(
-        "auto",
-        title="Called through",
-        description="script: upstream's command line. api: its Python classes, by a worker of ours; "
-        "auto takes that where the generation has no script.",
-        json_schema_extra=extra("Place"),
-    )
-    engine_folder: Folder = Field(
-        "",
-        title="Engine folder",
-        description="Where the engine is built; empty for a folder of the deployment. Upstream "
-        "empties the folder that it builds in, so one with other files is refused.",
-        json_schema_extra=extra("Place", "--triton_model_repository"),
-    )
-    hf_token: VariableName = Field(
-        "",
-        title="Variable of the Hugging Face token",
-        description="HF_TOKEN where the checkpoint's tokenizer comes from Hugging Face (StarCoder, "
-        "Llama 3 of NeMo 1); empty looks nothing up there.",
-        json_schema_extra=extra("Place"),
-    )
-
-
-class PromptTableOptions(PlaceOptions):
+class PromptTableOptions(PlaceOptions, LayoutOptions):
     """Learned prompts and adapters."""
 
     ptuning_nemo_checkpoint: tuple[File, ...] = Field(
@@ -300,13 +233,6 @@ class NemoTrtllmOptions(PromptTableOptions):
         description="Logs what upstream does.",
         json_schema_extra=extra("Server", "--debug_mode"),
     )
-
-    @model_validator(mode="after")
-    def _known(self) -> NemoTrtllmOptions:
-        if self.generation != "auto" and self.generation not in generations.catalog().generations:
-            known = ", ".join(generations.catalog().generations)
-            raise ValueError(f"no generation {self.generation}: known are auto, {known}")
-        return self
 
     @property
     def sequence(self) -> int:

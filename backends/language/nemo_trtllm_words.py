@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-from backends.language.nemo_trtllm_options import DEFAULT, NemoTrtllmOptions
-from backends.upstream import generations, parsers, trtllm_api
+from backends.language.nemo_trtllm_options import NemoTrtllmOptions
+from backends.upstream import place, trtllm_api
+from backends.upstream.place import flagged, unless
 from console.checkpoints.model import Checkpoint
-from console.facts import ToolFacts
-from console.planning.deployment import Deployment
-from console.planning.plan import join
 from console.planning.variables import literal
 
-ENVIRONMENT = "nemo-trtllm"
 SERVE_ROUTE, EXPORT_ROUTE = "nemo-tensorrt-llm", "nemo-tensorrt-llm-export"
-HTTP, GRPC, METRICS = 8000, 8001, 8002
-"""Ports inside a container. PyTriton's gRPC and metrics ports are these everywhere: no flag of a
-script reaches them."""
 MODEL_TYPES = {
     "gpt": "gpt",
     "gpt2": "gpt",
@@ -37,25 +30,6 @@ MODEL_TYPES = {
 _TRISTATE = {"auto": None, "true": True, "false": False}
 
 
-def generation_of(options: NemoTrtllmOptions, tools: ToolFacts | None = None) -> str:
-    """The generation that is named or found; the default where nothing tells.
-
-    An image of 25.07 carries the scripts of two: those of Export-Deploy count when the operator
-    names them, for NeMo's take every option of this route.
-    """
-    if options.generation != "auto":
-        return options.generation
-    facts = tools.environments.get(ENVIRONMENT) if tools else None
-    if options.place == "environment" and facts is not None:
-        return generations.of_packages(facts.packages) or DEFAULT
-    return next(iter(generations.of_image(options.image)), DEFAULT)
-
-
-def image_of(options: NemoTrtllmOptions, generation: str) -> str:
-    """The image that is named, or the generation's own; empty where it has none."""
-    return options.image or next(iter(generations.generation(generation).images), "")
-
-
 def model_type(options: NemoTrtllmOptions, checkpoint: Checkpoint) -> str:
     """Upstream's word for the architecture; empty where it has none."""
     if options.model_type != "auto":
@@ -65,66 +39,26 @@ def model_type(options: NemoTrtllmOptions, checkpoint: Checkpoint) -> str:
 
 
 @dataclass(frozen=True)
-class Call:
-    """One use of upstream: a deployment's options for one generation."""
+class Call(place.Call):
+    """One use of upstream's scripts for language models."""
 
-    deployment: Deployment
     options: NemoTrtllmOptions
-    checkpoint: Checkpoint
-    generation: str
-
-    @property
-    def engine(self) -> str:
-        """Folder that upstream builds in and empties first, or loads from (template)."""
-        if self.options.mode == "load":
-            path = self.checkpoint.path
-            return literal(str(path.parent if path.name == "trtllm_engine" else path))
-        return join(self.folder, "engine")
-
-    @property
-    def folder(self) -> str:
-        """Folder of ours around the engine (template)."""
-        given = self.options.engine_folder
-        return literal(given) if given else "${work}/engine"
 
     @property
     def route(self) -> str:
         return EXPORT_ROUTE if self.options.mode == "export" else SERVE_ROUTE
 
-    @property
-    def script(self) -> str:
-        """Path of the script below its root, or empty when the classes are called."""
-        name = generations.catalog().routes[self.route].script
-        known = parsers.known(name, self.generation) is not None
-        wanted = self.options.form
-        return name if wanted == "script" or (wanted == "auto" and known) else ""
-
-    @property
-    def installed(self) -> str:
-        """Where the script is at the place."""
-        root = self.options.scripts_root or generations.generation(self.generation).root
-        return str(PurePosixPath(root) / self.script)
-
-    @property
-    def inside(self) -> bool:
-        return self.options.place == "container"
-
-    @property
-    def address(self) -> str:
-        """A container's server listens on all of its own addresses; loopback publishes it."""
-        return "0.0.0.0" if self.inside else self.deployment.server.address
-
-    @property
-    def http(self) -> str:
-        return str(HTTP) if self.inside else "${http_port}"
-
     def argv(self) -> list[str]:
-        """The words behind the script (templates); long names only."""
         return _export(self) if self.options.mode == "export" else _deploy(self)
 
     def arguments(self) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """What our worker gives the classes, and the arguments that this generation lacks."""
         return _api(self)
+
+    def reads(self) -> tuple[str, ...]:
+        loaded = self.options.mode == "load"
+        first = self.engine if loaded else literal(str(self.checkpoint.path))
+        more = (*self.options.ptuning_nemo_checkpoint, *self.options.lora_ckpt)
+        return tuple(dict.fromkeys((first, *map(literal, more))))
 
 
 def _deploy(call: Call) -> list[str]:
@@ -149,11 +83,11 @@ def _deploy(call: Call) -> list[str]:
         "--task_ids": options.task_ids,
         "--lora_ckpt": options.lora_ckpt,
         "--multiple_profiles": options.multiple_profiles,
-        "--gpt_attention_plugin": _unless(options.gpt_attention_plugin, "auto"),
-        "--gemm_plugin": _unless(options.gemm_plugin, "auto"),
+        "--gpt_attention_plugin": unless(options.gpt_attention_plugin, "auto"),
+        "--gemm_plugin": unless(options.gemm_plugin, "auto"),
         "--use_cpp_runtime": options.use_cpp_runtime,
     }
-    return words + _shared(options) + _words(given)
+    return words + _shared(options) + flagged(given)
 
 
 def _export(call: Call) -> list[str]:
@@ -168,11 +102,11 @@ def _export(call: Call) -> list[str]:
         "--ptuning_nemo_checkpoint": call.options.ptuning_nemo_checkpoint,
         "--task_ids": call.options.task_ids,
         "--multiple_profiles": call.options.multiple_profiles,
-        "--gpt_attention_plugin": _unless(call.options.gpt_attention_plugin, "auto"),
-        "--gemm_plugin": _unless(call.options.gemm_plugin, "auto"),
+        "--gpt_attention_plugin": unless(call.options.gpt_attention_plugin, "auto"),
+        "--gemm_plugin": unless(call.options.gemm_plugin, "auto"),
         "--use_cpp_runtime": call.options.use_cpp_runtime,
     }
-    return words + _shared(call.options) + _words(given)
+    return words + _shared(call.options) + flagged(given)
 
 
 def _sizes(call: Call) -> list[str]:
@@ -194,7 +128,7 @@ def _sizes(call: Call) -> list[str]:
 
 def _shared(options: NemoTrtllmOptions) -> list[str]:
     """Flags that both scripts have, where they differ from upstream's defaults."""
-    return _words(
+    return flagged(
         {
             "--max_num_tokens": options.max_num_tokens,
             "--opt_num_tokens": options.opt_num_tokens,
@@ -202,8 +136,8 @@ def _shared(options: NemoTrtllmOptions) -> list[str]:
             "--use_lora_plugin": options.use_lora_plugin,
             "--lora_target_modules": options.lora_target_modules,
             "--max_lora_rank": options.max_lora_rank if options.max_lora_rank != 64 else 0,
-            "--export_fp8_quantized": _unless(options.export_fp8_quantized, "auto"),
-            "--use_fp8_kv_cache": _unless(options.use_fp8_kv_cache, "auto"),
+            "--export_fp8_quantized": unless(options.export_fp8_quantized, "auto"),
+            "--use_fp8_kv_cache": unless(options.use_fp8_kv_cache, "auto"),
             "--no_paged_kv_cache": options.no_paged_kv_cache,
             "--disable_remove_input_padding": options.disable_remove_input_padding,
             "--use_parallel_embedding": options.use_parallel_embedding,
@@ -211,23 +145,6 @@ def _shared(options: NemoTrtllmOptions) -> list[str]:
             "--debug_mode": options.debug_mode,
         }
     )
-
-
-def _unless(value: str, default: str) -> str:
-    return "" if value == default else value
-
-
-def _words(given: dict[str, Any]) -> list[str]:
-    """Flags with their values; nothing for what is empty, 0 or off."""
-    words: list[str] = []
-    for flag, value in given.items():
-        if value is True:
-            words.append(flag)
-        elif isinstance(value, tuple) and value:
-            words += [flag, *(literal(str(one)) for one in value)]
-        elif value and not isinstance(value, tuple):
-            words += [flag, literal(str(value))]
-    return words
 
 
 def _api(call: Call) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -293,8 +210,8 @@ def _export_arguments(call: Call) -> dict[str, Any]:
         "remove_input_padding": not options.disable_remove_input_padding,
         "enable_multi_block_mode": options.multi_block_mode if early else None,
         "multiple_profiles": options.multiple_profiles or None,
-        "gpt_attention_plugin": _unless(options.gpt_attention_plugin, "auto") or None,
-        "gemm_plugin": _unless(options.gemm_plugin, "auto") or None,
+        "gpt_attention_plugin": unless(options.gpt_attention_plugin, "auto") or None,
+        "gemm_plugin": unless(options.gemm_plugin, "auto") or None,
         "fp8_quantized": _TRISTATE[options.export_fp8_quantized],
         "fp8_kvcache": _TRISTATE[options.use_fp8_kv_cache],
         "dtype": options.dtype,
@@ -303,11 +220,3 @@ def _export_arguments(call: Call) -> dict[str, Any]:
         "lora_target_modules": list(options.lora_target_modules) or None,
         "max_lora_rank": options.max_lora_rank,
     }
-
-
-def reads(call: Call) -> tuple[str, ...]:
-    """Files and folders that upstream reads (templates)."""
-    loaded = call.options.mode == "load"
-    first = call.engine if loaded else literal(str(call.checkpoint.path))
-    more = (*call.options.ptuning_nemo_checkpoint, *call.options.lora_ckpt)
-    return tuple(dict.fromkeys((first, *map(literal, more))))

@@ -1,13 +1,14 @@
-"""Build a TensorRT-LLM engine through NeMo's Python classes, serve it through PyTriton, prove an engine.
+"""Build TensorRT engines through NeMo's Python classes, serve them through PyTriton, prove them.
 
 Runs where NeMo or Export-Deploy is installed, imports nothing of tritondeck, Python 3.8 syntax.
 
     nemo_trtllm.py run --mode serve|export|load --arguments FILE --engine DIR
-                       [--checkpoint PATH] [--http-port N] [--grpc-port N]
-    nemo_trtllm.py prove --engine DIR --ranks N --result FILE
+                       [--checkpoint PATH] [--language PATH] [--http-port N] [--grpc-port N]
+    nemo_trtllm.py prove --engine DIR --ranks N --result FILE [--encoder NAME]
 
-The arguments are a JSON file: the modules, the keyword arguments of ``TensorRTLLM`` (init),
-``TensorRTLLM.export`` (export) and ``DeployPyTriton`` (deploy) of the generation that was planned.
+The arguments are a JSON file: the modules, the exporter's class (``TensorRTLLM`` where none stands), the
+names that its ``export`` has for the paths, and the keyword arguments of the class (init), of its
+``export`` and of ``DeployPyTriton`` (deploy) of the generation that was planned.
 Each is compared with the installed signature before anything is built. Exit codes: 0 done, 1 refused
 or failed (the last line says why), 2 wrong usage.
 """
@@ -50,18 +51,21 @@ def check(call, arguments, shown):
 
 def exporter(document, args):
     """The object that is served: built or loaded."""
-    made = load(document["export_module"], "TensorRTLLM")
+    name = document.get("export_class", "TensorRTLLM")
+    made = load(document["export_module"], name)
     init = dict(document["init"], model_dir=args.engine)
-    check(made.__init__, init, "TensorRTLLM")
+    check(made.__init__, init, name)
     export = dict(document["export"])
     if args.mode != "load":
-        export["nemo_checkpoint_path"] = args.checkpoint
-        check(made.export, export, "TensorRTLLM.export")
+        names = document.get("paths", {"checkpoint": "nemo_checkpoint_path"})
+        given = {"checkpoint": args.checkpoint, "language": args.language}
+        export.update({names[key]: path for key, path in given.items() if path})
+        check(made.export, export, name + ".export")
     model = made(**init)
     if args.mode != "load":
         progress(0.1, "building the engine")
         model.export(**export)
-    for task, path in document["tables"]:
+    for task, path in document.get("tables", ()):
         model.add_prompt_table(task_name=task, prompt_embeddings_checkpoint_path=path)
     return model
 
@@ -94,10 +98,13 @@ def run(args):
 def prove(args):
     """An engine's configuration with a file for every rank; what it was built with is written down."""
     folder = Path(args.engine)
-    places = [folder, folder / "trtllm_engine"]
+    inner = folder / "llm_engine" if args.encoder else folder
+    places = [inner, inner / "trtllm_engine"]
     configs = [p / "config.json" for p in places if (p / "config.json").is_file()]
     if not configs:
-        raise Refused("%s holds no config.json of an engine" % folder)
+        raise Refused("%s holds no config.json of an engine" % inner)
+    if args.encoder and not sorted((folder / args.encoder).glob("*.engine")):
+        raise Refused("%s holds no engine of an encoder" % (folder / args.encoder))
     engines = sorted(p.name for p in configs[-1].parent.iterdir() if p.suffix == ".engine")
     config = json.loads(configs[-1].read_text(encoding="utf-8"))
     built = config.get("build_config") or config.get("builder_config") or {}
@@ -124,12 +131,14 @@ def main(argv):
     one.add_argument("--arguments", required=True)
     one.add_argument("--engine", required=True)
     one.add_argument("--checkpoint", default="")
+    one.add_argument("--language", default="")
     one.add_argument("--http-port", type=int, default=8000)
     one.add_argument("--grpc-port", type=int, default=8001)
     two = verbs.add_parser("prove")
     two.add_argument("--engine", required=True)
     two.add_argument("--ranks", type=int, default=1)
     two.add_argument("--result", required=True)
+    two.add_argument("--encoder", default="")
     args = parser.parse_args(argv)
     try:
         run(args) if args.verb == "run" else prove(args)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_words
+from backends.language import nemo_trtllm_form, nemo_trtllm_words
 from backends.language.nemo_trtllm_options import NemoTrtllmOptions
 from backends.nemo_trtllm import NemoTrtllmBackend
-from backends.upstream import generations, parsers
+from backends.upstream import generations, parsers, place, place_checks
 from backends.workers import check_flags
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import (
@@ -98,7 +98,7 @@ def deployment(
 
 def call(model: Checkpoint = MODEL, **options: Any) -> nemo_trtllm_words.Call:
     made = NemoTrtllmOptions.model_validate(options)
-    generation = nemo_trtllm_words.generation_of(made)
+    generation = place.generation_of(made)
     return nemo_trtllm_words.Call(deployment(**options), made, model, generation)
 
 
@@ -255,7 +255,7 @@ def test_the_generation_follows_the_images_tag_or_the_packages() -> None:
     facts = EnvironmentFacts("nemo-trtllm", Path("/p"), "3.12", {"nemo-export-deploy": "0.2.1"})
     options = NemoTrtllmOptions(generation="auto", place="environment")
     tools = ToolFacts(environments={"nemo-trtllm": facts})
-    assert nemo_trtllm_words.generation_of(options, tools) == "ed-0.2"
+    assert place.generation_of(options, tools) == "ed-0.2"
 
 
 def test_a_generation_that_is_not_the_images_is_refused() -> None:
@@ -322,7 +322,7 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path: Path) -> None:
     assert "engine-folder" not in failing(checks(**options))
     (folder / "thesis.tex").write_text("")
     assert "engine-folder" in failing(checks(**options))
-    assert nemo_trtllm_checks.MARK == check_flags.MARK
+    assert place_checks.MARK == check_flags.MARK
     (folder / check_flags.MARK).write_text("")
     assert "engine-folder" not in failing(checks(**options))
 

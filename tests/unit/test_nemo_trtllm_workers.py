@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from backends.language import nemo_trtllm_plan
 from backends.nemo_trtllm import NemoTrtllmBackend
 from backends.upstream import parsers
+from backends.upstream.place import ENVIRONMENT
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, Plan, ServiceStep
@@ -277,7 +277,7 @@ def planned(place: Path, **options: Any) -> Plan:
                 "place": "environment", "scripts_root": str(place / "nemo"), **options
             },
             "server": {"http_port": 0, "grpc_port": 0, "metrics_port": 0},
-            "environments": {nemo_trtllm_plan.words.ENVIRONMENT: {"use": str(place / "env")}},
+            "environments": {ENVIRONMENT: {"use": str(place / "env")}},
         }
     )  # fmt: skip
     found = {"model": samples.nemo_language()}
