@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+from console import keeper
 from console.facts import DeckError
 from console.planning.plan import LoadStep, ServiceStep, SwitchStep, UrlReady, VerifyStep
 from console.runs import probes, reasons, saved, versioned
@@ -17,14 +18,22 @@ from console.services.store import ServiceStore
 from console.text import clean, human_seconds
 
 _SERVER_START = 60.0
-_DYING = 2.0
+_NOTICED = 2.0
+"""Seconds from a connection that broke until the end of the process behind it shows."""
+_TIDIED = 20.0
+"""Seconds that a supervisor may take to end what a dead server left before it writes how it died."""
 
 
 def start(context: Context, step: ServiceStep) -> None:
     services = ServiceStore(context.run.settings)
     running = {view.id for view in services.views() if view.state is ServiceState.RUNNING}
+    mine = (one.service.name for one in context.run.plan.steps if isinstance(one, ServiceStep))
     service_id = services.start(
-        step.service, context.run.values, context.run.deployment, context.progress
+        step.service,
+        context.run.values,
+        context.run.deployment,
+        context.progress,
+        beside=frozenset(mine),
     )
     context.note_service(step.service.name, service_id, services.values(service_id))
     adopted = service_id in running
@@ -84,11 +93,14 @@ def _death_says_more(error: DeckError, services: ServiceStore, service_id: str, 
     """Raise why the server ended, if it did: that says more than a broken connection."""
     from console.triton.plain_http import NoAnswer
 
-    _still_there(services, service_id, since)
-    until = time.monotonic() + (_DYING if isinstance(error, NoAnswer) else 0)
-    while time.monotonic() < until:  # its supervisor needs a moment to write it down
+    began = time.monotonic()
+    while True:
+        kept = keeper.look(_still_there(services, service_id, since).folder)
+        gone = kept.watched and not kept.child_alive
+        patience = _TIDIED if gone else _NOTICED if isinstance(error, NoAnswer) else 0
+        if time.monotonic() - began >= patience:
+            return
         time.sleep(0.05)
-        _still_there(services, service_id, since)
 
 
 def _service_of(context: Context, name: str) -> tuple[ServiceStore, ServiceView]:

@@ -403,6 +403,15 @@ def test_a_load_that_kills_the_server_is_told_by_the_servers_words(
     assert "exit code 7" in view.error and "cannot read the weights" in view.error
 
 
+def test_a_server_whose_end_takes_its_supervisor_a_while_is_told_all_the_same(
+    settings: Settings, store: ServiceStore
+) -> None:
+    """What it leaves is given time to end, and is then killed, before its end is written down."""
+    runs = RunStore(settings)
+    view = ended(runs, deploy(runs, spec("--deaf", "--child", uuid4().hex), "deadly"))
+    assert "the server has ended: exit code 7" in view.error
+
+
 def test_cancel_in_a_load_that_hangs_ends_the_run_at_once(
     settings: Settings, store: ServiceStore
 ) -> None:
