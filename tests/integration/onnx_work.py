@@ -12,7 +12,7 @@ from backends.registry import get
 from console.checkpoints.model import Checkpoint
 from console.facts import Host, ToolFacts
 from console.planning.deployment import Deployment
-from console.planning.plan import CommandStep, LoadStep, Plan, WriteStep
+from console.planning.plan import CommandStep, LoadStep, Plan, Step, WriteStep
 from console.planning.variables import expand
 from console.triton import versions
 
@@ -55,19 +55,31 @@ def build(plan: Plan, values: dict[str, str]) -> None:
     """Write the files and run the commands; a command that fails shows its output. What was built is
     what a server loads next."""
     for step in plan.steps:
-        if isinstance(step, WriteStep):
-            for file in step.files:
-                path = Path(expand(file.path, values))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(file.text)
-        elif isinstance(step, CommandStep):
+        if isinstance(step, CommandStep):
             done = run(step, values)
             assert done.returncode == 0, done.stdout[-3000:]
             for output in step.outputs:
                 assert Path(expand(output, values)).stat().st_size > 0, output
-        elif isinstance(step, LoadStep):
-            for model in step.models:
-                versions.put(Path(values["repository"]), model, int(values["version"]))
+        else:
+            write(step, values)
+
+
+def place(plan: Plan, values: dict[str, str]) -> None:
+    """`build` without its commands: what they make is put there by the caller."""
+    for step in plan.steps:
+        write(step, values)
+
+
+def write(step: Step, values: dict[str, str]) -> None:
+    """The files of a step, or the version that it loads made the one that a server loads."""
+    if isinstance(step, WriteStep):
+        for file in step.files:
+            path = Path(expand(file.path, values))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.text)
+    elif isinstance(step, LoadStep):
+        for model in step.models:
+            versions.put(Path(values["repository"]), model, int(values["version"]))
 
 
 def run(step: CommandStep, values: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx_work import DIGITS, build, deployment, plan_of, report
+from onnx_work import DIGITS, build, deployment, place, plan_of, report
 
 from backends.registry import get
 from console.checkpoints.read import read
 from console.facts import DeckError, InferenceRequest, TensorValue
 from console.planning.deployment import VerifyCase
-from console.planning.variables import expand
 from console.triton import control, inference, repository
 
 pytestmark = pytest.mark.integration
@@ -213,10 +212,7 @@ def chunking(served):
     checkpoint = read(DIGITS / "digits.nemo")
     options = {"long_audio": "chunk", "chunk_seconds": 5.0, "word_times": True}
     made = deployment(checkpoint, "chunky", max_batch_size=0, verbose=True, **options)
-    for file in plan_of(checkpoint, made).step("repository").files:
-        path = Path(expand(file.path, served.values))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
+    place(plan_of(checkpoint, made), served.values)
     for name in ("model.onnx", "frontend.npz", "vocabulary.json"):
         source = served.repository / "digits" / "1" / name
         (served.repository / "chunky" / "1" / name).write_bytes(source.read_bytes())
@@ -267,10 +263,7 @@ def test_the_form_for_the_onnxruntime_backend_gives_the_same_answers(
     checkpoint = read(DIGITS / "digits.nemo")
     plan = plan_of(checkpoint, deployment(checkpoint, "digits", form="onnxruntime"))
     server = make_module_server()
-    for file in plan.step("repository").files:
-        path = Path(expand(file.path, server.values))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file.text)
+    place(plan, server.values)
     config_file = server.repository / "digits_acoustic" / "config.pbtxt"
     config = repository.from_text(config_file.read_text())
     assert (config.platform, config.backend) == ("onnxruntime_onnx", "onnxruntime")
@@ -279,7 +272,7 @@ def test_the_form_for_the_onnxruntime_backend_gives_the_same_answers(
         config.parameters[key].string_value = value
     config_file.write_text(repository.to_text(config))
     version = server.repository / "digits_acoustic" / "1"
-    version.mkdir()
+    version.mkdir(exist_ok=True)
     stand_in = Path(__file__).parents[2] / "backends" / "models" / "onnx_runtime" / "model.py"
     (version / "model.py").write_text(stand_in.read_text())
     source = served.repository / "digits" / "1"

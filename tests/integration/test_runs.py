@@ -127,12 +127,16 @@ def test_progress_comes_from_the_general_line_and_from_the_steps_own_rule(store:
     assert ended(store, run_id).state is RunState.SUCCEEDED
 
 
-def test_memory_of_the_steps_tree_is_recorded(store: RunStore) -> None:
-    hold = f"{sys.executable} -c 'import time; x = bytearray(b\"x\") * (60 << 20); time.sleep(1.6)'; true"
-    view = executed(store, shell("build", hold))
-    samples = store.samples(view.id)
-    assert max(s.tree_rss or 0 for s in samples) > 60 << 20
-    assert all(s.host_total > s.host_used > 0 for s in samples)
+def test_memory_of_the_steps_tree_is_recorded(store: RunStore, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    holds = "x = bytearray(b'x') * (60 << 20)"
+    waits = f"while not os.path.exists('{gate}'): time.sleep(0.05)"
+    hold = f'{sys.executable} -c "import os, time; {holds}\n{waits}"; true'
+    run_id = started(store, shell("build", hold))
+    until(lambda: any((s.tree_rss or 0) > 60 << 20 for s in store.samples(run_id)), 30)
+    gate.touch()
+    ended(store, run_id)
+    assert all(s.host_total > s.host_used > 0 for s in store.samples(run_id))
 
 
 def test_figures_of_a_json_probe_are_shown_with_their_bound(store: RunStore) -> None:
