@@ -52,7 +52,7 @@ def _predicted(work: Work) -> dict[str, Any]:
         "inputs": listed(work.graph.inputs),
         "outputs": listed(work.graph.outputs),
     }
-    predicted["sample"] = onnx_requests.sample(work.graph, work.batching)
+    predicted["sample"] = onnx_requests.sample(work.graph, work.request_graph, work.batching)
     return predicted
 
 
@@ -113,7 +113,7 @@ def _network(work: Work) -> dict[str, str]:
 
 
 def _copy(work: Work) -> CommandStep:
-    folder, path = version_folder(work.name), work.checkpoint.path
+    folder, path = work.staged or version_folder(work.name), work.checkpoint.path
     script, graph = join(WORKERS, "onnx_to_repository.py"), literal(str(path))
     sidecars = [literal(name) for name in work.graph.external_data]
     argv = ["${env_embedded}/bin/python", script, "--graph", graph, "--into", folder]

@@ -21,8 +21,61 @@ def _extra(group: str, *, unit: str = "", flag: str = "") -> dict[str, Any]:
     return extra
 
 
-class OnnxOptions(BackendOptions):
-    """How a checkpoint becomes an ONNX graph, and how Triton runs it."""
+class BatchingOptions(BackendOptions):
+    """How Triton runs a graph: batches and instances."""
+
+    max_batch_size: int = Field(
+        8,
+        ge=0,
+        le=1024,
+        title="Largest batch",
+        description="How many inputs the server may run at once. 0: no batch dimension at all.",
+        json_schema_extra=_extra("Serving", flag="max_batch_size"),
+    )
+    dynamic_batching: bool = Field(
+        True,
+        title="Dynamic batching",
+        description="Collect requests that arrive together into one batch.",
+        json_schema_extra=_extra("Serving", flag="dynamic_batching"),
+    )
+    max_queue_delay_us: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        title="Longest wait for a batch",
+        description="How long a request may wait for others. 0: batch only what is there already.",
+        json_schema_extra=_extra(
+            "Serving", unit="µs", flag="dynamic_batching.max_queue_delay_microseconds"
+        ),
+    )
+    preferred_batch_sizes: tuple[BatchSize, ...] = Field(
+        (),
+        max_length=16,
+        title="Preferred batch sizes",
+        description="Sizes that are run at once instead of waiting for more. Empty: any size.",
+        json_schema_extra=_extra("Serving", flag="dynamic_batching.preferred_batch_size"),
+    )
+    instance_count: int = Field(
+        1,
+        ge=1,
+        le=64,
+        title="Instances",
+        description="How many copies of the model run side by side; each needs its own memory.",
+        json_schema_extra=_extra("Serving", flag="instance_group.count"),
+    )
+
+    @model_validator(mode="after")
+    def _preferred_fit(self) -> BatchingOptions:
+        past = [size for size in self.preferred_batch_sizes if size > self.max_batch_size]
+        if past:
+            raise ValueError(
+                f"preferred_batch_sizes: {past[0]} is past max_batch_size {self.max_batch_size}"
+            )
+        return self
+
+
+class _GraphOptions(BackendOptions):
+    """How a checkpoint becomes an ONNX graph."""
 
     device: Literal["cpu", "cuda"] = Field(
         "cpu",
@@ -72,45 +125,11 @@ class OnnxOptions(BackendOptions):
         "model runs ONNX Runtime, with the same inputs, outputs and answers. auto: what the server has.",
         json_schema_extra=_extra("Serving"),
     )
-    max_batch_size: int = Field(
-        8,
-        ge=0,
-        le=1024,
-        title="Largest batch",
-        description="How many inputs the server may run at once. 0: no batch dimension at all.",
-        json_schema_extra=_extra("Serving", flag="max_batch_size"),
-    )
-    dynamic_batching: bool = Field(
-        True,
-        title="Dynamic batching",
-        description="Collect requests that arrive together into one batch.",
-        json_schema_extra=_extra("Serving", flag="dynamic_batching"),
-    )
-    max_queue_delay_us: int = Field(
-        0,
-        ge=0,
-        le=10_000_000,
-        title="Longest wait for a batch",
-        description="How long a request may wait for others. 0: batch only what is there already.",
-        json_schema_extra=_extra(
-            "Serving", unit="µs", flag="dynamic_batching.max_queue_delay_microseconds"
-        ),
-    )
-    preferred_batch_sizes: tuple[BatchSize, ...] = Field(
-        (),
-        max_length=16,
-        title="Preferred batch sizes",
-        description="Sizes that are run at once instead of waiting for more. Empty: any size.",
-        json_schema_extra=_extra("Serving", flag="dynamic_batching.preferred_batch_size"),
-    )
-    instance_count: int = Field(
-        1,
-        ge=1,
-        le=64,
-        title="Instances",
-        description="How many copies of the model run side by side; each needs its own memory.",
-        json_schema_extra=_extra("Serving", flag="instance_group.count"),
-    )
+
+
+class OnnxOptions(BatchingOptions, _GraphOptions):
+    """How a checkpoint becomes an ONNX graph, and how Triton runs it."""
+
     instance_kind: Literal["auto", "cpu", "gpu"] = Field(
         "auto",
         title="Instances run on",
@@ -167,12 +186,3 @@ class OnnxOptions(BackendOptions):
         description="Log each batch with its time, and the exporter's own remarks.",
         json_schema_extra=_extra("Serving"),
     )
-
-    @model_validator(mode="after")
-    def _preferred_fit(self) -> OnnxOptions:
-        past = [size for size in self.preferred_batch_sizes if size > self.max_batch_size]
-        if past:
-            raise ValueError(
-                f"preferred_batch_sizes: {past[0]} is past max_batch_size {self.max_batch_size}"
-            )
-        return self

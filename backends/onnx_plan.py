@@ -54,14 +54,14 @@ def plan(
         )
     work = Work(deployment, options, checkpoint, form)
     if not work.builds:
-        return _observing(work)
+        return observing(work)
     start = launcher(deployment)
     environments = [
         environment(name, deployment) for name in environments_of(deployment, work.exported)
     ]
     images = start.images(deployment, requirements(work, tools))
-    steps: list[Step] = [_environment_step(spec) for spec in environments]
-    steps += [_image_step(image) for image in images]
+    steps: list[Step] = [environment_step(spec) for spec in environments]
+    steps += [image_step(image) for image in images]
     steps += [_workers(work, start.worker), _repository(work), graph_step(work)]
     steps += serving_steps(work)
     return Plan(
@@ -97,7 +97,7 @@ def requirements(work: Work, tools: ToolFacts) -> tuple[str, ...]:
     return tuple(line for name, line in wanted.items() if name not in there)
 
 
-def _observing(work: Work) -> Plan:
+def observing(work: Work) -> Plan:
     """For a server that is only observed: nothing is built; its model is asked."""
     return Plan(
         deployment=work.deployment.name,
@@ -157,7 +157,7 @@ def _language_note(work: Work) -> str:
     return f"LANG keeps an answer to one language ({known}); without it any is heard"
 
 
-def _environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
+def environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
     what = "exports the checkpoint" if spec.name == "nemo" else "runs Triton"
     return EnvironmentStep(
         id=f"environment-{spec.name}",
@@ -167,7 +167,7 @@ def _environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
     )
 
 
-def _image_step(image: ImageSpec) -> ImageStep:
+def image_step(image: ImageSpec) -> ImageStep:
     why = (
         "the packages that our python model imports, on top of the image"
         if image.requirements
@@ -179,7 +179,7 @@ def _image_step(image: ImageSpec) -> ImageStep:
 
 
 def _workers(work: Work, server: str) -> WriteStep:
-    return _write(
+    return write_step(
         "workers",
         "workers",
         "the scripts that run in the environments, and what they expect",
@@ -188,7 +188,7 @@ def _workers(work: Work, server: str) -> WriteStep:
 
 
 def _repository(work: Work) -> WriteStep:
-    return _write(
+    return write_step(
         "repository",
         "model repository",
         "config.pbtxt says which tensors the model takes and answers, and how it is run",
@@ -196,7 +196,7 @@ def _repository(work: Work) -> WriteStep:
     )
 
 
-def _write(step: str, title: str, why: str, files: tuple[FileSpec, ...]) -> WriteStep:
+def write_step(step: str, title: str, why: str, files: tuple[FileSpec, ...]) -> WriteStep:
     return WriteStep(
         id=step, title=title, why=why, files=files, outputs=tuple(file.path for file in files)
     )

@@ -16,7 +16,8 @@ def repository_files(work: Work) -> tuple[FileSpec, ...]:
     return _speech_files(work) if work.exported else _graph_files(work)
 
 
-def _settings(work: Work) -> dict[str, Any]:
+def settings_of(work: Work) -> dict[str, Any]:
+    """Batches and instances, as `model_config` takes them."""
     options = work.options
     kind = options.instance_kind
     if kind == "auto":
@@ -68,7 +69,7 @@ def _speech_parameters(work: Work) -> dict[str, str]:
 
 
 def _speech_files(work: Work) -> tuple[FileSpec, ...]:
-    settings, parameters = _settings(work), _speech_parameters(work)
+    settings, parameters = settings_of(work), _speech_parameters(work)
     remote = work.form == "onnxruntime"
     if work.text:
         inputs, outputs = speech.tensors(work.batching, bool(work.languages))
@@ -83,7 +84,7 @@ def _speech_files(work: Work) -> tuple[FileSpec, ...]:
     if settings["dynamic_batching"] is not None:
         # Sounds of unequal length arrive together; the model pads them itself.
         next(t for t in config.input if t.name == "SAMPLES").allow_ragged_batch = True
-    files = [*_config_files(work, work.name, to_text(config))]
+    files = [*config_files(work, work.name, to_text(config))]
     package = "speech" if work.text else "labels"
     files += model_files(package, ("model",), version_folder(work.name))
     files += model_files("speech", work.sources, version_folder(work.name))
@@ -94,22 +95,22 @@ def _speech_files(work: Work) -> tuple[FileSpec, ...]:
         acoustic = model_config(
             work.graph_model, graph.inputs, graph.outputs, backend="onnxruntime", **settings
         )
-        files += _config_files(work, work.graph_model, to_text(_threads(work, acoustic)))
+        files += config_files(work, work.graph_model, to_text(_threads(work, acoustic)))
     return tuple(files)
 
 
 def _graph_files(work: Work) -> tuple[FileSpec, ...]:
-    graph, settings = work.graph, _settings(work)
+    graph, settings = work.graph, settings_of(work)
     if work.form == "onnxruntime":
         config = model_config(
             work.name, graph.inputs, graph.outputs, backend="onnxruntime", **settings
         )
-        return _config_files(work, work.name, to_text(_threads(work, config)))
+        return config_files(work, work.name, to_text(_threads(work, config)))
     config = model_config(
         work.name, graph.inputs, graph.outputs, parameters=_common_parameters(work), **settings
     )
     files = model_files("onnx_runtime", ("model",), version_folder(work.name))
-    return (*_config_files(work, work.name, to_text(config)), *files)
+    return (*config_files(work, work.name, to_text(config)), *files)
 
 
 def _threads(work: Work, config: Any) -> Any:
@@ -118,7 +119,7 @@ def _threads(work: Work, config: Any) -> Any:
     return config
 
 
-def _config_files(work: Work, model: str, text: str) -> tuple[FileSpec, ...]:
+def config_files(work: Work, model: str, text: str) -> tuple[FileSpec, ...]:
     """Each version keeps its configuration; the one that Triton reads is a copy of the live one's,
     put there when the version is loaded, or here for a server that loads by itself."""
     folders = [version_folder(model)]

@@ -34,16 +34,19 @@ def request_shape(spec: TensorSpec, batching: bool) -> tuple[int, ...]:
     return shape if len(shape) > (1 if batching else 0) else (*shape, 1)
 
 
-def sample(graph: GraphFacts, batching: bool) -> list[dict[str, Any]]:
-    """What the worker makes up, as data: name, type, request shape and graph shape of each input."""
+def sample(graph: GraphFacts, asked: GraphFacts, batching: bool) -> list[dict[str, Any]]:
+    """What the worker makes up, as data: name, type, request shape and graph shape of each input of
+    `graph`, and the type that it is sent as where that is another. `asked` is what requests look like."""
     return [
         {
             "name": spec.name,
             "dtype": spec.dtype,
-            "shape": list(request_shape(spec, batching)),
-            "graph_shape": list(graph_shape(spec)),
+            "sent": sent.dtype,
+            "shape": list(request_shape(sent, batching)),
+            "graph_shape": list(graph_shape(sent)),
+            "batched": spec.shape[:1] == (-1,),
         }
-        for spec in graph.inputs
+        for spec, sent in zip(graph.inputs, asked.inputs, strict=True)
     ]
 
 

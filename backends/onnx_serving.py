@@ -96,9 +96,10 @@ def verification(work: Work) -> tuple[Inference, ...]:
     cases = enumerate(work.deployment.verify)
     if not work.exported:
         given = [
-            onnx_requests.verify_case(c, i, work.name, work.graph, work.batching) for i, c in cases
+            onnx_requests.verify_case(c, i, work.name, work.request_graph, work.batching)
+            for i, c in cases
         ]
-        made = onnx_requests.default_case(work.name, work.graph, work.batching, SAMPLES)
+        made = onnx_requests.default_case(work.name, work.request_graph, work.batching, SAMPLES)
         return tuple(given) or (made,)
     sample = f"{SAMPLES}/sample.wav"
     if not work.text:

@@ -28,7 +28,11 @@ class Work:
     options: OnnxOptions
     checkpoint: Checkpoint
     form: str
-    """``onnxruntime`` or ``python``"""
+    """``onnxruntime``, ``python`` or, where the graph is only built from, ``tensorrt``"""
+    staged: str = ""
+    """Template: where a graph is put that is not served as it is; empty: its version folder."""
+    sampled: GraphFacts | None = None
+    """The types and sizes of requests, where these are not the graph's own."""
 
     @property
     def name(self) -> str:
@@ -100,6 +104,11 @@ class Work:
             return speech.acoustic_graph(self.checkpoint, self.options.opset)
         assert self.checkpoint.graph is not None, "accepted checkpoints have a graph"
         return self.checkpoint.graph
+
+    @property
+    def request_graph(self) -> GraphFacts:
+        """What requests to the served model look like."""
+        return self.sampled or self.graph
 
 
 def model_folder(model: str) -> str:

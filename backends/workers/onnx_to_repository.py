@@ -102,7 +102,8 @@ def try_out(session, wanted, folder):
             continue
         feed[spec["name"]] = sample(spec, rng)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(str(folder / ("%d.npy" % index)), feed[spec["name"]])
+        sent = NUMPY.get(spec["sent"], spec["sent"].lower())
+        np.save(str(folder / ("%d.npy" % index)), feed[spec["name"]].astype(sent))
     shapes = {s["name"]: s["graph_shape"] for s in wanted}
     feed = {name: value.reshape(shapes[name]) for name, value in feed.items()}
     try:
