@@ -53,6 +53,8 @@ class Route(Frozen):
     """Generation (and the following ones) to what is different or broken from there on."""
     gone: str = ""
     instead: str = ""
+    backend: str = ""
+    """Which export backend takes it; empty where none does, and `instead` is taken."""
 
 
 class Renamed(Frozen):
