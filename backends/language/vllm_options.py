@@ -11,6 +11,8 @@ from backends.language.common import LayoutOptions, extra
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
 VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+GenerationName = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,20}$")]
 Adapter = Annotated[str, Field(pattern=r"^[\w.-]+=/.+$")]
 Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
 
@@ -18,11 +20,19 @@ Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
 class VllmOptions(LayoutOptions):
     """How vLLM serves a Hugging Face folder."""
 
+    serve_as: Literal["openai", "triton", "nemo", "proxy"] = Field(
+        "openai",
+        title="Served as",
+        description="openai: vLLM's own server. triton: a model of Triton's vLLM backend, in the "
+        "server of the launcher. nemo: NeMo's script, in its container, through PyTriton. proxy: "
+        "vLLM's own server behind a model of the launcher's Triton.",
+        json_schema_extra=extra("Server"),
+    )
     place: Literal["environment", "container"] = Field(
         "environment",
         title="Runs in",
-        description="environment: a Python environment of this machine, managed or yours. container: "
-        "an image that has vLLM.",
+        description="vLLM's own server. environment: a Python environment of this machine, managed "
+        "or yours. container: an image that has vLLM.",
         json_schema_extra=extra("Server"),
     )
     device: Literal["cuda", "cpu"] = Field(
@@ -32,10 +42,25 @@ class VllmOptions(LayoutOptions):
         json_schema_extra=extra("Server"),
     )
     image: Image = Field(
-        "nvcr.io/nvidia/tritonserver:26.07-vllm-python-py3",
+        "",
         title="Image",
-        description="Image with vLLM, for the container.",
+        description="Image with vLLM, for the containers. Empty takes the newest that is known here: "
+        "Triton's with vLLM, or NeMo's for its script.",
         json_schema_extra=extra("Server"),
+    )
+    generation: GenerationName = Field(
+        "",
+        title="Generation",
+        description="NeMo's script: which generation of NeMo or Export-Deploy the image has "
+        "(nemo-25.04, ed-0.3, …). Empty: by the image's tag, the newer one where a tag has two.",
+        json_schema_extra=extra("Server"),
+    )
+    vllm_port: Port = Field(
+        0,
+        title="vLLM's port",
+        description="Proxy: port of vLLM's own server on loopback; 0 takes a free one. The server's "
+        "HTTP port is Triton's.",
+        json_schema_extra=extra("Server", "--port"),
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto",
@@ -135,18 +160,35 @@ class VllmOptions(LayoutOptions):
         "code you have read.",
         json_schema_extra=extra("Safety", "--trust-remote-code"),
     )
-    api_key_env: VariableName = Field(
+    api_key_env: Annotated[str, Field(pattern=r"^(VLLM_API_KEY)?$")] = Field(
         "",
         title="API key variable",
-        description="Name of the environment variable whose value requests must carry. Empty: none "
-        "is asked for, on loopback.",
+        description="VLLM_API_KEY: requests to vLLM's own server must carry what this environment "
+        "variable holds. Empty: none is asked for, on loopback.",
         json_schema_extra=extra("Safety", "VLLM_API_KEY"),
+    )
+    hf_token: VariableName = Field(
+        "",
+        title="Hugging Face token",
+        description="Name of the environment variable that holds it, such as HF_TOKEN, for models "
+        "that look something up. Empty: nothing is looked up outside.",
+        json_schema_extra=extra("Safety", "HF_TOKEN"),
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> VllmOptions:
         if self.lora_modules and not self.enable_lora:
             raise ValueError("lora_modules need enable_lora = true")
-        if self.device == "cpu" and self.place == "container":
-            raise ValueError("the images are for GPUs: device = cpu needs place = environment")
+        if self.device == "cpu" and (self.place == "container" or not self.own):
+            raise ValueError(
+                "the images are for GPUs: device = cpu needs place = environment and vLLM's own "
+                "server (serve_as = openai or proxy)"
+            )
+        if self.api_key_env and not self.own:
+            raise ValueError("only vLLM's own server asks for a key (serve_as = openai or proxy)")
         return self
+
+    @property
+    def own(self) -> bool:
+        """Whether vLLM's own server is started, for people or behind Triton."""
+        return self.serve_as in ("openai", "proxy")

@@ -1,20 +1,28 @@
-"""The steps of the vLLM route: environment or image → vLLM's OpenAI server → a right answer."""
+"""The steps of the vLLM route with vLLM's own server: environment or image → server → an answer.
+
+The same server stands behind Triton in `vllm_proxy`.
+"""
 
 from __future__ import annotations
 
 from backends.environments import environment
 from backends.language.common import cases, language, memory_figure
 from backends.language.vllm_options import VllmOptions
+from backends.sources import WORKERS, worker
+from backends.upstream.vllm_arguments import newest_image
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
 from console.planning.language_memory import Need, need
 from console.planning.plan import (
     Command,
+    CommandStep,
     Container,
     EnvironmentSpec,
     EnvironmentStep,
+    ExitCode,
     ImageSpec,
     ImageStep,
+    LogMarker,
     Mount,
     Plan,
     PublishedPort,
@@ -23,6 +31,8 @@ from console.planning.plan import (
     Step,
     UrlReady,
     VerifyStep,
+    WriteStep,
+    join,
 )
 from console.planning.variables import Variable, literal
 from console.prompts import Style
@@ -30,6 +40,8 @@ from console.prompts import Style
 INSIDE_PORT = 8000
 STOP_TIMEOUT = 30.0
 """Seconds from SIGTERM to SIGKILL; it ends within 2 to 4 with nothing in flight."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+CHECKER = join(WORKERS, "check_vllm.py")
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """Nothing is told to anybody outside."""
 
@@ -38,8 +50,14 @@ def environment_of(options: VllmOptions) -> str:
     return "vllm-cpu" if options.device == "cpu" else "vllm"
 
 
+def image_of(options: VllmOptions) -> str:
+    """The image that vLLM's own server runs in."""
+    return options.image or newest_image()
+
+
 def environments(deployment: Deployment, options: VllmOptions) -> tuple[EnvironmentSpec, ...]:
-    if options.place == "container":
+    """The environment of vLLM's own server, where it runs in one."""
+    if options.place == "container" or not options.own:
         return ()
     return (environment(environment_of(options), deployment),)
 
@@ -71,7 +89,7 @@ def need_of(options: VllmOptions, checkpoint: Checkpoint) -> Need | None:
 def arguments(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> list[str]:
     """The words behind vLLM's server module (templates), the address aside."""
     words = [
-        f"--model={literal(str(checkpoint.path))}",
+        *("--model", literal(str(checkpoint.path))),
         f"--served-model-name={literal(deployment.served_name)}",
         f"--tensor-parallel-size={options.tensor_parallel_size}",
         f"--pipeline-parallel-size={options.pipeline_parallel_size}",
@@ -114,21 +132,21 @@ def _has_tokenizer(checkpoint: Checkpoint) -> bool:
     return checkpoint.language is not None and bool(checkpoint.language.tokenizer)
 
 
-def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> ServiceSpec:
-    """vLLM's own server, on loopback. The key goes to it by a variable's name."""
+def service(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint, port: str = "http_port"
+) -> ServiceSpec:
+    """vLLM's own server, on loopback. The key goes to it by a variable's name; `port` names the
+    plan's variable for where it listens."""
     words = arguments(deployment, options, checkpoint)
     module = ("-m", "vllm.entrypoints.openai.api_server")
-    address = literal(deployment.server.address)
-    env = dict(QUIET)
-    if options.device == "cpu":
-        env["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space)
-    # What is served is on this disk: nothing is to be looked up elsewhere.
-    env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    behind = options.serve_as == "proxy"
+    address = "127.0.0.1" if behind else literal(deployment.server.address)
+    env, secrets = _surroundings(options)
     if options.place == "container":
         argv = ("python3", *module, "--host=0.0.0.0", f"--port={INSIDE_PORT}", *words)
         container = Container(
             mounts=_mounts(options, checkpoint),
-            ports=(PublishedPort(host="${http_port}", container=INSIDE_PORT, address=address),),
+            ports=(PublishedPort(host=f"${{{port}}}", container=INSIDE_PORT, address=address),),
             gpus=deployment.server.gpus or "all",
             shm_size=deployment.server.shm_size,
             memory=deployment.server.memory,
@@ -136,27 +154,47 @@ def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
             # It compiles kernels and writes caches beneath its home.
             read_only=False,
         )
-        command = Command(argv=argv, runtime="image:vllm", env=env, container=container)
+        command = Command(
+            argv=argv, runtime="image:vllm", env=env, secrets=secrets, container=container
+        )
     else:
         name = environment_of(options)
-        program = f"${{env_{name.replace('-', '_')}}}/bin/python"
-        argv = (program, *module, f"--host={address}", "--port=${http_port}", *words)
+        argv = (_python(options), *module, f"--host={address}", f"--port=${{{port}}}", *words)
         if deployment.server.gpus and deployment.server.gpus != "all":
             env["CUDA_VISIBLE_DEVICES"] = deployment.server.gpus
-        command = Command(argv=argv, runtime=f"environment:{name}", env=env)
+        command = Command(argv=argv, runtime=f"environment:{name}", env=env, secrets=secrets)
     return ServiceSpec(
         name="vllm",
         kind="openai",
         launcher="container" if options.place == "container" else "local",
         command=command,
-        http_url=f"http://{address}:${{http_port}}",
-        metrics_url=f"http://{address}:${{http_port}}/metrics",
+        http_url=f"http://{address}:${{{port}}}",
+        metrics_url=f"http://{address}:${{{port}}}/metrics",
+        token_env=options.api_key_env,
+        token_header="Authorization" if options.api_key_env else "triton-access-token",
         repository="${work}",
         stop_timeout=STOP_TIMEOUT,
         models=(deployment.served_name,),
         restart=deployment.server.restart,
         restart_limit=deployment.server.restart_limit,
     )
+
+
+def _surroundings(options: VllmOptions) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Environment variables of the server, and the names of those that are secrets."""
+    env = dict(QUIET)
+    if options.device == "cpu":
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(options.cpu_kvcache_space)
+    if not options.hf_token:
+        # What is served is on this disk: nothing is to be looked up elsewhere.
+        env |= OFFLINE
+    return env, tuple(name for name in (options.api_key_env, options.hf_token) if name)
+
+
+def _python(options: VllmOptions) -> str:
+    if options.place == "container":
+        return "python3"
+    return f"${{env_{environment_of(options).replace('-', '_')}}}/bin/python"
 
 
 def _mounts(options: VllmOptions, checkpoint: Checkpoint) -> tuple[Mount, ...]:
@@ -168,44 +206,97 @@ def _mounts(options: VllmOptions, checkpoint: Checkpoint) -> tuple[Mount, ...]:
     )
 
 
-def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> Plan:
-    specs = environments(deployment, options)
-    images = (
-        (ImageSpec(name="vllm", reference=options.image, title="vLLM"),)
-        if options.place == "container"
-        else ()
-    )
-    spec = service(deployment, options, checkpoint)
-    steps: list[Step] = [
+def images(options: VllmOptions) -> tuple[ImageSpec, ...]:
+    """The image of vLLM's own server, where it runs in one."""
+    if options.place != "container":
+        return ()
+    return (ImageSpec(name="vllm", reference=image_of(options), title="vLLM"),)
+
+
+def ready_steps(deployment: Deployment, options: VllmOptions) -> list[Step]:
+    """vLLM's packages, whichever way they come."""
+    made: list[Step] = [
         EnvironmentStep(
             id=f"environment-{found.name}",
             title=f"environment: {found.title}",
             why="vLLM's packages fit no other environment",
             environment=found.name,
         )
-        for found in specs
+        for found in environments(deployment, options)
     ]
-    steps += [
+    made += [
         ImageStep(
             id="image-vllm", title="image: vLLM", why="nothing else is ever pulled", image="vllm"
         )
-        for _ in images
+        for _ in images(options)
     ]
-    steps.append(
-        ServiceStep(
-            id="service",
-            title="start vLLM",
-            why="weights are loaded, kernels compiled and the cache laid out: this takes a minute",
-            service=spec,
-            success=(
-                UrlReady(
-                    url=f"{spec.http_url}/health",
-                    timeout=max(600.0, deployment.server.load_timeout),
-                ),
-            ),
-        )
+    return made
+
+
+def compared(command: Command) -> CommandStep:
+    """A step that compares what is planned with the vLLM of the place, before anything is loaded."""
+    return CommandStep(
+        id="arguments",
+        title="compare the arguments",
+        why="an argument that the installed vLLM does not know is found now and not after minutes",
+        command=command,
+        success=(ExitCode(), LogMarker(pattern=r"\[tritondeck\] pass")),
+        timeout=300.0,
+        always=True,
     )
-    if options.load_format != "dummy" or _has_tokenizer(checkpoint):
+
+
+def compare_step(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
+) -> CommandStep:
+    """The flags of the planned server against the vLLM that it will be."""
+    argv = (_python(options), CHECKER, "--", *arguments(deployment, options, checkpoint))
+    if options.place == "container":
+        mount = Mount(source=WORKERS, target=WORKERS, read_only=True)
+        container = Container(mounts=(mount,))
+        return compared(Command(argv=argv, runtime="image:vllm", container=container))
+    return compared(Command(argv=argv, runtime=f"environment:{environment_of(options)}"))
+
+
+def workers(*names: str) -> WriteStep:
+    """The workers of ours that the plan carries."""
+    files = tuple(worker(name) for name in names)
+    return WriteStep(
+        id="workers",
+        title="workers",
+        why="the scripts of ours that run beside vLLM",
+        files=files,
+        outputs=tuple(file.path for file in files),
+    )
+
+
+def start_step(deployment: Deployment, spec: ServiceSpec, name: str = "service") -> ServiceStep:
+    """Start vLLM's own server and wait for its health."""
+    timeout = max(600.0, deployment.server.load_timeout)
+    return ServiceStep(
+        id=name,
+        title="start vLLM",
+        why="weights are loaded, kernels compiled and the cache laid out: this takes a minute",
+        service=spec,
+        success=(UrlReady(url=f"{spec.http_url}/health", timeout=timeout),),
+    )
+
+
+def answers(options: VllmOptions, checkpoint: Checkpoint) -> bool:
+    """Whether there is a tokenizer to ask it with: a model's bare shape may have none."""
+    return options.load_format != "dummy" or _has_tokenizer(checkpoint)
+
+
+def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> Plan:
+    """The plan with vLLM's own server alone."""
+    spec = service(deployment, options, checkpoint)
+    steps = [
+        *ready_steps(deployment, options),
+        workers("check_vllm"),
+        compare_step(deployment, options, checkpoint),
+        start_step(deployment, spec),
+    ]
+    if answers(options, checkpoint):
         steps.append(
             VerifyStep(
                 id="verify",
@@ -215,7 +306,6 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
                 success=cases(deployment, deployment.served_name, style_of(checkpoint)),
             )
         )
-    wanted = need_of(options, checkpoint)
     return Plan(
         deployment=deployment.name,
         backend="vllm",
@@ -227,9 +317,15 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
                 help="port of vLLM's server",
             ),
         ),
-        environments=specs,
-        images=images,
+        environments=environments(deployment, options),
+        images=images(options),
         engine=deployment.server.engine,
         steps=tuple(steps),
-        notes=(memory_figure(wanted),) if wanted and options.device == "cuda" else (),
+        notes=notes(options, checkpoint),
     )
+
+
+def notes(options: VllmOptions, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What each GPU holds, where there is one and it is known."""
+    wanted = need_of(options, checkpoint)
+    return (memory_figure(wanted),) if wanted and options.device == "cuda" else ()

@@ -52,8 +52,12 @@ def tools(
     environments = Environments(settings)
     ready = {spec.name: _facts(environments, spec) for spec in needs if environments.ready(spec)}
     if not triton:
-        return ToolFacts(environments=ready, sources=_sources(scripts))
-    expected = replace(launcher(deployment).expected(deployment), environments=ready)
+        return ToolFacts(environments=ready, sources=_sources(scripts, ready))
+    expected = replace(
+        launcher(deployment).expected(deployment),
+        environments=ready,
+        sources=_sources(scripts, ready),
+    )
     server = deployment.server
     if server.launcher == "local":
         return _local(server, expected)
@@ -70,16 +74,26 @@ MAX_SCRIPT = 1 << 20
 """Bytes; upstream's longest has 40 kB."""
 
 
-def _sources(scripts: tuple[str, ...]) -> dict[str, str]:
+def _sources(scripts: tuple[str, ...], ready: Mapping[str, EnvironmentFacts]) -> dict[str, str]:
     """The texts that are there and are text; what is not is told when the plan runs."""
     found = {}
     for path in scripts:
         try:
-            with Path(path).open("rb") as file:
+            with _place(path, ready).open("rb") as file:
                 found[path] = file.read(MAX_SCRIPT).decode("utf-8")
         except (OSError, UnicodeDecodeError):
             continue
     return found
+
+
+def _place(path: str, ready: Mapping[str, EnvironmentFacts]) -> Path:
+    """`path`, or the file among an environment's packages that ``environment:NAME/…`` names."""
+    head, slash, rest = path.partition("/")
+    facts = ready.get(head.removeprefix("environment:"))
+    if not head.startswith("environment:") or not slash or facts is None:
+        return Path(path)
+    minor = ".".join(facts.python_version.split(".")[:2])
+    return facts.python.parent.parent / "lib" / f"python{minor}" / "site-packages" / rest
 
 
 _ASKED: dict[ServerSection, tuple[float, ToolFacts]] = {}
@@ -99,7 +113,7 @@ def _lately(
         facts = ask(server, expected)
         _ASKED.clear()
         _ASKED[server] = time.monotonic(), facts
-    return replace(facts, environments=expected.environments)
+    return replace(facts, environments=expected.environments, sources=expected.sources)
 
 
 # ---------------------------------------------------------------------------- environments

@@ -169,7 +169,7 @@ def _step(step: Step, plan: Plan, urls: dict[str, str]) -> str:
                 f"( cd {shell_word(step.command.cwd)} && {_command(step.command)} ) 2>&1 | tee {log}"
             )
         case ServiceStep():
-            lines.append(_service(step.service, log))
+            lines.append(_service(step.service, log, _before(step, plan)))
         case JoinStep():
             lines.append(_join(step))
         case LoadStep():
@@ -281,6 +281,12 @@ def _command(command: Command) -> str:
     return " ".join([*words, *(shell_word(word) for word in command.argv)])
 
 
+def _before(step: ServiceStep, plan: Plan) -> tuple[ServiceSpec, ...]:
+    """The servers that the plan starts before this step."""
+    earlier = plan.steps[: plan.steps.index(step)]
+    return tuple(one.service for one in earlier if isinstance(one, ServiceStep))
+
+
 def _attached(service: ServiceSpec) -> str:
     """Somebody else's server: nothing is started, SERVER is this script itself."""
     lines = ["SERVER=$$", 'export HEADER_FILE="$WORK/token-header"']
@@ -297,10 +303,29 @@ def _attached(service: ServiceSpec) -> str:
     return "\n".join(lines)
 
 
-def _service(service: ServiceSpec, log: str) -> str:
+def _ending(service: ServiceSpec) -> str:
+    """What ends the server that SERVER and CONTAINER name."""
+    if not service.process.image:
+        return 'kill "$SERVER" 2>/dev/null || true; wait "$SERVER" 2>/dev/null || true'
+    seconds = round(service.stop_timeout)
+    return (
+        f'"$ENGINE" stop -t {seconds} "$CONTAINER" >/dev/null || true; wait "$SERVER" || true; '
+        '"$ENGINE" rm --force "$CONTAINER" >/dev/null || true'
+    )
+
+
+def _service(service: ServiceSpec, log: str, before: tuple[ServiceSpec, ...] = ()) -> str:
+    """Start the server; it ends before those that the script started `before` it."""
     if service.command is None:
         return _attached(service)
+    started = [one for one in before if one.command is not None]
+    ending = _ending(service)
+    for number, one in reversed(tuple(enumerate(started))):
+        ending += f'; SERVER="$SERVER_{number}" CONTAINER="$CONTAINER_{number}"; {_ending(one)}'
     lines = [f"mkdir -p {shell_word(service.repository)}"]
+    if started:
+        number = len(started) - 1
+        lines.append(f'SERVER_{number}="$SERVER" CONTAINER_{number}="${{CONTAINER:-}}"')
     if service.token_file:
         token = shell_word(service.token_file)
         lines += [
@@ -310,27 +335,23 @@ def _service(service: ServiceSpec, log: str) -> str:
     else:
         lines.append(': > "$WORK/token-header"')
     if service.process.image:
-        return "\n".join([*lines, _container(service, log)])
+        return "\n".join([*lines, _container(service, log, ending)])
     lines += [
         f"( cd {shell_word(service.process.cwd)} && exec {_command(service.process)} ) > {log} 2>&1 &",
         "SERVER=$!",
         'if [ "${KEEP:-}" = 1 ]; then',
         '  say "server process $SERVER stays; stop it with: kill $SERVER"',
         "else",
-        '  trap \'kill "$SERVER" 2>/dev/null || true; wait "$SERVER" 2>/dev/null || true\' EXIT',
+        f"  trap '{ending}' EXIT",
         "fi",
     ]
     return "\n".join(lines)
 
 
-def _container(service: ServiceSpec, log: str) -> str:
+def _container(service: ServiceSpec, log: str, ending: str) -> str:
     """The server in a container of its own; SERVER is what follows its log and ends with it."""
     words = run_words(service.process)
     seconds = round(service.stop_timeout)
-    end = (
-        f'"$ENGINE" stop -t {seconds} "$CONTAINER" >/dev/null || true; wait "$SERVER" || true; '
-        '"$ENGINE" rm --force "$CONTAINER" >/dev/null || true'
-    )
     lines = [
         _folders(service.process),
         shell_before(words),
@@ -340,7 +361,7 @@ def _container(service: ServiceSpec, log: str) -> str:
         'if [ "${KEEP:-}" = 1 ]; then',
         f'  say "the container stays; stop it with: $ENGINE stop -t {seconds} $CONTAINER"',
         "else",
-        f"  trap '{end}' EXIT",
+        f"  trap '{ending}' EXIT",
         "fi",
     ]
     return "\n".join(filter(None, lines))

@@ -73,13 +73,15 @@ class ServiceStore:
         values: Mapping[str, str],
         deployment: str,
         progress: Progress | None = None,
+        beside: frozenset[str] = frozenset(),
     ) -> str:
         """Start the server, or adopt the living one of `deployment` when it is the same; its id.
 
         Port variables with value ``0`` are found free. A fresh token goes into the service's folder
         and `token_file` names it; `values(id)` tells what was used. Returns when the process runs,
         which is before it answers; call `mark_ready` when it does. A living server that differs is
-        stopped first.
+        stopped first, but for those of other names that `beside` holds: a deployment may have a server
+        behind the one that people ask.
         """
         check_name(deployment)
         try:
@@ -88,6 +90,8 @@ class ServiceStore:
             with self._alone(deployment):
                 for old in self.views():
                     if old.deployment != deployment or old.state not in _LIVING:
+                        continue
+                    if (name := self._record(old.id).spec.name) != spec.name and name in beside:
                         continue
                     if self._same(old, spec, values):
                         if old.endpoint.ours:
@@ -171,13 +175,18 @@ class ServiceStore:
     # -- stopping -----------------------------------------------------------------------
 
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
-        """Stop a service and wait for its end; one that has ended already is left as it is.
+        """Stop a service and wait for its end; one that has ended already is left as it is. A
+        deployment's name stops all of its servers, the one that was started last first.
 
         An attached server is only forgotten: it is somebody else's. SIGTERM, the spec's
         `stop_timeout`, then SIGKILL to everything that it started.
         """
         try:
-            return self._stop(self.view(name_or_id), progress)
+            first = self._stop(self.view(name_or_id), progress)
+            for other in self.views() if name_or_id == first.deployment else ():
+                if other.deployment == first.deployment and other.state in _LIVING:
+                    self._stop(other, progress)
+            return first
         except OSError as error:
             raise storage.storage_error(error, Path(error.filename or self.folder)) from error
 

@@ -19,7 +19,8 @@ from console.triton.lint import lint as lint
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-InstanceKind = Literal["auto", "cpu", "gpu"]
+InstanceKind = Literal["auto", "cpu", "gpu", "model"]
+"""``model``: the model takes its devices itself (Triton's vLLM backend)."""
 
 ONNX_PLATFORM = "onnxruntime_onnx"
 
@@ -89,6 +90,36 @@ def model_config(
         config.version_policy.specific.versions.extend(versions)
     if default_model_filename:
         config.default_model_filename = default_model_filename
+    return config
+
+
+def ensemble_config(
+    name: str,
+    inputs: Iterable[TensorSpec],
+    outputs: Iterable[TensorSpec],
+    steps: Iterable[tuple[str, Mapping[str, str], Mapping[str, str]]],
+    *,
+    max_batch_size: int = 0,
+    parameters: Mapping[str, str] | None = None,
+) -> ModelConfig:
+    """The configuration of models that run one after the other as one.
+
+    A step is the model, its inputs to the ensemble's tensors, and its outputs to them. It takes the
+    newest version of the model that is served. Raises `UsageError` as `model_config` does.
+    """
+    pb = messages.model_config()
+
+    config = pb.ModelConfig(name=name, platform="ensemble", max_batch_size=max_batch_size)
+    for spec in inputs:
+        config.input.append(_tensor(pb.ModelInput, spec, max_batch_size))
+    for spec in outputs:
+        config.output.append(_tensor(pb.ModelOutput, spec, max_batch_size))
+    for model, taken, given in steps:
+        step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+        step.input_map.update(taken)
+        step.output_map.update(given)
+    for key, value in sorted((parameters or {}).items()):
+        config.parameters[key].string_value = value
     return config
 
 

@@ -74,10 +74,24 @@ def argv(made: Plan) -> tuple[str, ...]:
     return step.service.process.argv
 
 
-@pytest.mark.parametrize("kind", [Format.NEMO, Format.NEMO2, Format.MEGATRON, Format.QNEMO])
-def test_a_nemo_checkpoint_is_refused_with_the_way_to_take(kind: Format) -> None:
-    verdict = BACKEND.accepts({"model": checkpoint(format=kind)})
-    assert verdict.level is Level.FAIL and "Hugging Face" in verdict.fix
+@pytest.mark.parametrize("kind", [Format.NEMO, Format.NEMO2, Format.MEGATRON])
+def test_what_nemo_made_goes_through_nemos_script_of_a_generation_that_takes_it(
+    kind: Format,
+) -> None:
+    found = checkpoint(format=kind)
+    assert BACKEND.accepts({"model": found}).level is Level.PASS
+    options = BACKEND.suggest({"model": found}, host(1)).model_dump()
+    assert options["serve_as"] == "nemo"
+    told = checks(deployment(**options), found, 1)
+    assert "vllm-format" in told and told["vllm-format"].level is Level.PASS
+    assert told["upstream-flags"].level is Level.PASS, told["upstream-flags"]
+    refused = checks(deployment(), found, 1)["vllm-form"]
+    assert refused.level is Level.FAIL and "serve_as = nemo" in refused.fix
+
+
+def test_a_qnemo_is_refused_with_the_way_to_take() -> None:
+    verdict = BACKEND.accepts({"model": checkpoint(format=Format.QNEMO)})
+    assert verdict.level is Level.FAIL and "nemo-tensorrt-llm" in verdict.fix
 
 
 def test_without_a_gpu_the_cpu_is_suggested_and_a_gpu_run_is_refused() -> None:

