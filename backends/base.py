@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from backends.door import Checkpoints, Door, Role
 from console.facts import Endpoint, Host, ModelMetadata, PromptAdapter, ToolFacts, Verdict
 from console.planning.deployment import Deployment, ServerSection
-from console.planning.plan import EnvironmentSpec, Plan
+from console.planning.plan import Command, EnvironmentSpec, Plan
 
 __all__ = ["Backend", "BackendOptions", "Checkpoints", "Door", "MemoryEstimate", "Role"]
 
@@ -90,10 +90,15 @@ class Backend(Door):
         launcher; nothing is asked of a Triton then."""
         return False
 
-    def seat(self, server: ServerSection) -> ServerSection:
-        """The server that this route needs, made from the one that the deployment names: a route whose
-        models load in certain images alone says which."""
+    def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
+        """The server that this route needs with these options, made from the one that the deployment
+        names: a route whose models load in certain images alone says which."""
         return server
+
+    def store_command(self, deployment: Deployment, version: int) -> Command | None:
+        """The command that works on the store that the models of `version` search, to be followed by a
+        verb and its flags (`backends/workers/retrieval_store.py`); None for a route without one."""
+        return None
 
     def bind(self, options: Mapping[str, Any]) -> BackendOptions:
         """Validate raw options; raises pydantic's `ValidationError`."""

@@ -5,7 +5,8 @@ Where there is no TensorRT the same repository is served by ONNX Runtime (``form
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.tensorrt import TensorrtDoor
@@ -15,7 +16,7 @@ from backends.trt import plan as steps
 from backends.trt import shapes
 from backends.trt.argv import rewrites
 from backends.trt.options import TensorrtOptions
-from backends.trt.work import build_version, seated
+from backends.trt.work import build_version, seat, seated
 from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
@@ -27,7 +28,7 @@ from console.facts import (
     UsageError,
     Verdict,
 )
-from console.planning.deployment import Deployment
+from console.planning.deployment import Deployment, ServerSection
 from console.planning.plan import EnvironmentSpec, Plan
 from console.text import clean
 from console.triton.repository import batchable
@@ -63,6 +64,12 @@ class TensorrtBackend(TensorrtDoor, Backend):
                 "max_shapes": shapes.written(suggested.most),
             }
         )
+
+    def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
+        """An image that has TensorRT in the place of the embedded server, which has none."""
+        bound = self.bind(options)
+        assert isinstance(bound, TensorrtOptions)
+        return seat(server, bound)
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
         """ONNX Runtime's environment, ModelOpt's where the graph is rewritten, the launcher's own."""

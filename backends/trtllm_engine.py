@@ -5,7 +5,8 @@ Upstream ended it in July 2026; it lives in the images up to the catalog's `engi
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import BUILT, TrtllmEngineDoor
@@ -51,7 +52,7 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
                 return options
         return EngineOptions(tensor_parallel_size=sizes[-1])
 
-    def seat(self, server: ServerSection) -> ServerSection:
+    def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
         """An image that has TensorRT-LLM in the place of the embedded server, which has none."""
         return trtllm_plan.seat(server)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import TrtllmLlmapiDoor
@@ -43,7 +44,7 @@ class TrtllmLlmapiBackend(TrtllmLlmapiDoor, Backend):
                 return options
         return LlmapiOptions(tensor_parallel_size=sizes[-1])
 
-    def seat(self, server: ServerSection) -> ServerSection:
+    def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
         """An image that has TensorRT-LLM in the place of the embedded server, which has none."""
         return trtllm_plan.seat(server)
 

@@ -13,7 +13,7 @@ from backends.trt.catalog import catalog, default_image, program_in, tensorrt_of
 from backends.trt.options import TensorrtOptions
 from console.checkpoints.model import Checkpoint, GraphFacts
 from console.facts import Gpu, Host, TensorSpec
-from console.planning.deployment import Deployment
+from console.planning.deployment import Deployment, ServerSection
 from console.planning.plan import join
 from console.planning.variables import literal
 
@@ -36,18 +36,21 @@ class Target:
     file: str
 
 
-def seated(deployment: Deployment, options: TensorrtOptions) -> Deployment:
-    """The deployment where a plan can be served: an image that has TensorRT where another server,
-    which has none, or no image is named; in a container with its GPUs."""
-    server = deployment.server
+def seat(server: ServerSection, options: TensorrtOptions) -> ServerSection:
+    """A server that loads plans: an image that has TensorRT where another server, which has none, or
+    no image is named; in a container with its GPUs."""
     if options.form != "tensorrt" or server.launcher not in ("embedded", "container"):
-        return deployment
+        return server
     changed = {
         "launcher": "container",
         "image": server.image or default_image(),
         "gpus": server.gpus or "all",
     }
-    return deployment.model_copy(update={"server": server.model_copy(update=changed)})
+    return server.model_copy(update=changed)
+
+
+def seated(deployment: Deployment, options: TensorrtOptions) -> Deployment:
+    return deployment.model_copy(update={"server": seat(deployment.server, options)})
 
 
 def graph_options(options: TensorrtOptions) -> OnnxOptions:

@@ -81,7 +81,7 @@ def prepare(settings: Settings, deployment: Deployment) -> Prepared:
         )
     values = options.bound(deployment).model_dump(mode="json", exclude_none=True)
     complete = deployment.model_copy(
-        update={"options": values, "server": chosen.seat(server(settings, deployment))}
+        update={"options": values, "server": chosen.seat(server(settings, deployment), values)}
     )
     checkpoints = {role: checkpoint(settings, deployment, role) for role in deployment.checkpoints}
     # What a hub id stands for decides what is needed, not the id.

@@ -299,7 +299,7 @@ def test_a_server_that_cannot_have_it_becomes_the_container(backend: str) -> Non
     given = deployment(backend, launcher="embedded", image="")
     made = plan(given)
     assert made.images[0].reference.endswith(f":{catalog().engine_last}-trtllm-python-py3")
-    assert ENGINE.seat(given.server).launcher == "container"
+    assert ENGINE.seat(given.server, given.options).launcher == "container"
     other = Deployment.model_validate(
         given.model_dump(mode="json") | {"server": {"launcher": "attach", "url": "http://a:1"}}
     )
