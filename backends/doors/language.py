@@ -13,6 +13,8 @@ Family = Literal["gpt", "llama", "gemma", "falcon"]
 NEMO = (Format.NEMO, Format.NEMO2, Format.MEGATRON)
 WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "CausalLM")
 """How transformers' classes end that continue a text."""
+WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "CausalLM")
+"""How transformers' classes end that continue a text."""
 BUILT = frozenset({Format.TRTLLM_ENGINE})
 READY = frozenset({Format.TRTLLM_CHECKPOINT, Format.QNEMO})
 """What goes to TensorRT-LLM's build as it is."""
@@ -36,6 +38,9 @@ class LanguageDoor(Door):
         if checkpoint.format is Format.HUB:
             return hub_verdict(checkpoint)
         found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
+        if checkpoint.format is Format.HUGGING_FACE and not generates(checkpoint):
+            fix = "take clip-retrieval for images and sentences, or name a model that writes"
+            return refused("this model does not write text", found, fix)
         if checkpoint.format is Format.HUGGING_FACE and not generates(checkpoint):
             fix = "take clip-retrieval for images and sentences, or name a model that writes"
             return refused("this model does not write text", found, fix)
@@ -138,6 +143,14 @@ class TrtllmLlmapiDoor(LanguageDoor):
             fix = "choose a folder with config.json and safetensors, or the backend trtllm-engine"
             return refused(what, found, fix)
         return taken("a language model in Hugging Face format", found)
+
+
+def generates(checkpoint: Checkpoint) -> bool:
+    """Whether a Hugging Face model continues a text, by the class that its configuration names: CLIP
+    and BERT have layers and heads too. One that names none is taken at its word."""
+    named = checkpoint.config.get("architectures")
+    classes = [str(name) for name in named] if isinstance(named, list) else []
+    return not classes or any(name.endswith(WRITERS) for name in classes)
 
 
 def generates(checkpoint: Checkpoint) -> bool:
