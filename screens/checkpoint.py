@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
@@ -46,6 +46,11 @@ _SEVERITIES: Mapping[Severity, tuple[str, Role]] = {
     Severity.DANGER: ("✕", "bad"),
     Severity.WARN: ("▲", "warn"),
     Severity.NOTE: ("·", "dim"),
+}
+_TAKEN: Mapping[Level, tuple[str, Role]] = {
+    Level.PASS: ("✓", "ok"),
+    Level.WARN: ("✓", "warn"),
+    Level.UNKNOWN: ("?", "dim"),
 }
 _EMPTY = lines(
     say("No checkpoint in this folder.", "strong"),
@@ -182,8 +187,6 @@ class CheckpointScreen(TreeScan, RoleChoice):
         listing, base = self.query_one(Listing), f"{self._folder}/"
         rows = [Row(key, _cells(c, key.removeprefix(base))) for key, c in self._found.items()]
         listing.show(rows, _NONE_BELOW if scan.ended else _SCANNING)
-        if rows and self.focused is None:
-            listing.table.focus()  # an empty list cannot keep it
         self._note()
         self._show_detail()
         self.refresh_keys()
@@ -248,7 +251,9 @@ class CheckpointScreen(TreeScan, RoleChoice):
         if chosen is not None:
             read = self._read.get(chosen.path)
             if read is None and chosen.format is not Format.UNKNOWN:
-                self._read_whole(chosen)
+                self._read_whole((chosen,))
+            else:
+                self._read_ahead()
             width = self.query_one("#checkpoint-detail").scrollable_content_region.width
             shown = (
                 details(read.checkpoint, read.routes, width)
@@ -259,20 +264,32 @@ class CheckpointScreen(TreeScan, RoleChoice):
                 shown = lines(shown, say(read.problem, "bad"))
         self.query_one("#detail", Words).show(shown)
 
+    def _read_ahead(self) -> None:
+        """Read what the next key may lead to, so that its facts are there with its first frame."""
+        near = (self._found.get(key) for key in self.query_one(Listing).table.near())
+        unread = [c for c in near if c and c.format is not Format.UNKNOWN]
+        if wanted := tuple(c for c in unread if c.path not in self._read):
+            self._read_whole(wanted)
+
     @work(thread=True, exclusive=True, exit_on_error=False, group="read")
-    def _read_whole(self, listed: Checkpoint) -> None:
+    def _read_whole(self, listed: tuple[Checkpoint, ...]) -> None:
         # The list holds what the first bytes say; routes need all that the headers say.
-        try:
-            whole = self.desk.inspect(listed.path)
-            self.tell(self.Read(whole, self.routes_for(whole)))
-        except DeckError as error:
-            # In the pane: the cursor only passes by, a modal would stop it at every broken file.
-            self.tell(self.Read(listed, (), str(error)))
+        worker = get_current_worker()
+        for checkpoint in listed:
+            if worker.is_cancelled:
+                return
+            try:
+                whole = self.desk.inspect(checkpoint.path)
+                self.tell(self.Read(whole, self.routes_for(whole)))
+            except DeckError as error:
+                # In the pane: the cursor only passes by, a modal would stop it at each broken file.
+                self.tell(self.Read(checkpoint, (), str(error)))
 
     @on(Read)
     def _was_read(self, message: Read) -> None:
         self._read[message.checkpoint.path] = message
-        self._show_detail()
+        if self._chosen and self._chosen.path == message.checkpoint.path:
+            self._show_detail()
 
     @on(DeckTable.RowSelected)
     def _selected(self) -> None:
@@ -335,7 +352,7 @@ def details(
     wide = min(18, max((len(label) for label, _ in facts), default=10) + 2)
     body = [row for label, value in facts for row in _fact(label, value, wide, width)]
     body.append(say(""))
-    body += [_route(route, wide) for route in routes or ()]
+    body += _routes(routes or (), wide, width)
     if routes is None and checkpoint.format is not Format.UNKNOWN:
         body.append(say("reading …", "dim"))
     for risk in checkpoint.risks:
@@ -361,12 +378,31 @@ def _risk(risk: Risk, width: int) -> list[Phrase]:
     return [say(f"{glyph} {first}", role), *(say(f"  {piece}", role) for piece in more), *fixes]
 
 
-def _route(route: RouteView, wide: int) -> Phrase:
-    taken = route.verdict.level in (Level.PASS, Level.WARN)
-    glyph = say(f"✓ {route.name}", "ok") if taken else say(f"✕ {route.name}", "dim")
-    why = say("" if route.verdict.level is Level.PASS else route.verdict.summary, "dim")
-    role = say(f"as {route.role}" if taken and route.role else "", "accent")
-    return say("route", "dim").fit(wide) + join(glyph, role, why)
+def _routes(routes: tuple[RouteView, ...], wide: int, width: int) -> Iterator[Phrase]:
+    """What takes it, a line a route; what does not in one line, or why not where nothing does."""
+    room = max(20, width - wide - 2)
+    fits = [r for r in routes if r.verdict.level is not Level.FAIL]
+    for number, route in enumerate(fits):
+        label = say("" if number else "route", "dim").fit(wide)
+        glyph, role = _TAKEN[route.verdict.level]
+        why = "" if route.verdict.level is Level.PASS else route.verdict.summary
+        first, *more = wrap(why, room - len(route.name) - 1) or [""]
+        part = say(f"as {route.role}" if route.role else "", "accent")
+        yield label + join(say(f"{glyph} {route.name}", role), part, say(first, "dim"))
+        yield from (say(" " * (wide + 2) + piece, "dim") for piece in more)
+    others = [r for r in routes if r.verdict.level is Level.FAIL]
+    if fits and others:
+        names = wrap(", ".join(route.name for route in others), room)
+        for number, piece in enumerate(names):
+            head, glyph = ("", " ") if number else ("not by", "✕")
+            yield say(head, "dim").fit(wide) + say(f"{glyph} {piece}", "dim")
+        return
+    for number, route in enumerate(others):
+        label = say("" if number else "route", "dim").fit(wide)
+        yield label + say(f"✕ {route.name}", "dim")
+        yield from (
+            say(" " * (wide + 2) + piece, "dim") for piece in wrap(route.verdict.summary, room)
+        )
 
 
 def _count(parameters: int) -> str:

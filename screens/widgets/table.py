@@ -120,6 +120,13 @@ class DeckTable(ScrollView, can_focus=True):
             return self._rows[self.cursor_row].key
         return ""
 
+    def near(self) -> list[str]:
+        """Keys of the rows that the next key may lead to: a line or a page away, as they come."""
+        page = max(1, self.size.height - HEAD)
+        places = (self.cursor_row + step for step in (1, page, -1, -page))
+        rows = dict.fromkeys(max(0, min(place, len(self._rows) - 1)) for place in places)
+        return [self._rows[row].key for row in rows if row != self.cursor_row and self._rows]
+
     def width_of(self, column: int) -> int:
         """Cells of a column by its place; 0 while it is hidden."""
         if column not in self._shown:
@@ -303,6 +310,8 @@ class Listing(Vertical):
         # Disabled while it is not shown: Textual would give it the focus of an empty list.
         self._filter.disabled = True
         self._rows: tuple[Row, ...] = ()
+        self._left = False
+        """Whether the table lost the cursor when its last row went."""
 
     def compose(self) -> ComposeResult:
         yield self._filter
@@ -314,8 +323,16 @@ class Listing(Vertical):
         if empty is not None:
             self._empty.show(empty)
         self._rows = tuple(rows)
+        if not rows and self.table.has_focus:
+            # Hidden, it would hand the cursor to whatever field comes next.
+            self._left = True
+            self.screen.set_focus(None)
         self.set_class(not rows, "-empty")
         self._fill()
+        if rows and self._left:
+            self._left = False
+            if self.screen.focused is None:
+                self.table.focus()
 
     def _fill(self) -> None:
         wanted = self._filter.value.casefold()
