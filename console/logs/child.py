@@ -51,8 +51,8 @@ class Scan:
             except BrokenPipeError:
                 pass  # it was cancelled, or says on standard error why it could not start
             for line in process.stdout:
-                if self._cancelled:
-                    break
+                if self._cancelled or not line.endswith(b"\n"):
+                    break  # it was killed in the middle of a line
                 said = json.loads(line)
                 ended = bool(said.get("end"))
                 self._answer(said)

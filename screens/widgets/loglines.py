@@ -196,7 +196,8 @@ class LogLines(LogDrawing, can_focus=True):
     def scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> None:
         # An animation of no length still waits for a tick, and reaching the end from inside that
         # tick starts the following, which stops the animation that Textual is about to delete.
-        super().scroll_to(x, y, **{**options, "animate": False})
+        # Forced: until its scroll bar was laid out, Textual takes a widget for one that cannot scroll.
+        super().scroll_to(x, y, **{**options, "animate": False, "force": True})
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self._show)

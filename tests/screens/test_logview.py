@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from textual import on
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
@@ -57,9 +58,24 @@ def large(tmp_path: Path) -> Path:
     path = tmp_path / "build.log"
     with path.open("wb") as file:
         file.write(b"first\n" * 1000)
-        file.seek(3_000_000_000)
+        file.seek(300_000_000_000)  # minutes of counting, however fast the machine is
         file.write(b"\n" + b"last\n" * 100)
     return path
+
+
+async def test_a_log_opens_at_its_end(log: Path) -> None:
+    looks: list[tuple[int, int]] = []
+
+    class Watched(LogApp):
+        @on(LogView.Status)
+        def _look(self, message: LogView.Status) -> None:
+            if message.view.lines:
+                looks.append((message.view.scroll_offset.y, message.view.max_scroll_y))
+
+    async with Watched(log).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: looks)
+    place, end = looks[0]
+    assert place == end > 0
 
 
 async def test_a_page_key_that_reaches_the_end_follows_it_again(log: Path) -> None:

@@ -211,3 +211,14 @@ def test_a_feed_tells_a_replaced_and_a_deleted_file(log: Path) -> None:
     seen.until(lambda s: "deleted" in s.note)
     assert [row.data for row in feed.rows(feed.region(Level.VERBOSE), 0, 9)] == [b"a", b"b"]
     feed.stop()
+
+
+def test_a_child_that_dies_in_the_middle_of_a_line_is_a_failed_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = tmp_path / "python"
+    torn.write_text("#!/bin/sh\nread request\nprintf '{\"hits\": [1, 2'\n")
+    torn.chmod(0o700)
+    monkeypatch.setattr("console.logs.child.sys.executable", str(torn))
+    answers = scan({"path": "log", "pattern": "x", "start": 0})
+    assert [set(said) for said in answers.said] == [{"failed"}]
