@@ -11,7 +11,8 @@ from textual.pilot import Pilot
 
 from console.settings import Settings
 from screens.phrase import say
-from screens.widgets.table import Column, DeckTable, Row
+from screens.widgets.fields import TextField
+from screens.widgets.table import Column, DeckTable, Listing, Row
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 
@@ -126,3 +127,25 @@ async def test_a_long_list_leaves_home_its_head_and_what_the_row_is(
         await pilot.pause(0.2)
         assert app.screen.max_scroll_y == 0
         assert detail.region.bottom < size[1]
+
+
+async def test_a_list_that_was_empty_for_a_while_has_the_cursor_again() -> None:
+    class Emptied(App[None]):
+        def get_css_variables(self) -> dict[str, str]:
+            return {**super().get_css_variables(), "text-dim": "grey"}
+
+        def compose(self) -> ComposeResult:
+            yield TextField()
+            yield Listing(Column("NAME"), empty=say("nothing"), id="things")
+
+    app = Emptied()
+    async with app.run_test() as pilot:
+        listing = app.query_one(Listing)
+        listing.show(rows(range(2)))
+        listing.table.focus()
+        await pilot.pause()
+        listing.show([])
+        await pilot.pause()
+        assert app.focused is None
+        listing.show(rows(range(2)))
+        await until(pilot, lambda: app.focused is listing.table)
