@@ -7,19 +7,22 @@ capped, and `timeout` is a deadline for the whole exchange, not for each read.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
-import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from console.facts import DeckError, Endpoint, UsageError
 from console.text import clean, redact
+
+if TYPE_CHECKING:
+    # Imported with the first request: 3 MB that a console which asks no server need not hold.
+    import http.client
+    import ssl
 
 BODY_CAP = 8 * 1024 * 1024
 """Bytes of an answer that are read; metadata and indexes are far below."""
@@ -74,7 +77,7 @@ def model_path(model: str, version: str = "") -> str:
 def token_headers(endpoint: Endpoint) -> dict[str, str]:
     """The token's header where the endpoint has a token that can be read, else nothing."""
     if endpoint.token_env:
-        return {endpoint.token_header: _token_of(endpoint.token_env)}
+        return _header(endpoint, _token_of(endpoint.token_env))
     if endpoint.token_file is None:
         return {}
     try:
@@ -92,7 +95,13 @@ def token_headers(endpoint: Endpoint) -> dict[str, str]:
             why=clean(str(error)),
             fix="the token belongs to the user who started the server",
         ) from error
-    return {endpoint.token_header: token}
+    return _header(endpoint, token)
+
+
+def _header(endpoint: Endpoint, token: str) -> dict[str, str]:
+    """The token in its header; a key of an OpenAI-type server is a bearer's."""
+    bare = endpoint.token_header.lower() == "authorization" and " " not in token
+    return {endpoint.token_header: f"Bearer {token}" if bare else token}
 
 
 def _token_of(variable: str) -> str:
@@ -107,6 +116,8 @@ def _token_of(variable: str) -> str:
 
 def tls(endpoint: Endpoint) -> ssl.SSLContext:
     """What an https endpoint's certificate is checked against; `UsageError` for a bad CA file."""
+    import ssl
+
     if endpoint.ca_file is None:
         return ssl.create_default_context()
     try:
@@ -136,9 +147,11 @@ def request(
     nothing listens, time runs out or the answer is cut or larger than `cap` bytes; `UsageError`
     when the URL or the token file is wrong.
     """
+    import http.client
+
     connection = _connection(endpoint, timeout)
     # What guards somebody else's server may want the token for everything.
-    wanted = token or not endpoint.ours
+    wanted = token or not endpoint.ours or bool(endpoint.token_env)
     headers = {"Connection": "close", **(token_headers(endpoint) if wanted else {})}
     body = None
     if payload is not None:
@@ -175,6 +188,8 @@ def request(
 
 
 def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnection:
+    import http.client
+
     url = endpoint.url
     parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
@@ -196,6 +211,9 @@ def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnectio
 
 def no_answer(url: str, error: Exception, timeout: float, late: bool) -> NoAnswer:
     """The error of a request, in words."""
+    import http.client
+    import ssl
+
     where = clean(redact(url))
     if late or isinstance(error, TimeoutError):
         return NoAnswer(f"no answer from {where} within {timeout:g} s")
