@@ -30,8 +30,10 @@ def command_failed(
         parts.append("the kernel ends processes like this when memory runs out")
     title, *rest = dict.fromkeys(part for part in parts if part)
     full = _full_disk(context)
-    if ended and ended.code and full is None and (known := reasons.of_graph(lines)):
-        return known
+    if ended and ended.code and full is None:
+        known = reasons.of_graph(lines) or reasons.of_builder(context.log)
+        if known:
+            return known
     return DeckError(
         title,
         why=": ".join([*rest, *([f"{full.title}, {full.why}"] if full else [])]),

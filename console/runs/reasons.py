@@ -10,6 +10,8 @@ from console.facts import DeckError
 _CAP = 1 << 22
 _GRAPH = "onnx-"
 """Entries whose words hold wherever ONNX Runtime opens a graph, not only in a server."""
+_BUILDER = "trtexec-"
+"""Entries about a builder's own log."""
 
 
 def size(log: Path) -> int:
@@ -50,6 +52,24 @@ def of_graph(lines: Iterable[str]) -> DeckError | None:
     for known in explain(lines):
         if known.id.startswith(_GRAPH):
             return DeckError(known.what, why=known.why, fix=known.fix, raw="\n".join(lines))
+    return None
+
+
+def of_builder(log: Path) -> DeckError | None:
+    """Why trtexec failed: it goes on for some lines after the one that tells."""
+    from console.triton.logs import explain
+
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, size(log) - _CAP))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    if not any(line.startswith("&&&& RUNNING TensorRT.trtexec") for line in lines):
+        return None
+    for known in explain(lines):
+        if known.id.startswith(_BUILDER):
+            return DeckError(known.what, why=known.why, fix=known.fix, raw=known.raw)
     return None
 
 
