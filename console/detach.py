@@ -20,14 +20,20 @@ _START_TIMEOUT = 60.0
 Ready = Callable[[], None]
 
 
-def start(module: str, request: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
+def start(
+    module: str,
+    request: Mapping[str, Any],
+    env: Mapping[str, str] | None = None,
+    secrets: tuple[str, ...] = (),
+) -> None:
     """Start `module` detached with `request` and return when it says that it is ready.
 
     The request travels through a pipe and is on no disk. `env` is the detached process's own
-    environment (a few names of ours by default). Raises the `DeckError` that it failed with.
+    environment (a few names of ours by default, and those of `secrets`). Raises the `DeckError` that
+    it failed with.
     """
     if env is None:
-        kept = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TZ")
+        kept = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "PYTHONPATH", "TZ", *secrets)
         env = {name: os.environ[name] for name in kept if name in os.environ}
     # What is detached belongs to no keeper above us any more.
     env = {name: value for name, value in env.items() if name != MARK}

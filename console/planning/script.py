@@ -332,6 +332,12 @@ def _service(service: ServiceSpec, log: str, before: tuple[ServiceSpec, ...] = (
             f"\"$PYTHON\" -c 'import secrets; print(secrets.token_urlsafe(32))' > {token}",
             _token_header(token),
         ]
+    elif service.token_env:
+        bearer = "Bearer " if service.token_header == "Authorization" else ""
+        lines.append(
+            f"printf '{service.token_header}: {bearer}%s\\n' \"${{{service.token_env}:?}}\" "
+            '> "$WORK/token-header"'
+        )
     else:
         lines.append(': > "$WORK/token-header"')
     if service.process.image:

@@ -58,7 +58,9 @@ def start(
         leave=command.contained,
         extra={"shm_prefix": shm_prefix},
     )
-    detach.start("console.services.supervisor", asdict(request))
+    # What asks the server from time to time needs the key that the server wants.
+    secrets = (spec.token_env,) if spec.token_env else ()
+    detach.start("console.services.supervisor", asdict(request), secrets=secrets)
 
 
 def _in_container(

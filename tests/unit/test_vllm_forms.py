@@ -32,6 +32,7 @@ from console.facts import (
 from console.planning.deployment import Deployment
 from console.planning.plan import Plan, ServiceStep, TextAnswered, WriteStep
 from console.planning.script import render
+from console.triton.plain_http import token_headers
 from console.triton.repository import from_text
 from tests.unit.test_vllm_route import checkpoint, deployment, host
 from tests.upstream import Refusal, real
@@ -221,6 +222,16 @@ def test_the_key_reaches_both_servers_by_name_alone() -> None:
     made = plan(deployment(serve_as="proxy", device="cpu", api_key_env="VLLM_API_KEY"))
     assert [step.service.process.secrets for step in services(made)] == [("VLLM_API_KEY",)] * 2
     assert services(made)[0].service.token_header == "Authorization"
+
+
+def test_the_key_is_a_bearers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "secret-key")
+    made = plan(deployment(device="cpu", api_key_env="VLLM_API_KEY"))
+    spec = services(made)[0].service
+    place = Endpoint("http://x", "openai", token_env=spec.token_env, token_header=spec.token_header)
+    assert token_headers(place) == {"Authorization": "Bearer secret-key"}
+    text = render(made)
+    assert "Authorization: Bearer %s" in text and "secret-key" not in text
 
 
 def test_the_proxy_has_the_tensors_of_the_vllm_backend_and_its_form() -> None:
