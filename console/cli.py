@@ -197,6 +197,14 @@ def _stop(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME", help="a deployment, or a service's id")
 
 
+def _scale(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a deployment of the backend ray-serve")
+    verb.add_argument(
+        "replicas", nargs="?", type=int, default=None, metavar="REPLICAS",
+        help="how many there are to be; without it, show nodes and replicas",
+    )  # fmt: skip
+
+
 def _attach(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("url", metavar="URL", help="http://HOST:PORT, https://, grpc:// or grpcs://")
     verb.add_argument("--name", required=True, help="what you call it")
@@ -377,6 +385,7 @@ TABLE: tuple[tuple[str, str, str, Adder], ...] = (
     ("services", "console.verbs.services:listed", "list services that we started", _nothing),
     ("ps", "console.verbs.services:listed", "the same as services", _nothing),
     ("stop", "console.verbs.services:stop", "stop a service and wait for its end", _stop),
+    ("scale", "console.verbs.scale:scale", "show or change replicas on a Ray cluster", _scale),
     ("monitor", "console.verbs.monitor:monitor", "watch GPUs, servers, this host", _monitor),
     ("attach", "console.verbs.attach:attach", "watch somebody else's server", _attach),
     ("detach", "console.verbs.attach:detach", "watch it no more", _detach),

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         query,
         render,
         replay,
+        scaling,
         shell,
         start,
         versions,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from console.desk.live import LiveSource
     from console.desk.monitor import MonitorView
     from console.desk.replay import Replay
+    from console.desk.scaling import ClusterView
     from console.planning.deployment import Deployment
     from console.planning.plan import Plan
     from console.runs.model import RunView
@@ -102,6 +104,7 @@ else:
     query = Room("query")
     render = Room("render")
     replay = Room("replay")
+    scaling = Room("scaling")
     shell = Room("shell")
     start = Room("start")
     versions = Room("versions")
@@ -354,6 +357,16 @@ class Serving(_Part):
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
         """Stop a service and wait for its end."""
         return query.stop(self.settings, name_or_id, progress)
+
+    def cluster(self, name_or_id: str) -> ClusterView:
+        """Nodes and replicas of an application on a Ray cluster, as they were last seen."""
+        return scaling.look(self.settings, name_or_id)
+
+    def scale(
+        self, name_or_id: str, replicas: int, progress: Progress | None = None
+    ) -> ClusterView:
+        """Let it have so many replicas; returns when they all run."""
+        return scaling.scale(self.settings, name_or_id, replicas, progress)
 
     def versions(self, name: str) -> VersionsView:
         """The versions of a deployment's models that are on disk, and which one answers."""

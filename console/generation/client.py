@@ -1,7 +1,8 @@
 """Ask a server for text: OpenAI's two endpoints and Triton's generate extension, streamed or whole.
 
 Standard library only: one request, one connection that is closed afterwards (Triton waits for idle
-ones when it stops), no proxy, no redirect, bounded answers. A stream is read line by line as it
+ones when it stops), no proxy, bounded answers. No redirect is followed but the one of servers whose
+paths end in a slash (NeMo's and Ray's): the same request at the same server. A stream is read line by line as it
 arrives.
 """
 
@@ -40,18 +41,23 @@ def complete(
     refused.
     """
     heard = Heard(time.monotonic(), on_text)
-    with _exchange(endpoint, path(asked), body(asked), timeout) as (response, late):
-        try:
-            if response.status != 200:
-                raise _refused(endpoint, response)
-            if "event-stream" in (response.headers.get("Content-Type") or ""):
-                read_stream(response, asked, heard, cancelled)
-            else:
-                read_whole(response, asked, heard)
-        except (OSError, http.client.HTTPException) as error:
-            raise _broken(endpoint, error, timeout, late.is_set()) from error
-        if late.is_set():
-            raise _broken(endpoint, TimeoutError(), timeout, True)
+    where = path(asked)
+    for place in (where, f"{where}/"):
+        with _exchange(endpoint, place, body(asked), timeout) as (response, late):
+            if place == where and _wants_slash(response, where):
+                continue
+            try:
+                if response.status != 200:
+                    raise _refused(endpoint, response)
+                if "event-stream" in (response.headers.get("Content-Type") or ""):
+                    read_stream(response, asked, heard, cancelled)
+                else:
+                    read_whole(response, asked, heard)
+            except (OSError, http.client.HTTPException) as error:
+                raise _broken(endpoint, error, timeout, late.is_set()) from error
+            if late.is_set():
+                raise _broken(endpoint, TimeoutError(), timeout, True)
+        break
     return TextAnswer(
         model=asked.model,
         text="".join(heard.pieces),
@@ -61,6 +67,13 @@ def complete(
         latency=time.monotonic() - heard.started,
         first_text=heard.first if asked.stream else None,
     )
+
+
+def _wants_slash(response: http.client.HTTPResponse, where: str) -> bool:
+    """Whether the server has this path with a slash at its end; of the address that it names only
+    the path counts, so nothing is sent anywhere else."""
+    location = urlsplit(response.headers.get("Location") or "")
+    return response.status in (307, 308) and location.path == f"{where}/"
 
 
 def path(asked: TextRequest) -> str:

@@ -140,7 +140,7 @@ class TextAnswered(Frozen):
 
     `body` is sent as JSON to `path` of the service; `answer` is the dotted place of the text in what
     comes back (``choices.0.message.content``). `equals` is compared without the spaces around; empty
-    means that any text counts.
+    means that any text counts, but one that begins with `never`.
     """
 
     kind: Literal["text"] = "text"
@@ -149,6 +149,8 @@ class TextAnswered(Frozen):
     body: dict[str, Any]
     answer: str
     equals: str = ""
+    never: str = ""
+    """What the text may not begin with: servers that answer with their errors."""
     timeout: float = 120.0
 
 

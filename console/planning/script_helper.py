@@ -126,7 +126,9 @@ def text_problem(url: str, spec: dict[str, Any]) -> str | None:
         except (LookupError, TypeError, ValueError):
             return f"the answer has no {spec['answer']}"
     print(value)
-    text, wanted = str(value).strip(), spec["equals"].strip()
+    text, wanted, never = str(value).strip(), spec["equals"].strip(), spec.get("never")
+    if never and text.startswith(never):
+        return f"the answer is an error: {text!r}"
     if wanted and text != wanted:
         return f"the answer is {text!r}, expected {wanted!r}"
     return None if text else "the answer is empty"

@@ -201,6 +201,8 @@ def _text(context: Context, probe: TextAnswered, endpoint: Endpoint | None) -> s
     took = (time.monotonic() - started) * 1000
     context.say(f"{probe.title}: {redact(text)[:200]} ({took:.0f} ms)")
     wanted = probe.equals.strip()
+    if probe.never and text.startswith(probe.never):
+        raise DeckError(f"{probe.title}: the answer is an error", why=redact(text)[:500])
     if (wanted and text != wanted) or not text:
         raise DeckError(
             f"{probe.title}: the answer is not the expected one",

@@ -1,0 +1,157 @@
+"""The steps of the Ray Serve route: workers → job on the cluster → a right answer."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from backends.environments import environment
+from backends.language import ray_words
+from backends.language.common import cases
+from backends.language.in_framework_plan import style_of
+from backends.language.ray_options import RayOptions
+from backends.sources import worker
+from backends.upstream import generations
+from console.checkpoints.model import Checkpoint
+from console.planning.deployment import Deployment
+from console.planning.plan import (
+    Command,
+    EnvironmentSpec,
+    EnvironmentStep,
+    Plan,
+    ServiceSpec,
+    ServiceStep,
+    Step,
+    TextAnswered,
+    UrlReady,
+    VerifyStep,
+    WriteStep,
+)
+from console.planning.server import LOOPBACK
+from console.planning.variables import Variable, literal
+
+ENVIRONMENT = "inframework"
+"""It has Ray and Export-Deploy beside PyTriton: a node that is started here needs nothing else."""
+STOP_TIMEOUT = 90.0
+"""Seconds from SIGTERM to SIGKILL: the job has 30 to end, its application 30, a node 10."""
+FAILED = "An error occurred:"
+"""How upstream's classes tell a failure, with a status of 200."""
+
+
+def environments(deployment: Deployment, options: RayOptions) -> tuple[EnvironmentSpec, ...]:
+    return () if options.cluster == "existing" else (environment(ENVIRONMENT, deployment),)
+
+
+def serve_host(deployment: Deployment, options: RayOptions) -> str:
+    """Where Serve's proxy is asked: the head's own machine."""
+    address = deployment.server.address
+    if options.cluster != "existing" or address in LOOPBACK:
+        return "127.0.0.1" if address in ("0.0.0.0", "::") else address
+    return urlsplit(options.head).hostname or address
+
+
+def service(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) -> ServiceSpec:
+    """The process that keeps the application on the cluster; what is asked is Serve's proxy."""
+    server = deployment.server
+    own = options.cluster != "existing"
+    return ServiceSpec(
+        name="ray",
+        kind="openai",
+        launcher="local",
+        command=Command(
+            argv=tuple(ray_words.follower(deployment, options, checkpoint)),
+            runtime=f"environment:{ENVIRONMENT}" if own else "host",
+            env={"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"},
+            secrets=(options.token_env,) if options.token_env else (),
+        ),
+        http_url=f"http://{literal(serve_host(deployment, options))}:${{http_port}}",
+        repository="${work}",
+        stop_timeout=STOP_TIMEOUT,
+        models=() if options.cluster == "join" else (deployment.served_name,),
+        restart=server.restart,
+        restart_limit=server.restart_limit,
+        probe_seconds=server.probe_seconds,
+    )
+
+
+def plan(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) -> Plan:
+    specs = environments(deployment, options)
+    spec = service(deployment, options, checkpoint)
+    join = options.cluster == "join"
+    names = ["ray_serve"] if options.form == "script" or join else ["ray_serve", "ray_application"]
+    files = tuple(worker(name) for name in names)
+    timeout = max(900.0, deployment.server.load_timeout)
+    steps: list[Step] = [
+        EnvironmentStep(
+            id=f"environment-{ENVIRONMENT}",
+            title=f"environment: {found.title}",
+            why="a node of the cluster runs here, with the packages that its replicas import",
+            environment=ENVIRONMENT,
+        )
+        for found in specs
+    ]
+    steps += [
+        WriteStep(
+            id="workers",
+            title="workers",
+            why="what submits the job and follows it, and the job itself where it is tritondeck's own",
+            files=files,
+            outputs=tuple(file.path for file in files),
+        ),
+        ServiceStep(
+            id="service",
+            title="join the cluster" if join else "serve on the cluster",
+            why="Ray's own processes start, and the node is known to the head"
+            if join
+            else "the job is submitted, replicas are placed on nodes, and each loads the model",
+            service=spec,
+            success=(UrlReady(url=f"{spec.http_url}/v1/health", timeout=timeout),),
+        ),
+    ]
+    if not join:
+        steps.append(
+            VerifyStep(
+                id="verify",
+                title="verify",
+                why="a model serves only when a real request has the right answer",
+                service=spec.name,
+                success=requests(deployment, checkpoint),
+            )
+        )
+    return Plan(
+        deployment=deployment.name,
+        backend="ray-serve",
+        variables=(
+            Variable(
+                name="http_port",
+                kind="port",
+                default=str(deployment.server.http_port),
+                help="port of the node's health" if join else "port of Serve's HTTP proxies",
+            ),
+        ),
+        environments=specs,
+        steps=tuple(steps),
+        notes=notes(options, checkpoint),
+    )
+
+
+def requests(deployment: Deployment, checkpoint: Checkpoint) -> tuple[TextAnswered, ...]:
+    """The verify cases at upstream's paths, which end in a slash: without it they redirect."""
+    found = cases(deployment, deployment.served_name, style_of(checkpoint))
+    return tuple(
+        asked.model_copy(update={"path": f"{asked.path}/", "never": FAILED}) for asked in found
+    )
+
+
+def notes(options: RayOptions, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Which code it is, and what its answers are worth."""
+    if options.cluster == "join":
+        return ("this machine becomes a node; the cluster's head decides what runs on it",)
+    upstream = (
+        "Export-Deploy's Ray classes count words as tokens, and always take the likeliest token"
+    )
+    if options.form == "application":
+        ours = "tritondeck's own job over nemo_deploy's HFRayDeployable, in place of the script"
+        return (ours, upstream)
+    entry = generations.generation(options.generation)
+    script = ray_words.script_of(options, checkpoint)
+    return (f"{entry.title}: {script}, as read in {entry.ref}", *entry.notes, upstream)
