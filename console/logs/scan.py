@@ -12,15 +12,17 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from console.logs.file import BLOCK, LogFile
 from console.logs.levels import tally
 from console.logs.literals import required
+from console.logs.sharing import helpers, shared
 
-_CHUNK = 4 * 1024 * 1024
+_CHUNK = 1024 * 1024
+"""Bytes a piece. Copies of 4 MiB are no longer in a core's cache: 0.50 GB/s where this gives 1.09."""
 _REPORT = 0.1
 _HITS_KEPT = 200_000
 _SAMPLE = 256 * 1024
@@ -29,15 +31,7 @@ _DENSE = 400
 
 
 def main() -> int:
-    parent = os.getppid()
-
-    def orphaned(number: int, frame: object) -> None:
-        if os.getppid() != parent:
-            os._exit(1)
-
-    # `re` looks for signals while it matches: an endless match ends with the console too.
-    signal.signal(signal.SIGALRM, orphaned)
-    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+    _end_with_parent()
     os.nice(5)
     request: dict[str, Any] = json.loads(sys.stdin.readline())
     work = _search(request) if "pattern" in request else _tallies(request)
@@ -45,6 +39,18 @@ def main() -> int:
         sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
         sys.stdout.flush()
     return 0
+
+
+def _end_with_parent() -> None:
+    """`re` looks for signals while it matches: an endless match ends with who asked for it too."""
+    parent = os.getppid()
+
+    def orphaned(number: int, frame: object) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    signal.signal(signal.SIGALRM, orphaned)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
 
 
 # ---------------------------------------------------------------------------- levels
@@ -149,10 +155,32 @@ def _search(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     file = LogFile(Path(request["path"]))
     file.look()
     matcher = Matcher(request["pattern"])
+    pieces = list(_pieces(file.size, request["start"]))
+    count = helpers(len(pieces))
+
+    def part(number: int) -> Iterator[dict[str, Any]]:
+        return _searched(file, matcher, pieces[number::count])
+
+    if count == 1:
+        yield from part(0)
+        return
+    kept = 0
+    said: dict[str, Any] = {}
+    for said in shared(count, part, _end_with_parent):
+        said["hits"] = said["hits"][: _HITS_KEPT - kept]
+        kept += len(said["hits"])
+        yield said
+    yield {**said, "hits": [], "end": True}
+
+
+def _searched(
+    file: LogFile, matcher: Matcher, pieces: Sequence[tuple[int, int]]
+) -> Iterator[dict[str, Any]]:
     hits: list[int] = []
     kept = total = done = 0
     sent = time.monotonic()
-    for position, chunk in _chunks(file, request["start"]):
+    for piece in pieces:
+        position, chunk = _whole(file, *piece)
         for start in matcher.starts(chunk):
             total += 1
             if kept < _HITS_KEPT:
@@ -165,14 +193,14 @@ def _search(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"hits": hits, "total": total, "done": done, "end": True}
 
 
-def _chunks(file: LogFile, start: int) -> Iterator[tuple[int, bytes]]:
-    """Pieces of whole lines with their places: those after `start`, then those before it."""
+def _pieces(size: int, start: int) -> Iterator[tuple[int, int]]:
+    """Places and sizes of pieces: those after `start`, then those before it."""
     first = start // BLOCK * BLOCK
-    for position in range(first, file.size, _CHUNK):
-        yield _whole(file, position, min(_CHUNK, file.size - position))
+    for position in range(first, size, _CHUNK):
+        yield position, min(_CHUNK, size - position)
     for position in range(first, 0, -_CHUNK):
         begin = max(0, position - _CHUNK)
-        yield _whole(file, begin, position - begin)
+        yield begin, position - begin
 
 
 def _whole(file: LogFile, position: int, size: int) -> tuple[int, bytes]:

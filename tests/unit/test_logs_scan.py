@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from console.logs.feed import LogFeed, LogState
 from console.logs.levels import Level
 from console.logs.literals import required
 from console.logs.scan import Matcher
+from console.logs.sharing import helpers
 
 
 class Answers:
@@ -222,3 +224,31 @@ def test_a_child_that_dies_in_the_middle_of_a_line_is_a_failed_scan(
     monkeypatch.setattr("console.logs.child.sys.executable", str(torn))
     answers = scan({"path": "log", "pattern": "x", "start": 0})
     assert [set(said) for said in answers.said] == [{"failed"}]
+
+
+def test_a_log_that_is_shared_among_processes_is_searched_as_a_whole(tmp_path: Path) -> None:
+    path, line = tmp_path / "log", b"x" * 99 + b"\n"
+    count = 24 * 1024 * 1024 // len(line)
+    marked = range(3, count, 20_011)
+    with path.open("wb") as out:
+        for number in range(count):
+            out.write(b"marked" + line[6:] if number in marked else line)
+    answers = scan({"path": str(path), "pattern": "marked", "start": 5_000_000})
+    assert sorted(answers.hits) == [number * len(line) for number in marked]
+    last = answers.said[-1]
+    assert (last["total"], last["done"] >= count * 90) == (len(marked), True)
+
+
+def test_helpers_end_with_the_search_that_is_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes((b"a" * 60 + b"!\n") * 400_000)
+    search = Scan({"path": str(path), "pattern": r"(a+)+$", "start": 0}, Answers())
+    parent = psutil.Process(search._process.pid)
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + 10
+    while not family and time.monotonic() < deadline:
+        family = parent.children(recursive=True)
+    assert family or helpers(100) == 1
+    search.cancel()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
