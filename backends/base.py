@@ -80,6 +80,17 @@ class Backend(Door):
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         """The form for a model that this route built; None for an unknown one (tensor form)."""
 
+    def prompts_of(
+        self, deployment: Deployment, endpoint: Endpoint, model: ModelMetadata
+    ) -> PromptAdapter | None:
+        """The form for a model of `deployment`: what its options say is not asked again."""
+        return self.prompts(endpoint, model)
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """How a language model lies on GPUs with these options (`tensor_parallel_size` and
+        `pipeline_parallel_size` are among them); None where it does not, or nothing is known."""
+        return None
+
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """Paths on this host of upstream sources whose text `checks` wants to see;
         ``environment:NAME/…`` is a file among that environment's packages."""

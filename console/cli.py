@@ -261,6 +261,7 @@ def _query(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--model", default="", help="which model (the only one when absent)")
     _path(verb, "--audio", "a sound file for the model's sound field", default="", metavar="FILE")
     _path(verb, "--image", "an image file for its image field", default="", metavar="FILE")
+    _path(verb, "--video", "a video file for its video field", default="", metavar="FILE")
     verb.add_argument("--text", default=None, help="a text for its text field")
     verb.add_argument(
         "--input",

@@ -263,6 +263,8 @@ class FieldKind(StrEnum):
     TEXT = "text"
     SOUND = "sound"
     IMAGE = "image"
+    VIDEO = "video"
+    """A video, or a picture as one frame."""
     TENSOR = "tensor"
     CHOICE = "choice"
     FLAG = "flag"

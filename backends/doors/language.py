@@ -115,11 +115,26 @@ class TrtllmEngineDoor(LanguageDoor):
 
     name: ClassVar[str] = "trtllm-engine"
     title: ClassVar[str] = "TensorRT-LLM engine (legacy): build and serve in one image"
+    roles: ClassVar[tuple[Role, ...]] = (
+        Role("model", "Checkpoint"),
+        Role("draft", "Draft model", required=False),
+    )
+
+    def accepts(self, checkpoints: Checkpoints) -> Verdict:
+        """The draft model is judged as the model is, and said by its name."""
+        found = super().accepts(checkpoints)
+        draft = checkpoints.get("draft")
+        if found.level is not Level.PASS or draft is None:
+            return found
+        judged = super().accepts({"model": draft})
+        return judged if judged.level is not Level.PASS else found
 
     def _read(self, checkpoint: Checkpoint, found: str) -> Verdict:
+        facts = checkpoint.language
+        if facts is not None and facts.multimodal:
+            return refused("this route serves text alone", found, "take the multimodal route")
         if checkpoint.format in READY | BUILT:
             return taken("it needs no conversion", found)
-        facts = checkpoint.language
         nemo = checkpoint.format is Format.NEMO and facts is not None
         folder = checkpoint.format is Format.HUGGING_FACE and facts is not None
         if nemo or (folder and facts is not None and facts.family.lower() in FAMILIES):

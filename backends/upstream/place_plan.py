@@ -175,7 +175,7 @@ def upstream(call: Call, paths: dict[str, str]) -> list[str]:
     return words
 
 
-def service(call: Call, name: str, argv: list[str]) -> ServiceSpec:
+def service(call: Call, name: str, argv: list[str], writes: Iterable[str] = ()) -> ServiceSpec:
     """PyTriton's server, reachable on loopback only."""
     server = call.deployment.server
     address = literal(server.address)
@@ -187,7 +187,7 @@ def service(call: Call, name: str, argv: list[str]) -> ServiceSpec:
     return ServiceSpec(
         name=name,
         launcher="container" if call.inside else "local",
-        command=command(call, argv, gpus=True, publish=True),
+        command=command(call, argv, gpus=True, publish=True, writes=writes),
         http_url=f"http://{address}:${{http_port}}",
         grpc_url=f"{address}:{grpc}",
         metrics_url=f"http://{address}:{metrics}/metrics",
@@ -206,8 +206,16 @@ def python(call: Call) -> str:
     return "python3" if call.inside else f"${{env_{name}}}/bin/python"
 
 
-def command(call: Call, argv: list[str], *, gpus: bool = False, publish: bool = False) -> Command:
-    """A command at the place; looks nothing up outside unless a token is named for it."""
+def command(
+    call: Call,
+    argv: list[str],
+    *,
+    gpus: bool = False,
+    publish: bool = False,
+    writes: Iterable[str] = (),
+) -> Command:
+    """A command at the place; looks nothing up outside unless a token is named for it. `writes`:
+    folders besides the engine's that it makes (templates)."""
     token = call.options.hf_token
     env = call.environment(online=bool(token) and gpus)
     secrets = (token,) if token and gpus else ()
@@ -227,7 +235,7 @@ def command(call: Call, argv: list[str], *, gpus: bool = False, publish: bool = 
         for port, name in inner
     )
     container = Container(
-        mounts=_mounts(call),
+        mounts=_mounts(call, writes),
         ports=published if publish else (),
         gpus=(server.gpus or "all") if gpus else "",
         # Upstream asks for 4 GB: its processes pass tensors through shared memory.
@@ -241,12 +249,12 @@ def command(call: Call, argv: list[str], *, gpus: bool = False, publish: bool = 
     )
 
 
-def _mounts(call: Call) -> tuple[Mount, ...]:
+def _mounts(call: Call, writes: Iterable[str]) -> tuple[Mount, ...]:
     """What is read and written, each at its own path."""
     read = dict.fromkeys([WORKERS, *call.reads()])
     if call.options.scripts_root:
         read[literal(call.options.scripts_root)] = None
-    written = [SCRATCH, *([] if call.options.mode == "load" else [call.folder])]
+    written = [SCRATCH, *([] if call.options.mode == "load" else [call.folder]), *writes]
     return (
         *(Mount(source=path, target=path, read_only=True) for path in read),
         *(Mount(source=path, target=path, create=True) for path in written),

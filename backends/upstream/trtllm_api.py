@@ -50,16 +50,19 @@ def module(what: Literal["export", "deploy"], generation: str) -> str:
     return catalog().modules[what]["ed" if generation.startswith("ed-") else "nemo"]
 
 
-def takes(call: Call, argument: str, generation: str) -> bool:
-    """Whether `call` of `generation` has `argument`."""
-    span = getattr(catalog(), call).get(argument)
-    if span is None:
-        return False
+def inside(span: Span, generation: str) -> bool:
+    """Whether `generation` lies in `span`."""
     order = list(generations.catalog().generations)
     at = order.index(generation)
     first = order.index(span.first) if span.first else 0
     last = order.index(span.last) if span.last else len(order)
-    return bool(first <= at <= last)
+    return first <= at <= last
+
+
+def takes(call: Call, argument: str, generation: str) -> bool:
+    """Whether `call` of `generation` has `argument`."""
+    span: Span | None = getattr(catalog(), call).get(argument)
+    return span is not None and inside(span, generation)
 
 
 def split(

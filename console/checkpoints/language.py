@@ -115,7 +115,7 @@ def from_nemo1(config: Mapping[str, Any], target: str) -> LanguageFacts:
         dtype=DTYPES.get(str(config.get("precision", "")), ""),
         quantisation=clean(quantisation, cap=40).lower() or ("fp8" if fp8 else ""),
         tokenizer=_megatron_tokenizer(tokenizer),
-        multimodal=_multimodal_target(target),
+        multimodal=_multimodal_kind(config, target),
     )
 
 
@@ -294,13 +294,26 @@ def _nemo1_family(target: str) -> str:
     return next((k for k in known if k in name), "")
 
 
-def _multimodal_target(target: str) -> str:
+def _multimodal_kind(config: Mapping[str, Any], target: str) -> str:
+    """NeMo 1 saves NeVA, Video NeVA, LITA, VILA and VITA as one class; which of them it is stands in
+    ``mm_cfg`` and ``data`` (NeMo's own configurations of each are the source)."""
     parts = target.lower().split(".")
     if "multimodal" not in parts:
         return ""
-    name = parts[-1]
-    known = ("neva", "vila", "lita", "vita", "salm", "clip", "kosmos", "stablediffusion", "imagen")
-    return next((k for k in known if k in name), "yes")
+    if "speech_llm" in parts:
+        return "salm"
+    known = ("neva", "clip", "kosmos", "stablediffusion", "imagen")
+    kind = next((k for k in known if k in parts[-1]), "yes")
+    if kind != "neva":
+        return kind
+    parts_of = section(config, "mm_cfg")
+    downsampled = text(parts_of, "mm_mlp_adapter_type") == "mlp_downsample"
+    if parts_of.get("use_lita") is True:
+        trained = text(section(parts_of, "llm"), "model_type")
+        return "vita" if downsampled or trained == "vita" else "lita"
+    if downsampled:
+        return "vila"
+    return "video-neva" if text(section(config, "data"), "media_type") == "video" else kind
 
 
 def _megatron_tokenizer(tokenizer: Mapping[str, Any]) -> str:

@@ -154,6 +154,8 @@ def _task(target: str) -> str:
     if ".asr." in target:
         return "speech-to-text"
     if ".multimodal" in target:
+        if "speech_llm" in target:
+            return "sound-text"
         return "image-text" if "multimodal_llm" in target or "neva" in target.lower() else ""
     return "text-generation" if "language_modeling" in target else ""
 

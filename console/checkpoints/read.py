@@ -6,7 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from console.checkpoints import hub, huggingface, megatron, nemo, nemo2, onnxfile, qnemo, trtllm
+from console.checkpoints import (
+    hub,
+    huggingface,
+    megatron,
+    multimodal,
+    nemo,
+    nemo2,
+    onnxfile,
+    qnemo,
+    trtllm,
+)
 from console.checkpoints.model import Checkpoint, HubRef
 from console.checkpoints.sniff import HEAD, PROBLEMS, TRAINING, Kind, sniff
 from console.checkpoints.source import opened, unreadable
@@ -149,6 +159,8 @@ def _configured(path: Path) -> Reader:
 
 _FOLDERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
     (nemo2.MARKERS, nemo2.read),
+    *((markers, multimodal.read_engines) for markers in multimodal.ENGINE_MARKERS),
+    (multimodal.PERCEPTION_MARKERS, multimodal.read_perception),
     (trtllm.ENGINE_MARKERS, trtllm.read_engine),
     (trtllm.CHECKPOINT_MARKERS, trtllm.read_folder),
     (huggingface.ADAPTER_MARKERS, huggingface.read_adapter),

@@ -206,18 +206,24 @@ def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> 
     from backends import registry
     from console.triton.tensorform import TensorForm
 
+    deployment = _deployment_at(settings, endpoint)
     known = frozenset(registry.names())
-    for name in _builders(settings, endpoint, metadata):
-        if name in known:
-            form: PromptAdapter | None = registry.get(name).prompts(endpoint, metadata)
-            if form is not None:
-                return form
+    for name in _builders(deployment, metadata):
+        if name not in known:
+            continue
+        backend = registry.get(name)
+        form: PromptAdapter | None = (
+            backend.prompts_of(deployment, endpoint, metadata)
+            if deployment is not None and deployment.backend == name
+            else backend.prompts(endpoint, metadata)
+        )
+        if form is not None:
+            return form
     return TensorForm(metadata)
 
 
-def _builders(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> tuple[str, ...]:
+def _builders(deployment: Deployment | None, metadata: ModelMetadata) -> tuple[str, ...]:
     adapter_name = metadata.parameters.get("tritondeck_adapter", "")
-    deployment = _deployment_at(settings, endpoint)
     names = (
         metadata.parameters.get("tritondeck_backend", ""),
         adapter_name.replace("/", ":").partition(":")[0],

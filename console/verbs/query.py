@@ -100,6 +100,7 @@ def _values(args: argparse.Namespace, form: PromptAdapter) -> dict[str, str]:
     for flag, kind, text in (
         ("--audio", FieldKind.SOUND, args.audio and str(Path(args.audio).absolute())),
         ("--image", FieldKind.IMAGE, args.image and str(Path(args.image).absolute())),
+        ("--video", FieldKind.VIDEO, args.video and str(Path(args.video).absolute())),
         ("--text", FieldKind.TEXT, args.text),
     ):
         if text is None or text == "":

@@ -18,7 +18,8 @@ from screens.widgets.words import Words
 
 _SUFFIXES: Mapping[FieldKind, tuple[str, ...]] = {
     FieldKind.SOUND: (".wav", ".flac", ".ogg", ".mp3"),
-    FieldKind.IMAGE: (".png", ".jpg", ".jpeg", ".bmp", ".webp"),
+    FieldKind.IMAGE: (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif"),
+    FieldKind.VIDEO: (".mp4", ".webm", ".mkv", ".mov", ".avi", ".gif", ".webp", ".png", ".jpg"),
 }
 
 
@@ -71,7 +72,7 @@ class PromptForm(Vertical):
 
 def _input(field: PromptField) -> Widget:
     match field.kind:
-        case FieldKind.SOUND | FieldKind.IMAGE:
+        case FieldKind.SOUND | FieldKind.IMAGE | FieldKind.VIDEO:
             return PathField(field.default, suffixes=_SUFFIXES[field.kind])
         case FieldKind.FLAG:
             return Flag(field.default == "true")

@@ -5,7 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from console.checkpoints.model import Checkpoint, Format, GraphFacts, LanguageFacts, SpeechFacts
+from console.checkpoints.model import (
+    Checkpoint,
+    EngineFacts,
+    Format,
+    GraphFacts,
+    LanguageFacts,
+    SpeechFacts,
+)
 from console.facts import Gpu, Host, TensorSpec
 
 HOST = Host(
@@ -117,6 +124,40 @@ def quantised() -> Checkpoint:
     return nemo_language(format=Format.QNEMO, language=fixed)
 
 
+def multimodal(kind: str = "neva", **config: object) -> Checkpoint:
+    """The same model with an encoder, as NeMo 1 saves it."""
+    facts = language().language
+    assert facts is not None
+    settings = {"mm_cfg": {"llm": {"model_type": "llama_2"}}}
+    return nemo_language(
+        title="NeMo 1 multimodal model · MegatronNevaModel",
+        model_class="MegatronNevaModel",
+        task="image-text",
+        language=dataclasses.replace(facts, multimodal=kind),
+        config=settings | config,
+    )
+
+
+def salm() -> Checkpoint:
+    """A whole SALM model, trained with a LoRA."""
+    return dataclasses.replace(
+        multimodal("salm", mm_cfg={}, peft={"peft_scheme": "lora"}, normalization="rmsnorm",
+                   activation="fast-swiglu"),
+        model_class="ModularAudioGPTModel",
+    )  # fmt: skip
+
+
+def perception() -> Checkpoint:
+    """Its sound part alone, which needs a language model beside it."""
+    return nemo_language(model_class="AudioPerceptionModule", task="sound-text", language=None)
+
+
+def multimodal_engines(kind: str = "neva") -> Checkpoint:
+    return dataclasses.replace(
+        multimodal(kind, mm_cfg={}), format=Format.TRTLLM_ENGINE, engine=EngineFacts("0.18")
+    )
+
+
 ALL = {
     "ctc-bpe": speech(),
     "ctc-char": speech(tokenizer="char"),
@@ -133,4 +174,8 @@ ALL = {
     "language": language(),
     "nemo-language": nemo_language(),
     "quantised": quantised(),
+    "neva": multimodal(),
+    "vita": multimodal("vita"),
+    "salm": salm(),
+    "multimodal-engines": multimodal_engines(),
 }
