@@ -73,7 +73,7 @@ from console.planning.variables import THE_VERSION, literal
 from console.triton import releases
 from console.triton.container import IMAGE
 from console.triton.launchers import launcher
-from console.triton.repository import model_config, to_text
+from console.triton.repository import Instances, model_config, to_text
 
 BUILD_IMAGE = "tensorrt"
 PLATFORM = "tensorrt_plan"
@@ -168,9 +168,9 @@ def _repository(work: Work, options: TensorrtOptions, host: Host) -> Step:
 
 def _config(work: Work, options: TensorrtOptions, host: Host) -> tuple[FileSpec, ...]:
     graph = served(work.graph, build_version(work.deployment, options))
-    config = model_config(
-        work.name, graph.inputs, graph.outputs, backend="tensorrt", **settings_of(work)
-    )
+    # Triton gives a plan GPUs by itself; it refuses the word on a machine that has none.
+    settings = settings_of(work) | {"instances": Instances(options.instance_count, "auto")}
+    config = model_config(work.name, graph.inputs, graph.outputs, backend="tensorrt", **settings)
     config.platform = PLATFORM
     for target in targets(work.deployment, options, host):
         if target.capability:

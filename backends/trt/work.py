@@ -56,8 +56,7 @@ def seated(deployment: Deployment, options: TensorrtOptions) -> Deployment:
 def graph_options(options: TensorrtOptions) -> OnnxOptions:
     """The same serving options for the graph's own route."""
     shared = {name: getattr(options, name) for name in _SHARED}
-    kind = "gpu" if options.form == "tensorrt" else "auto"
-    return OnnxOptions(**shared, instance_kind=kind)
+    return OnnxOptions(**shared)
 
 
 _SHARED = (

@@ -204,6 +204,11 @@ def run(options, scratch):
         ) from error
     if not target.is_file():
         raise Refused("ModelOpt left the graph as it is: it found nothing to rewrite")
+    made = kinds(target)
+    if options.precision == "int8" and "QuantizeLinear" not in made:
+        raise Refused(
+            "ModelOpt quantised nothing: the graph's matrices and convolutions are too small, or kept"
+        )
     progress(0.8, "comparing")
     result, why = outputs(target, feeds, wanted)
     report = {
@@ -214,7 +219,7 @@ def run(options, scratch):
         "samples": len(next(iter(feeds.values()))),
         "bytes_before": source.stat().st_size,
         "bytes_after": target.stat().st_size,
-        "nodes": kinds(target),
+        "nodes": made,
         "compared": result is not None,
         "why_not": why,
     }
