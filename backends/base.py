@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from backends.door import Checkpoints, Door, Role
 from console.facts import Endpoint, Host, ModelMetadata, PromptAdapter, ToolFacts, Verdict
 from console.planning.deployment import Deployment, ServerSection
+from console.planning.parallelism import Spread
 from console.planning.plan import Command, EnvironmentSpec, Plan
 
 __all__ = ["Backend", "BackendOptions", "Checkpoints", "Door", "MemoryEstimate", "Role"]
@@ -85,6 +86,11 @@ class Backend(Door):
     ) -> PromptAdapter | None:
         """The form for a model of `deployment`: what its options say is not asked again."""
         return self.prompts(endpoint, model)
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """How a language model lies on GPUs with these options (`tensor_parallel_size` and
+        `pipeline_parallel_size` are among them); None where it does not, or nothing is known."""
+        return None
 
     def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
         """How a language model lies on GPUs with these options (`tensor_parallel_size` and

@@ -9,7 +9,7 @@ from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import NEMO, InFrameworkDoor
 from backends.language import in_framework_plan
 from backends.language import in_framework_script as upstream
-from backends.language.common import layout_checks, memory_checks
+from backends.language.common import layout_checks, memory_checks, spread
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.upstream import flags, generations
 from backends.upstream.parsers import known
@@ -26,6 +26,7 @@ from console.facts import (
 )
 from console.generation.form import TextForm
 from console.planning.deployment import Deployment
+from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 from console.prompts import Names, Style
 from console.text import clean
@@ -77,6 +78,19 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
             return None
         return MemoryEstimate(
             host_serve=2 * GIB, gpu_serve=(wanted.fixed,) * options.ranks, source=wanted.source
+        )
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """PyTorch takes memory as it needs it."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        if options.device == "cpu":
+            return None
+        return spread(
+            checkpoint,
+            in_framework_plan.layout_of(options),
+            in_framework_plan.need_of(options, checkpoint),
+            fraction=FRACTION,
+            length=options.inference_max_seq_length,
         )
 
     def checks(

@@ -8,6 +8,7 @@ from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import NemoTrtllmDoor
 from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_plan
 from backends.language import nemo_trtllm_words as words
+from backends.language.common import spread
 from backends.language.nemo_trtllm_options import NemoTrtllmOptions
 from backends.upstream import place, place_plan
 from console.checkpoints.model import Format
@@ -21,6 +22,8 @@ from console.facts import (
     Verdict,
 )
 from console.planning.deployment import Deployment
+from console.planning.language_memory import USABLE
+from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 
 GIB = 1 << 30
@@ -84,6 +87,13 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
             disk=2 * checkpoint.size,
             source=wanted.source,
         )
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """What TensorRT-LLM leaves of a card goes to weights first, then to the cache."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        wanted = nemo_trtllm_checks.need_of(self._call(deployment, checkpoints, ToolFacts()))
+        layout = options.layout
+        return spread(checkpoint, layout, wanted, fraction=USABLE, length=options.sequence)
 
     def checks(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts

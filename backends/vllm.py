@@ -7,6 +7,7 @@ from typing import ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import VllmDoor
 from backends.language import vllm_checks, vllm_nemo, vllm_plan, vllm_proxy, vllm_triton
+from backends.language.common import spread
 from backends.language.vllm_options import VllmOptions
 from backends.upstream.vllm_arguments import ENGINE, FRONTS
 from console.checkpoints.model import Format
@@ -21,6 +22,7 @@ from console.facts import (
 )
 from console.generation.form import TextForm
 from console.planning.deployment import Deployment
+from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 from console.prompts import Style
 
@@ -82,6 +84,19 @@ class VllmBackend(VllmDoor, Backend):
         ranks = options.layout.world
         return MemoryEstimate(
             host_serve=2 * GIB * ranks, gpu_serve=(wanted.fixed,) * ranks, source=wanted.source
+        )
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """vLLM takes its fraction of each GPU; what is left after the weights is cache."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        if options.device == "cpu":
+            return None
+        return spread(
+            checkpoint,
+            options.layout,
+            vllm_plan.need_of(options, checkpoint),
+            fraction=options.gpu_memory_utilization,
+            length=options.max_model_len,
         )
 
     def checks(

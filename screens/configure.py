@@ -22,6 +22,7 @@ from screens.flow import Flow, ScreenContext, Stage
 from screens.formed import FormScreen
 from screens.phrase import Phrase, join, lines, say
 from screens.widgets.options import OptionsForm
+from screens.widgets.parallelism import Parallelism
 from screens.widgets.pathfield import CheckpointField
 from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.textview import TextView
@@ -96,6 +97,7 @@ class ConfigureScreen(FormScreen):
                     Column("ROUTE", 21), Column("WHAT IT DOES"), empty=_EMPTY, id="routes"
                 )
                 yield Words(id="route-note")
+                yield Parallelism()
                 yield Vertical(id="form")
                 yield Words(id="option-help")
             with Vertical(id="configure-right"):

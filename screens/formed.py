@@ -13,11 +13,13 @@ from textual.timer import Timer
 from console.desk.desk import OptionField, OptionProblem, Term
 from console.facts import DeckError, Verdict
 from console.planning.deployment import Deployment
+from console.planning.parallelism import ParallelismView
 from screens.confirm import ConfirmScreen
 from screens.flow import Flow, ScreenContext
 from screens.phrase import lines, say
 from screens.script import ScriptScreen
 from screens.widgets.options import OptionsForm, explain
+from screens.widgets.parallelism import Parallelism
 from screens.widgets.words import Words
 
 _PAUSE = 0.3
@@ -56,6 +58,14 @@ class Judged(Message):
         self.verdicts = verdicts
 
 
+class Spread(Message):
+    """How the model lies on this machine's GPUs; None for a route without parallel sizes."""
+
+    def __init__(self, view: ParallelismView | None) -> None:
+        super().__init__()
+        self.view = view
+
+
 class FormScreen(ScriptScreen):
     """Keeps form, deployment, script and verdicts at one."""
 
@@ -84,6 +94,7 @@ class FormScreen(ScriptScreen):
     def follow(self, deployment: Deployment) -> None:
         """Show what this deployment runs and, once no key is pressed, what stands in its way."""
         self.render_script(deployment)
+        self._spread(deployment)
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE, lambda: self._judge(deployment))
@@ -148,6 +159,17 @@ class FormScreen(ScriptScreen):
             self.tell(Judged(self.desk.server_verdicts(deployment)))
         except DeckError:
             self.tell(Judged(()))  # The script's place says why there is no plan to judge.
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="spread")
+    def _spread(self, deployment: Deployment) -> None:
+        try:
+            self.tell(Spread(self.desk.parallelism(deployment)))
+        except DeckError:
+            self.tell(Spread(None))  # The script's place says what is wrong with the deployment.
+
+    @on(Spread)
+    def _lies(self, message: Spread) -> None:
+        self.query_one(Parallelism).spread(message.view)
 
     @on(Judged)
     def _judged(self, message: Judged) -> None:

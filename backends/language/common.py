@@ -14,6 +14,7 @@ from console.generation.probe import probe
 from console.planning import language_memory
 from console.planning.deployment import Deployment
 from console.planning.language_memory import GIB, Layout, Need
+from console.planning.parallelism import Spread
 from console.planning.plan import TextAnswered
 from console.prompts import Names, Style, TextRequest, Turn
 from console.text import clean, human_bytes
@@ -69,6 +70,16 @@ def layout_checks(checkpoint: Checkpoint, layout: Layout, host: Host) -> tuple[V
             ),
         )
     return language_memory.checks(facts, layout, len(host.gpus))
+
+
+def spread(
+    checkpoint: Checkpoint, layout: Layout, need: Need | None, *, fraction: float, length: int = 0
+) -> Spread | None:
+    """How the model lies on its GPUs; `length` 0 takes the model's own limit."""
+    facts = language(checkpoint)
+    if facts is None or need is None:
+        return None
+    return Spread(facts, layout, need, fraction, length or facts.max_positions)
 
 
 def memory_checks(

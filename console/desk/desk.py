@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         inspect,
         live,
         options,
+        parallelism,
         plan,
         query,
         render,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from console.desk.replay import Replay
     from console.desk.scaling import ClusterView
     from console.planning.deployment import Deployment
+    from console.planning.parallelism import ParallelismView
     from console.planning.plan import Plan
     from console.runs.model import RunView
     from console.runtimes.host import Launch
@@ -100,6 +102,7 @@ else:
     inspect = Room("inspect")
     live = Room("live")
     options = Room("options")
+    parallelism = Room("parallelism")
     plan = Room("plan")
     query = Room("query")
     render = Room("render")
@@ -259,6 +262,11 @@ class Running(_Part):
         """What there is to say, here and now, about single options of ``[server]``: who holds a
         port, which engine answers, what an image carries. `DeckError` when no plan can be made."""
         return check.server(self.settings, deployment)
+
+    def parallelism(self, deployment: Deployment) -> ParallelismView | None:
+        """How its language model is spread over this machine's GPUs and what fits; None for a route
+        without parallel sizes."""
+        return parallelism.parallelism(self.settings, deployment)
 
     def doctor(self) -> CheckReport:
         """Verdicts on this machine alone: libpython, GPU, disk, shared memory, environments."""

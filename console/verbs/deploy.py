@@ -6,11 +6,12 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from console.text import clean
+from console.text import clean, human_bytes
 from console.verbs import common, output, progress
 
 if TYPE_CHECKING:
     from console.desk.views import CheckReport
+    from console.planning.parallelism import ParallelismView
     from console.planning.plan import Step
 
 
@@ -26,7 +27,7 @@ def plan(args: argparse.Namespace) -> int:
         return 0
     made = on.plan(chosen)
     if args.json:
-        output.emit("plan", made)
+        output.emit("plan", made, parallelism=on.parallelism(chosen))
         return 0
     for number, step in enumerate(made.steps, 1):
         output.say(f"{number}. {step.id}: {step.title}")
@@ -36,6 +37,7 @@ def plan(args: argparse.Namespace) -> int:
             output.say(f"   {line}")
     for note in made.notes:
         output.say(f"note: {note}")
+    show_parallelism(on.parallelism(chosen))
     return 0
 
 
@@ -77,12 +79,37 @@ def _does(step: Step) -> list[str]:
 
 def check(args: argparse.Namespace) -> int:
     on = common.desk(args)
-    report = on.check(common.deployment(args, on))
+    chosen = common.deployment(args, on)
+    report = on.check(chosen)
     if args.json:
         output.emit("checks", report.verdicts, blocks=report.blocks, elapsed=report.elapsed)
     else:
         show_report(report)
+        show_parallelism(on.parallelism(chosen))
     return 3 if report.blocks else 0
+
+
+def show_parallelism(view: ParallelismView | None) -> None:
+    """Which rank lands on which GPU, what each takes, and what fits; nothing for other routes."""
+    if view is None:
+        return
+    size = f"tensor {view.tensor} × pipeline {view.pipeline} on {view.nodes} machine(s)"
+    output.say(f"parallelism: {size}, {view.gpus} GPU(s) here; {view.split}")
+    if view.fixed:
+        output.say(f"  the checkpoint fixes {view.fixed}")
+    needed = f"weights {human_bytes(view.weights)}, activations {human_bytes(view.activations)}"
+    if view.context:
+        needed += f", CUDA {human_bytes(view.context)}"
+    output.say(f"  each GPU: {needed}, {view.cache_a_token:,} B of cache a token")
+    for rank in view.ranks:
+        at = "no such GPU here" if rank.index is None else f"GPU {rank.index} {clean(rank.name)}"
+        output.say(f"  rank {rank.rank} (machine {rank.node}, stage {rank.pipeline}): {at}")
+    if view.batches:
+        fits = ", ".join(f"{one.batch} × {one.length:,}" for one in view.batches)
+        output.say(f"  fits: {view.tokens:,} tokens of cache; batch × length at most {fits}")
+    elif view.budget:
+        output.say(f"  does not fit: {human_bytes(view.budget)} of each GPU may be used")
+    output.say(f"  {view.formula}")
 
 
 def show_report(report: CheckReport) -> None:
