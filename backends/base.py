@@ -92,11 +92,6 @@ class Backend(Door):
         `pipeline_parallel_size` are among them); None where it does not, or nothing is known."""
         return None
 
-    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
-        """How a language model lies on GPUs with these options (`tensor_parallel_size` and
-        `pipeline_parallel_size` are among them); None where it does not, or nothing is known."""
-        return None
-
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """Paths on this host of upstream sources whose text `checks` wants to see;
         ``environment:NAME/…`` is a file among that environment's packages."""
