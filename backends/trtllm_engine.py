@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import BUILT, TrtllmEngineDoor
 from backends.language import trtllm_checks, trtllm_plan
+from backends.language.trtllm_argv import Part, draft_of
 from backends.language.trtllm_options import EngineOptions
 from backends.language.trtllm_repository import ENGINE_NAMES
 from console.checkpoints.model import Format
@@ -69,11 +70,14 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
             return None
         layout = trtllm_plan.layout_of(options, checkpoint)
         whole = wanted.weights * layout.world
+        draft = checkpoints.get("draft")
+        drafted = trtllm_plan.need_of(draft_of(options, draft).options, draft) if draft else None
+        added = drafted.fixed if drafted else 0
         return MemoryEstimate(
             host_build=0 if checkpoint.format in BUILT else 2 * max(whole, checkpoint.size),
             host_serve=(2 << 30) * layout.world,
-            gpu_serve=(wanted.fixed,) * layout.world,
-            disk=0 if checkpoint.format in BUILT else 2 * whole,
+            gpu_serve=(wanted.fixed + added,) * layout.world,
+            disk=(0 if checkpoint.format in BUILT else 2 * whole) + 2 * added * layout.world,
             source=wanted.source,
         )
 
@@ -84,8 +88,8 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
         checkpoint = checkpoints["model"]
         if self.accepts(checkpoints).level is not Level.PASS or checkpoint.format is Format.HUB:
             return ()
-        options = self._options(deployment)
-        return tuple(trtllm_checks.engine(deployment, options, checkpoint, host))
+        parts = self._parts(deployment, checkpoints)
+        return tuple(trtllm_checks.engine(deployment, parts, host))
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
@@ -101,14 +105,18 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
             )
         placed(deployment)
         seated = trtllm_plan.seated(deployment)
-        return trtllm_plan.engine_plan(seated, self._options(deployment), checkpoint)
+        return trtllm_plan.engine_plan(seated, self._parts(deployment, checkpoints))
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
-        """A form for the ensemble, by the inputs that it declares."""
+        """A form for the ensemble or the model with a draft, by the inputs that it declares."""
         declared = frozenset(spec.name for spec in model.inputs)
         if not {"text_input", "max_tokens", "stream"} <= declared:
             return None
         return TextForm(model.name, Style.GENERATE, ENGINE_NAMES, declared=declared)
+
+    def _parts(self, deployment: Deployment, checkpoints: Checkpoints) -> tuple[Part, ...]:
+        options, draft = self._options(deployment), checkpoints.get("draft")
+        return trtllm_plan.parts_of(options, checkpoints["model"], draft)
 
     def _options(self, deployment: Deployment) -> EngineOptions:
         options = self.bind(deployment.options)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import TrtllmLlmapiDoor
 from backends.language import trtllm_checks, trtllm_plan
+from backends.language.trtllm_llmapi_repository import LLMAPI_NAMES
 from backends.language.trtllm_options import LlmapiOptions
-from backends.language.trtllm_repository import LLMAPI_NAMES
 from backends.trtllm_engine import placed
 from console.checkpoints.model import Format
 from console.facts import (

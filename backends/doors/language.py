@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from backends.door import Checkpoints, Door
+from backends.door import Checkpoints, Door, Role
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import Level, Verdict
 from console.text import clean
 
 Family = Literal["gpt", "llama", "gemma", "falcon"]
 NEMO = (Format.NEMO, Format.NEMO2, Format.MEGATRON)
-WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "CausalLM")
-"""How transformers' classes end that continue a text."""
 WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "CausalLM")
 """How transformers' classes end that continue a text."""
 BUILT = frozenset({Format.TRTLLM_ENGINE})
@@ -38,9 +36,6 @@ class LanguageDoor(Door):
         if checkpoint.format is Format.HUB:
             return hub_verdict(checkpoint)
         found = f"{clean(checkpoint.path.name)} is {clean(checkpoint.title)}"
-        if checkpoint.format is Format.HUGGING_FACE and not generates(checkpoint):
-            fix = "take clip-retrieval for images and sentences, or name a model that writes"
-            return refused("this model does not write text", found, fix)
         if checkpoint.format is Format.HUGGING_FACE and not generates(checkpoint):
             fix = "take clip-retrieval for images and sentences, or name a model that writes"
             return refused("this model does not write text", found, fix)
@@ -111,7 +106,7 @@ class NemoTrtllmDoor(LanguageDoor):
 
 
 class TrtllmEngineDoor(LanguageDoor):
-    """A checkpoint that a conversion script takes, or one that needs none."""
+    """A checkpoint that a conversion script takes, or one that needs none; a draft model as well."""
 
     name: ClassVar[str] = "trtllm-engine"
     title: ClassVar[str] = "TensorRT-LLM engine (legacy): build and serve in one image"
@@ -158,14 +153,6 @@ class TrtllmLlmapiDoor(LanguageDoor):
             fix = "choose a folder with config.json and safetensors, or the backend trtllm-engine"
             return refused(what, found, fix)
         return taken("a language model in Hugging Face format", found)
-
-
-def generates(checkpoint: Checkpoint) -> bool:
-    """Whether a Hugging Face model continues a text, by the class that its configuration names: CLIP
-    and BERT have layers and heads too. One that names none is taken at its word."""
-    named = checkpoint.config.get("architectures")
-    classes = [str(name) for name in named] if isinstance(named, list) else []
-    return not classes or any(name.endswith(WRITERS) for name in classes)
 
 
 def generates(checkpoint: Checkpoint) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backends.doors.language import BUILT, FAMILIES, READY, Family
@@ -12,8 +13,50 @@ from console.planning.variables import literal
 
 EXAMPLES = "/app/examples"
 """Where the images from 25.10 on have them."""
-CONVERTED = "${work}/trtllm-checkpoint"
-ENGINE = "${work}/engine"
+PLAIN = {"bf16": "bfloat16", "bfloat16": "bfloat16"}
+"""Precisions of a checkpoint that stay; TensorRT-LLM takes 32-bit ones as float16."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One engine of a plan: the model's, or that of the draft model which proposes its tokens."""
+
+    options: EngineOptions
+    checkpoint: Checkpoint
+    name: str = "model"
+    drafted: bool = False
+    """Whether a draft model proposes tokens to it."""
+
+    @property
+    def converted(self) -> str:
+        """Template of the folder with the TensorRT-LLM checkpoint; an archive is unpacked to it."""
+        if self.checkpoint.format is Format.QNEMO:
+            return "${work}/qnemo" + self.suffix
+        if self.checkpoint.format in READY:
+            return literal(str(self.checkpoint.path))
+        return "${work}/trtllm-checkpoint" + self.suffix
+
+    @property
+    def engine(self) -> str:
+        """Template of the folder that the engine is served from."""
+        if self.checkpoint.format in BUILT:
+            return literal(str(self.checkpoint.path))
+        return "${work}/engine" + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        return "" if self.name == "model" else f"-{self.name}"
+
+
+def draft_of(options: EngineOptions, checkpoint: Checkpoint) -> Part:
+    """The draft model: the same ranks as the model that it serves, and no quantisation of ours."""
+    plain = EngineOptions.model_validate(
+        options.model_dump()
+        | {"family": "auto", "quantization": "none", "kv_cache_dtype": "auto"}
+        | {"moe_tp_size": 0, "moe_ep_size": 0, "max_beam_width": 1, "decoding_mode": "auto"}
+        | {"kv_cache_fraction": options.draft_cache_fraction, "max_cache_tokens": 0}
+    )
+    return Part(plain, checkpoint, "draft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,141 +82,153 @@ def family(options: EngineOptions, checkpoint: Checkpoint) -> Family | None:
     return FAMILIES.get(facts.family.lower()) if facts else None
 
 
-def convert(options: EngineOptions, checkpoint: Checkpoint, version: str) -> Call | None:
+def calls(parts: Iterable[Part], version: str) -> tuple[Call, ...]:
+    """Every command of a plan, in its order."""
+    found = [call for part in parts for call in (convert(part, version), build(part, version))]
+    return tuple(call for call in found if call)
+
+
+def _dtype(part: Part, program: str, version: str, flag: str = "--dtype") -> str:
+    """The precision in a word that this version takes: older ones do not know ``auto``."""
+    if part.options.dtype != "auto":
+        return part.options.dtype
+    if catalog().takes(program, flag, version, "auto"):
+        return "auto"
+    facts = part.checkpoint.language
+    return PLAIN.get(facts.dtype, "float16") if facts else "float16"
+
+
+# ------------------------------------------------------------------------------------ conversion
+
+
+def convert(part: Part, version: str) -> Call | None:
     """What makes a TensorRT-LLM checkpoint; None where the checkpoint is one, or no script takes it."""
-    if checkpoint.format in READY | BUILT:
-        return None
-    of = family(options, checkpoint)
-    if of is None:
+    options = part.options
+    of = family(options, part.checkpoint)
+    if part.checkpoint.format in READY | BUILT or of is None:
         return None
     program = "quantize" if options.quantization in CALIBRATED else of
     script = f"{literal(options.examples) or EXAMPLES}/{catalog().script(program, version)}"
-    model = literal(str(checkpoint.path))
-    words = {
-        "quantize": _quantize,
-        "gemma": _gemma,
-    }.get(program, _script)(options, checkpoint, model, of)
-    return Call(program, ("python3", script), tuple(words))
+    words = {"quantize": _quantize, "gemma": _gemma}.get(program, _script)
+    return Call(program, ("python3", script), tuple(words(part, program, version)))
 
 
-def _script(
-    options: EngineOptions, checkpoint: Checkpoint, model: str, of: Family
-) -> tuple[str, ...]:
-    source = "--nemo_ckpt_path" if checkpoint.format is Format.NEMO else "--model_dir"
-    words = [
-        source,
-        model,
-        f"--output_dir={CONVERTED}",
-        f"--dtype={options.dtype}",
-        f"--tp_size={options.tensor_parallel_size}",
-        f"--pp_size={options.pipeline_parallel_size}",
-        f"--workers={options.workers}",
-    ]
+def _script(part: Part, program: str, version: str) -> list[str]:
+    options = part.options
+    nemo = part.checkpoint.format is Format.NEMO
+    words = ["--nemo_ckpt_path" if nemo else "--model_dir", literal(str(part.checkpoint.path))]
+    words += ["--output_dir", part.converted]
+    words += ["--dtype", _dtype(part, program, version)]
+    words += ["--tp_size", str(options.tensor_parallel_size)]
+    words += ["--pp_size", str(options.pipeline_parallel_size)]
+    words += ["--workers", str(options.workers)]
     if options.moe_tp_size:
-        words += [f"--moe_tp_size={options.moe_tp_size}", f"--moe_ep_size={options.moe_ep_size}"]
+        words += ["--moe_tp_size", str(options.moe_tp_size)]
+        words += ["--moe_ep_size", str(options.moe_ep_size)]
     words += _quantised(options)
-    if options.use_parallel_embedding:
-        words.append("--use_parallel_embedding")
-    if options.load_model_on_cpu:
-        words.append("--load_model_on_cpu")
-    return tuple(words)
-
-
-def _gemma(
-    options: EngineOptions, checkpoint: Checkpoint, model: str, of: Family
-) -> tuple[str, ...]:
-    """Its script has names of its own, and one size for all ranks."""
-    words = [
-        "--ckpt-type=hf",
-        "--model-dir",
-        model,
-        f"--output-model-dir={CONVERTED}",
-        f"--world-size={options.tensor_parallel_size}",
-        f"--dtype={options.dtype if options.dtype != 'auto' else 'bfloat16'}",
-        *(word for word in _quantised(options) if word not in ("--per_channel", "--per_token")),
-    ]
     if options.quantization == "smoothquant":
-        words += ["--tokenizer_dir", model]
-    if options.load_model_on_cpu:
-        words.append("--load_model_on_cpu")
-    return tuple(words)
+        words += ["--per_channel", "--per_token"]
+    words += ["--use_parallel_embedding"] if options.use_parallel_embedding else []
+    words += ["--load_model_on_cpu"] if options.load_model_on_cpu else []
+    return words
+
+
+def _gemma(part: Part, program: str, version: str) -> list[str]:
+    """Its script has names of its own, and one size for all ranks."""
+    options, model = part.options, literal(str(part.checkpoint.path))
+    words = ["--ckpt-type", "hf", "--model-dir", model, "--output-model-dir", part.converted]
+    words += ["--world-size", str(options.tensor_parallel_size)]
+    words += ["--dtype", _dtype(part, program, version)]
+    words += _quantised(options)
+    words += ["--tokenizer_dir", model] if options.quantization == "smoothquant" else []
+    words += ["--load_model_on_cpu"] if options.load_model_on_cpu else []
+    return words
 
 
 def _quantised(options: EngineOptions) -> list[str]:
     """Quantisation by the conversion script itself."""
     words = []
     if options.quantization in WEIGHT_ONLY:
-        words += ["--use_weight_only", f"--weight_only_precision={options.quantization}"]
+        words += ["--use_weight_only", "--weight_only_precision", options.quantization]
     elif options.quantization == "smoothquant":
-        words += [f"--smoothquant={options.smoothquant:g}", "--per_channel", "--per_token"]
-    if options.kv_cache_dtype == "int8":
-        words.append("--int8_kv_cache")
+        words += ["--smoothquant", f"{options.smoothquant:g}"]
+    words += ["--int8_kv_cache"] if options.kv_cache_dtype == "int8" else []
     if options.calib_dataset and (
         options.quantization == "smoothquant" or "--int8_kv_cache" in words
     ):
-        words.append(f"--calib_dataset={literal(options.calib_dataset)}")
+        words += ["--calib_dataset", literal(options.calib_dataset)]
     return words
 
 
-def _quantize(
-    options: EngineOptions, checkpoint: Checkpoint, model: str, of: Family
-) -> tuple[str, ...]:
-    words = [
-        "--model_dir",
-        model,
-        f"--output_dir={CONVERTED}",
-        f"--qformat={options.quantization}",
-        f"--dtype={options.dtype}",
-        f"--tp_size={options.tensor_parallel_size}",
-        f"--pp_size={options.pipeline_parallel_size}",
-        f"--calib_size={options.calib_size}",
-    ]
-    if options.kv_cache_dtype != "auto":
-        words.append(f"--kv_cache_dtype={options.kv_cache_dtype}")
-    if options.calib_dataset:
-        words.append(f"--calib_dataset={literal(options.calib_dataset)}")
-    return tuple(words)
+def _quantize(part: Part, program: str, version: str) -> list[str]:
+    options = part.options
+    words = ["--model_dir", literal(str(part.checkpoint.path)), "--output_dir", part.converted]
+    words += ["--qformat", options.quantization, "--dtype", _dtype(part, program, version)]
+    words += ["--tp_size", str(options.tensor_parallel_size)]
+    words += ["--pp_size", str(options.pipeline_parallel_size)]
+    words += ["--calib_size", str(options.calib_size)]
+    words += (
+        ["--kv_cache_dtype", options.kv_cache_dtype] if options.kv_cache_dtype != "auto" else []
+    )
+    words += ["--calib_dataset", literal(options.calib_dataset)] if options.calib_dataset else []
+    return words
 
 
-def build(options: EngineOptions, checkpoint: Checkpoint, version: str) -> Call | None:
+# ------------------------------------------------------------------------------------ the build
+
+
+def build(part: Part, version: str) -> Call | None:
     """The build; None for an engine that is one already."""
-    if checkpoint.format in BUILT:
+    if part.checkpoint.format in BUILT:
         return None
-    data = catalog()
+    options = part.options
+    words = ["--checkpoint_dir", part.converted, "--output_dir", part.engine]
+    words += ["--max_batch_size", str(options.max_batch_size)]
+    words += ["--max_input_len", str(options.max_input_len)]
+    words += ["--max_beam_width", str(options.max_beam_width)]
+    words += ["--max_num_tokens", str(options.max_num_tokens)]
+    words += ["--workers", str(options.workers)]
+    words += _lengths(part, version)
+    words += _plugins(part, version)
+    words += ["--context_fmha", "enable" if options.context_fmha else "disable"]
+    if options.kv_cache_reuse or options.chunked_context or part.drafted:
+        words += ["--use_paged_context_fmha", "enable"]
+    if options.tokens_per_block:
+        words += ["--tokens_per_block", str(options.tokens_per_block)]
+    if part.drafted:
+        words += ["--speculative_decoding_mode", "draft_tokens_external"]
+        words += ["--max_draft_len", str(options.draft_tokens)]
+    words += ["--fast_build"] if options.fast_build else []
+    return Call("trtllm-build", ("trtllm-build",), tuple(words))
 
-    def takes(flag: str) -> bool:
-        return data.takes("trtllm-build", flag, version)
 
-    source = literal(str(checkpoint.path)) if checkpoint.format in READY else CONVERTED
-    words = [
-        "--checkpoint_dir",
-        source,
-        f"--output_dir={ENGINE}",
-        f"--max_batch_size={options.max_batch_size}",
-        f"--max_input_len={options.max_input_len}",
-        f"--max_beam_width={options.max_beam_width}",
-        f"--max_num_tokens={options.max_num_tokens}",
-        f"--workers={options.workers}",
-    ]
-    if takes("--max_seq_len"):
-        words += [f"--max_seq_len={options.max_seq_len}"] if options.max_seq_len else []
+def _lengths(part: Part, version: str) -> list[str]:
+    """Up to 0.10 the answer's length is given, after that the sum of prompt and answer; and up to
+    0.11 the build takes the parallel sizes, which later ones read from the checkpoint."""
+    options, words = part.options, []
+    if catalog().takes("trtllm-build", "--max_seq_len", version):
+        words += ["--max_seq_len", str(options.max_seq_len)] if options.max_seq_len else []
     else:
         answer = options.max_seq_len - options.max_input_len if options.max_seq_len else 1024
-        words.append(f"--max_output_len={answer}")
-    if takes("--tp_size") and checkpoint.format not in READY:
-        words += [
-            f"--tp_size={options.tensor_parallel_size}",
-            f"--pp_size={options.pipeline_parallel_size}",
-        ]
-    words += ["--gpt_attention_plugin=auto", "--remove_input_padding=enable"]
-    words.append("--kv_cache_type=paged" if takes("--kv_cache_type") else "--paged_kv_cache=enable")
-    if options.gemm_plugin != "default":
-        words.append(f"--gemm_plugin={options.gemm_plugin}")
-    words.append(f"--context_fmha={'enable' if options.context_fmha else 'disable'}")
-    if options.kv_cache_reuse or options.chunked_context:
-        words.append("--use_paged_context_fmha=enable")
-    if options.tokens_per_block:
-        words.append(f"--tokens_per_block={options.tokens_per_block}")
-    if options.fast_build:
-        words.append("--fast_build")
-    return Call("trtllm-build", ("trtllm-build",), tuple(words))
+        words += ["--max_output_len", str(answer)]
+    if (
+        catalog().takes("trtllm-build", "--tp_size", version)
+        and part.checkpoint.format not in READY
+    ):
+        words += ["--tp_size", str(options.tensor_parallel_size)]
+        words += ["--pp_size", str(options.pipeline_parallel_size)]
+    return words
+
+
+def _plugins(part: Part, version: str) -> list[str]:
+    """What in-flight batching needs: the attention plugin, a paged cache and no padding."""
+    attention = _dtype(part, "trtllm-build", version, "--gpt_attention_plugin")
+    words = ["--gpt_attention_plugin", attention, "--remove_input_padding", "enable"]
+    if catalog().takes("trtllm-build", "--kv_cache_type", version):
+        words += ["--kv_cache_type", "paged"]
+    else:
+        words += ["--paged_kv_cache", "enable"]
+    gemm: str = part.options.gemm_plugin
+    if gemm == "auto":
+        gemm = _dtype(part, "trtllm-build", version, "--gemm_plugin")
+    return words + (["--gemm_plugin", gemm] if gemm != "default" else [])

@@ -47,7 +47,7 @@ class Scripts(_Data):
 
 
 class Span(_Data):
-    """The versions that have a flag: from `first` on, before `last`; empty: no bound is known."""
+    """The versions that have something: from `first` on, before `last`; empty: no bound is known."""
 
     first: str = ""
     last: str = ""
@@ -62,21 +62,32 @@ class Span(_Data):
         )
 
 
+class Flag(Span):
+    """A flag of a program; `values` are the words that it takes, each with its first version."""
+
+    values: dict[str, str] = {}
+
+    def takes(self, value: str, version: str) -> bool:
+        if not self.values:
+            return True
+        return value in self.values and Span(first=self.values[value]).holds(version)
+
+
+class Parameter(Span):
+    """A parameter of the engine's model; `left` are left to the backend's own default by intent."""
+
+    left: bool = False
+
+
 class Inputs(_Data):
     """Names of inputs of the tensorrt_llm model from the version `first` on."""
 
     first: Version
-    seed: str
-    min_tokens: str
+    seed: tuple[str, ...]
+    min_tokens: tuple[str, ...]
 
 
 Row = TypeVar("Row", Scripts, Inputs)
-
-
-class Parameters(_Data):
-    first: dict[str, Version]
-    defaults: tuple[str, ...]
-    """Left to the backend's default by intent."""
 
 
 class Catalog(_Data):
@@ -89,9 +100,9 @@ class Catalog(_Data):
     examples_first: Tag
     images: dict[Tag, Image]
     scripts: tuple[Scripts, ...]
-    flags: dict[str, dict[str, Span]]
+    flags: dict[str, dict[str, Flag]]
     inputs: tuple[Inputs, ...]
-    parameters: Parameters
+    parameters: dict[str, Parameter]
 
     def script(self, program: str, version: str) -> str:
         """Path of a conversion script below the examples folder."""
@@ -100,9 +111,14 @@ class Catalog(_Data):
     def input_names(self, version: str) -> Inputs:
         return _newest(self.inputs, version)
 
-    def takes(self, program: str, flag: str, version: str) -> bool:
-        span = self.flags[program].get(flag)
-        return span is not None and span.holds(version)
+    def takes(self, program: str, flag: str, version: str, value: str = "") -> bool:
+        """Whether `program` of this version has `flag`, and takes `value` where one is given."""
+        known = self.flags[program].get(flag)
+        return (
+            known is not None
+            and known.holds(version)
+            and (not value or known.takes(value, version))
+        )
 
 
 def _newest(rows: tuple[Row, ...], version: str) -> Row:
@@ -147,18 +163,23 @@ def default_image() -> str:
 
 
 def flag_checks(program: str, argv: Sequence[str], version: str, option: str) -> Iterator[Verdict]:
-    """Every flag of `argv` (the words behind the program) that this version does not take."""
+    """Every flag and value of `argv` (the words behind the program) that this version refuses."""
     data = catalog()
     for word in given(argv):
-        if data.takes(program, word.flag, version):
+        known = data.flags[program].get(word.flag, Flag())
+        value = word.values[0] if word.values else ""
+        if not data.takes(program, word.flag, version):
+            what, first = clean(word.flag), known.first
+        elif not data.takes(program, word.flag, version, value):
+            what, first = f"{clean(word.flag)} {clean(value)}", known.values.get(value, "")
+        else:
             continue
-        span = data.flags[program].get(word.flag, Span())
-        when = f"from {span.first}" if span.first else f"before {span.last}" if span.last else ""
+        when = f"from {first} on" if first else f"before {known.last}" if known.last else ""
         yield Verdict(
             "upstream-flags",
             Level.FAIL,
-            f"{program} of TensorRT-LLM {clean(version)} has no {clean(word.flag)}",
-            when and f"{when} on" if span.first else when,
+            f"{program} of TensorRT-LLM {clean(version)} has no {what}",
+            when,
             data.source,
             "choose another image, or leave the option at its default",
             option,

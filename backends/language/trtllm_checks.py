@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from backends.doors.language import BUILT, READY
 from backends.language import trtllm_plan
 from backends.language.common import layout_checks, memory_checks
-from backends.language.trtllm_argv import build, convert
+from backends.language.trtllm_argv import Part, calls, family
 from backends.language.trtllm_catalog import catalog, flag_checks, image_of, numbers, tag_of
 from backends.language.trtllm_options import EngineOptions, LlmapiOptions, TrtllmOptions
-from backends.language.trtllm_repository import tokenizer_folder
+from backends.language.trtllm_repository import TOKENIZER, tokenizer_folder
 from console.checkpoints.model import Checkpoint
 from console.facts import Gpu, Host, Level, Verdict
 from console.planning.deployment import Deployment
@@ -64,13 +65,12 @@ def place(deployment: Deployment, options: TrtllmOptions) -> Iterator[Verdict]:
         )
 
 
-def engine(
-    deployment: Deployment, options: EngineOptions, checkpoint: Checkpoint, host: Host
-) -> Iterator[Verdict]:
+def engine(deployment: Deployment, parts: tuple[Part, ...], host: Host) -> Iterator[Verdict]:
     """Everything that stands in the way of the engine route."""
-    yield from place(deployment, options)
+    part = parts[0]
+    yield from place(deployment, part.options)
     deployment = trtllm_plan.seated(deployment)
-    version = trtllm_plan.version_of(deployment, options)
+    version = trtllm_plan.version_of(deployment, part.options)
     data, tag = catalog(), tag_of(deployment)
     if tag > data.engine_last:
         yield Verdict(
@@ -82,23 +82,106 @@ def engine(
             f"use {data.engine_last}{data.suffix}, or the backend trtllm-llmapi",
             "server.image",
         )
-    yield from _scripts(deployment, options, checkpoint, tag)
-    for call in (convert(options, checkpoint, version), build(options, checkpoint, version)):
-        if call is not None:
-            yield from flag_checks(call.program, call.words, version, "server.image")
-    yield from _fixed(options, checkpoint)
-    if checkpoint.format in BUILT:
-        yield from _match(deployment, options, checkpoint)
-    if not tokenizer_folder(options, checkpoint):
+    yield from _scripts(deployment, parts, tag)
+    for call in calls(parts, version):
+        yield from flag_checks(call.program, call.words, version, "server.image")
+    yield from _fixed(part)
+    if part.checkpoint.format in BUILT:
+        yield from _match(deployment, part.options, part.checkpoint)
+    yield from _tokenizer(part)
+    yield from gpus(part.options, part.checkpoint, host, part.options.quantization, _beside(parts))
+    if len(parts) > 1:
+        yield from _draft(parts[0], parts[1])
+
+
+def _tokenizer(part: Part) -> Iterator[Verdict]:
+    """Whether text can become tokens."""
+    folder = tokenizer_folder(part)
+    inside = folder == TOKENIZER
+    if folder and not inside:
+        return
+    yield Verdict(
+        "tokenizer",
+        Level.UNKNOWN if inside else Level.FAIL,
+        "whether the archive holds its tokenizer is known when it is opened"
+        if inside
+        else "no tokenizer is known: text cannot become tokens",
+        clean(part.checkpoint.path.name),
+        fix="name a folder with tokenizer.json",
+        option="options.tokenizer",
+    )
+
+
+def _beside(parts: tuple[Part, ...]) -> int:
+    """Bytes that the draft model takes of each GPU: weights and buffers, and its own cache."""
+    wanted = [trtllm_plan.need_of(part.options, part.checkpoint) for part in parts[1:]]
+    return sum(one.fixed for one in wanted if one)
+
+
+def _draft(model: Part, draft: Part) -> Iterator[Verdict]:
+    """Whether the draft model can propose tokens to this engine."""
+    layout = trtllm_plan.layout_of(model.options, model.checkpoint)
+    theirs = trtllm_plan.layout_of(draft.options, draft.checkpoint)
+    if theirs != layout:
         yield Verdict(
-            "tokenizer",
+            "draft-model",
             Level.FAIL,
-            "no tokenizer is known: text cannot become tokens",
-            clean(checkpoint.path.name),
-            fix="name a folder with tokenizer.json",
-            option="options.tokenizer",
+            "the draft model is cut for other parallel sizes than the model",
+            f"tensor {theirs.tensor}, pipeline {theirs.pipeline}; the server has one process for "
+            f"each of {layout.world} ranks",
+            "TensorRT-LLM: the MPI world size is tensor × pipeline parallel size",
+            "convert the draft model to the sizes of the model",
+            "options.tensor_parallel_size",
         )
-    yield from gpus(options, checkpoint, host, options.quantization)
+    ours, other = model.checkpoint.language, draft.checkpoint.language
+    if ours and other and ours.vocabulary_size != other.vocabulary_size:
+        yield Verdict(
+            "draft-model",
+            Level.WARN,
+            "model and draft model have vocabularies of different sizes",
+            f"{ours.vocabulary_size} and {other.vocabulary_size}",
+            "both checkpoints",
+            "take a draft model of the same family: a token must mean the same to both",
+        )
+    if not model.options.kv_cache_reuse:
+        yield Verdict(
+            "draft-model",
+            Level.FAIL,
+            "without cache reuse every round reads the whole text again",
+            source="tensorrtllm_backend README: speculative decoding",
+            fix="set kv_cache_reuse = true",
+            option="options.kv_cache_reuse",
+        )
+    yield from _room(model, draft)
+    if model.checkpoint.format in BUILT:
+        built = model.checkpoint.config.get("build_config")
+        length = built.get("max_draft_len", 0) if isinstance(built, dict) else 0
+        if not isinstance(length, int) or length < model.options.draft_tokens:
+            yield Verdict(
+                "draft-model",
+                Level.FAIL,
+                "the engine was built for fewer draft tokens than are proposed",
+                f"max_draft_len {clean(str(length))}",
+                "the engine's config.json",
+                "build it again with a draft model, or propose fewer tokens",
+                "options.draft_tokens",
+            )
+
+
+def _room(model: Part, draft: Part) -> Iterator[Verdict]:
+    """Several ranks load both engines at once: neither may count on what the other leaves."""
+    both = model.options.kv_cache_fraction + draft.options.kv_cache_fraction
+    if model.options.world > 1 and both > 0.95:
+        yield Verdict(
+            "draft-model",
+            Level.FAIL,
+            "the caches of both engines together take more than there is",
+            f"fractions of {model.options.kv_cache_fraction:g} and "
+            f"{draft.options.kv_cache_fraction:g}",
+            "ranks under mpirun load their models at the same time",
+            f"set kv_cache_fraction = {0.95 - draft.options.kv_cache_fraction:.2g} or less",
+            "options.kv_cache_fraction",
+        )
 
 
 def llmapi(
@@ -130,9 +213,14 @@ def llmapi(
 
 
 def gpus(
-    options: EngineOptions | LlmapiOptions, checkpoint: Checkpoint, host: Host, quantised: str
+    options: EngineOptions | LlmapiOptions,
+    checkpoint: Checkpoint,
+    host: Host,
+    quantised: str,
+    beside: int = 0,
 ) -> Iterator[Verdict]:
-    """Whether there are GPUs that can, enough of them, and with enough memory."""
+    """Whether there are GPUs that can, enough of them, and with enough memory; `beside` are bytes of
+    each GPU that another engine takes."""
     if not host.gpus:
         yield Verdict(
             "gpu",
@@ -151,6 +239,7 @@ def gpus(
         # The fraction is of what the weights leave, so weights alone may take all.
         facts = checkpoint.language
         length = options.max_seq_len or (facts.max_positions if facts else 0)
+        wanted = replace(wanted, context=wanted.context + beside)
         fraction = options.kv_cache_fraction
         yield from memory_checks(wanted, host.gpus, layout, fraction=fraction, length=length)
 
@@ -173,11 +262,10 @@ def _capable(used: tuple[Gpu, ...], quantised: str) -> Iterator[Verdict]:
         )
 
 
-def _scripts(
-    deployment: Deployment, options: EngineOptions, checkpoint: Checkpoint, tag: str
-) -> Iterator[Verdict]:
+def _scripts(deployment: Deployment, parts: tuple[Part, ...], tag: str) -> Iterator[Verdict]:
     """Where the conversion scripts come from."""
-    if checkpoint.format in READY | BUILT or options.examples:
+    given = all(part.checkpoint.format in READY | BUILT for part in parts)
+    if given or parts[0].options.examples:
         return
     data = catalog()
     if deployment.server.launcher == "container" and tag and tag < data.examples_first:
@@ -192,9 +280,20 @@ def _scripts(
         )
 
 
-def _fixed(options: EngineOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    """Parallel sizes that the checkpoint was saved with."""
-    layout = trtllm_plan.layout_of(options, checkpoint)
+def _fixed(part: Part) -> Iterator[Verdict]:
+    """Parallel sizes that the checkpoint was saved with, or that its family has none of."""
+    options = part.options
+    layout = trtllm_plan.layout_of(options, part.checkpoint)
+    if family(options, part.checkpoint) == "gemma" and layout.pipeline > 1:
+        yield Verdict(
+            "parallelism-fixed",
+            Level.FAIL,
+            "the conversion script of gemma cuts no pipeline stages",
+            f"pipeline parallel {layout.pipeline}",
+            catalog().source,
+            "set pipeline_parallel_size = 1",
+            "options.pipeline_parallel_size",
+        )
     if layout == options.layout:
         return
     yield Verdict(

@@ -233,11 +233,60 @@ class EngineOptions(TrtllmOptions):
         description="Most tokens of the cache; 0: the fraction alone limits it.",
         json_schema_extra=extra("Memory", "max_tokens_in_paged_kv_cache", "tokens"),
     )
+    kv_cache_host_memory: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0,
+        title="Cache on the host",
+        description="Host memory that takes blocks of the cache which are not in use; 0 takes none.",
+        json_schema_extra=extra("Memory", "kv_cache_host_memory_bytes", "GiB"),
+    )
+    max_attention_window: Tokens = Field(
+        0,
+        title="Attention window",
+        description="Tokens that attention looks back to; 0 is the whole sequence.",
+        json_schema_extra=extra("Memory", "max_attention_window_size", "tokens"),
+    )
+    decoding_mode: Literal["auto", "top_k", "top_p", "top_k_top_p", "beam_search"] = Field(
+        "auto",
+        title="Decoding",
+        description="auto samples with one beam and searches with several; top_k_top_p takes more "
+        "memory than either alone.",
+        json_schema_extra=extra("Speed", "decoding_mode"),
+    )
+    multi_block_mode: bool = Field(
+        True,
+        title="Split attention",
+        description="Attention over long sequences is split among more of the GPU.",
+        json_schema_extra=extra("Speed", "multi_block_mode"),
+    )
+    cuda_graph_mode: bool = Field(
+        False,
+        title="CUDA graphs",
+        description="Each step of generation is started as one graph; takes memory.",
+        json_schema_extra=extra("Speed", "cuda_graph_mode"),
+    )
     scheduler: Literal["guaranteed_no_evict", "max_utilization"] = Field(
         "guaranteed_no_evict",
         title="Scheduler",
         description="max_utilization fills the GPU more and may have to begin requests again.",
         json_schema_extra=extra("Serving", "batch_scheduler_policy"),
+    )
+    draft_tokens: Annotated[int, Field(ge=1, le=64)] = Field(
+        5,
+        title="Draft tokens",
+        description="Tokens that the draft model proposes in one round; only with a draft model.",
+        json_schema_extra=extra("Draft model", "--max_draft_len", "tokens"),
+    )
+    draft_cache_fraction: Fraction = Field(
+        0.2,
+        title="Draft cache fraction",
+        description="Part of the free GPU memory for the draft model's own key/value cache.",
+        json_schema_extra=extra("Draft model", "kv_cache_free_gpu_mem_fraction"),
+    )
+    draft_instances: Count = Field(
+        4,
+        title="Texts at once",
+        description="Texts that are answered at once with a draft model, one process each.",
+        json_schema_extra=extra("Draft model", "bls_instance_count"),
     )
     tokenizer: Folder = Field(
         "",
@@ -281,6 +330,8 @@ class EngineOptions(TrtllmOptions):
             raise ValueError("calibrated quantization takes an fp8 cache, not int8")
         if self.max_seq_len and self.max_seq_len <= self.max_input_len:
             raise ValueError("max_seq_len counts prompt and answer: it must be over max_input_len")
+        if self.decoding_mode == "beam_search" and self.max_beam_width == 1:
+            raise ValueError("beam_search needs a max_beam_width over 1")
         if self.tokens_per_block & (self.tokens_per_block - 1):
             raise ValueError("tokens_per_block must be a power of two")
         return self

@@ -1,7 +1,8 @@
 """The steps of the two TensorRT-LLM routes.
 
-Engine: image → convert → build → repository → server of one process a GPU → load → a real answer.
-LLM API: image → its python model → repository → server → load → a real answer.
+Engine: image → repository → look at the place → convert → build → server of one process a GPU → load →
+a real answer; with a draft model both are converted and built.
+LLM API: image → repository → look at the place, take its python model → server → load → a real answer.
 
 Everything runs where the server does: in the deployment's image, or on this machine with a local
 installation. An engine loads with the very versions that built it and nowhere else.
@@ -9,12 +10,13 @@ installation. An engine loads with the very versions that built it and nowhere e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 
 from backends.doors.language import BUILT, READY
-from backends.language import trtllm_repository as repository
+from backends.language import trtllm_llmapi_repository, trtllm_repository
 from backends.language.common import cases, language, memory_figure
-from backends.language.trtllm_argv import CONVERTED, ENGINE, Call, build, convert
+from backends.language.trtllm_argv import Call, Part, build, convert, draft_of
 from backends.language.trtllm_catalog import catalog, default_image, image_of
 from backends.language.trtllm_options import (
     CALIBRATED,
@@ -22,8 +24,9 @@ from backends.language.trtllm_options import (
     LlmapiOptions,
     TrtllmOptions,
 )
+from backends.language.trtllm_repository import Stages
 from backends.sources import WORKERS, worker
-from console.checkpoints.model import Checkpoint
+from console.checkpoints.model import Checkpoint, Format
 from console.planning.deployment import Deployment, ServerSection
 from console.planning.language_memory import Layout, Need, need
 from console.planning.plan import (
@@ -55,6 +58,7 @@ from console.triton.container import IMAGE
 from console.triton.launchers import launcher
 
 KEY = "${work}/engine-key"
+PLANNED = "trtllm-planned.json"
 BOUND = ("tensorrt-llm-version", "tensorrt-version", "gpu-architecture", "parallel-sizes")
 """What an engine is bound to beside checkpoint and command line; ``workers/trtllm_place.py`` asks."""
 LLMAPI = "/app/all_models/llmapi/tensorrt_llm/1"
@@ -183,53 +187,125 @@ def service(
 # ------------------------------------------------------------------------------------ engine
 
 
-def engine_plan(deployment: Deployment, options: EngineOptions, checkpoint: Checkpoint) -> Plan:
-    """The plan of the engine route."""
-    layout = layout_of(options, checkpoint)
+def parts_of(
+    options: EngineOptions, checkpoint: Checkpoint, draft: Checkpoint | None
+) -> tuple[Part, ...]:
+    """The engines that are built: the model's, and the draft model's behind it."""
+    model = Part(options, checkpoint, drafted=draft is not None)
+    return (model, draft_of(options, draft)) if draft else (model,)
+
+
+def engine_plan(deployment: Deployment, parts: tuple[Part, ...]) -> Plan:
+    """The plan of the engine route; the first of `parts` is the model that answers."""
+    layout = layout_of(parts[0].options, parts[0].checkpoint)
     world = layout.tensor * layout.pipeline
     deployment = settled(deployment, world)
-    version = version_of(deployment, options)
-    name = deployment.served_name
-    steps: list[Step] = []
-    convert_call = convert(options, checkpoint, version)
-    build_call = build(options, checkpoint, version)
-    steps.append(_place(deployment, options, checkpoint, layout))
-    if convert_call:
-        steps.append(_convert(deployment, options, checkpoint, convert_call, world))
-    if build_call:
-        steps.append(_build(deployment, checkpoint, build_call, world))
-    files = repository.engine_files(name, options, checkpoint, version)
-    folder = repository.tokenizer_folder(options, checkpoint)
-    reads = [repository.engine_folder(checkpoint)] + ([literal(folder)] if folder else [])
-    models = repository.stages(name)
-    spec = service(deployment, models[1:2], models, reads)
+    version = version_of(deployment, parts[0].options)
+    stages = Stages(deployment.served_name, len(parts) > 1)
+    seen = [
+        (part.checkpoint, part.converted if part.checkpoint.format is Format.QNEMO else "")
+        for part in parts
+    ]
+    tokenizer = trtllm_repository.tokenizer_folder(parts[0])
+    inside = tokenizer == trtllm_repository.TOKENIZER
+    steps: list[Step] = [_place(deployment, parts[0].options, seen, layout, tokenizer=inside)]
+    for part in parts:
+        convert_call, build_call = convert(part, version), build(part, version)
+        if convert_call:
+            steps.append(_flags(deployment, part, convert_call, version))
+            steps.append(_convert(deployment, part, convert_call, world))
+        if build_call:
+            steps.append(_build(deployment, part, build_call, world))
+    reads = [part.engine for part in parts] + ([tokenizer] if tokenizer else [])
     return _finished(
         "trtllm-engine",
         deployment,
         steps,
-        files,
-        spec,
-        repository.ENGINE_NAMES,
-        _notes(options, checkpoint, world, build_call),
+        trtllm_repository.engine_files(stages, parts, version),
+        service(deployment, stages.engines, stages.every, reads),
+        trtllm_repository.ENGINE_NAMES,
+        _notes(parts, world),
+        version,
     )
 
 
-def _convert(
+def _place(
     deployment: Deployment,
-    options: EngineOptions,
-    checkpoint: Checkpoint,
-    call: Call,
-    world: int,
+    options: TrtllmOptions,
+    seen: Sequence[tuple[Checkpoint, str]],
+    layout: Layout,
+    *,
+    tokenizer: bool = False,
+    copy: tuple[str, str] | None = None,
 ) -> CommandStep:
-    model = literal(str(checkpoint.path))
+    """What is really installed where the server runs. An engine is bound to these facts beside its
+    command line; a file each, so that the build's own reason for running again names the one that
+    changed. `seen` are the checkpoints, each with the folder that an archive is unpacked to, `tokenizer`
+    is whether the first holds its own; `copy` is the folder of the image's python model, and where it
+    goes."""
+    argv = ["python3", join(WORKERS, "trtllm_place.py"), "--facts", KEY]
+    paths = [literal(str(checkpoint.path)) for checkpoint, _ in seen]
+    unpacked = [(path, folder) for path, (_, folder) in zip(paths, seen, strict=True) if folder]
+    for path in paths:
+        argv += ["--checkpoint", path]
+    for path, folder in unpacked:
+        argv += ["--unpack", path, folder]
+    argv += ["--tokenizer", paths[0], trtllm_repository.TOKENIZER] if tokenizer else []
+    expected = version_of(deployment, options)
+    argv += ["--expect", expected] if expected else []
+    argv += ["--sizes", f"tensor {layout.tensor}, pipeline {layout.pipeline}"]
+    argv += ["--copy", *copy] if copy else []
+    made = [join(KEY, name) for name in BOUND]
+    made += [f"{folder}/config.json" for _, folder in unpacked]
+    made += [trtllm_repository.TOKENIZER] if tokenizer else []
+    made += [join(copy[1], "model.py")] if copy else []
+    return CommandStep(
+        id="place",
+        title="look at the installed TensorRT-LLM",
+        why="the python model belongs to the TensorRT-LLM that it runs on"
+        if copy
+        else "an engine of other versions, another GPU or other sizes is built again",
+        command=command(
+            deployment,
+            argv,
+            reads=paths,
+            writes=("${work}", *((copy[1],) if copy else ())),
+            env={},
+        ),
+        outputs=tuple(made),
+        success=(ExitCode(), *(FileExists(path=path) for path in made)),
+        timeout=600.0,
+        always=True,
+    )
+
+
+def _flags(deployment: Deployment, part: Part, call: Call, version: str) -> CommandStep:
+    """The planned words against the script that is really there."""
+    result = f"{KEY}/flags{part.suffix}.json"
+    reads = [literal(part.options.examples)] if part.options.examples else []
+    argv = ["python3", join(WORKERS, "check_flags.py"), "--plan", join(WORKERS, PLANNED)]
+    argv += ["--result", result, "--script", call.head[-1], "--", *call.words]
+    return CommandStep(
+        id=f"flags{part.suffix}",
+        title=f"compare the flags of {call.program}",
+        why="a flag that the installed script does not know is found before the weights are read",
+        command=command(deployment, argv, reads=reads, writes=("${work}",), env={}),
+        success=(ExitCode(), JsonFile(path=result, expect={"failures": 0})),
+        timeout=600.0,
+        always=True,
+    )
+
+
+def _convert(deployment: Deployment, part: Part, call: Call, world: int) -> CommandStep:
+    options, model = part.options, literal(str(part.checkpoint.path))
     offline = options.quantization not in CALIBRATED and options.quantization != "smoothquant"
     reads = [model] + ([literal(options.examples)] if options.examples else [])
     if options.calib_dataset.startswith("/"):
         reads.append(literal(options.calib_dataset))
-    ranks = tuple(f"{CONVERTED}/rank{rank}.safetensors" for rank in range(world))
+    ranks = tuple(f"{part.converted}/rank{rank}.safetensors" for rank in range(world))
     return CommandStep(
-        id="convert",
-        title="convert the checkpoint",
+        id=f"convert{part.suffix}",
+        title=_of(part, "convert the checkpoint"),
         why="TensorRT-LLM's own layout of the weights, cut for each rank",
         command=command(
             deployment,
@@ -240,61 +316,26 @@ def _convert(
         ),
         progress=ProgressRule(pattern=CONVERT_LINES),
         inputs=(InputFile(path=model),),
-        outputs=(f"{CONVERTED}/config.json", *ranks),
+        outputs=(f"{part.converted}/config.json", *ranks),
         success=(
             ExitCode(),
-            JsonFile(path=f"{CONVERTED}/config.json", expect={"mapping.world_size": world}),
+            JsonFile(path=f"{part.converted}/config.json", expect={"mapping.world_size": world}),
             *(FileExists(path=path) for path in ranks),
         ),
     )
 
 
-def _place(
-    deployment: Deployment,
-    options: TrtllmOptions,
-    checkpoint: Checkpoint,
-    layout: Layout,
-    *,
-    copy: tuple[str, str] | None = None,
-) -> CommandStep:
-    """What is really installed where the server runs. An engine is bound to these facts beside its
-    command line; a file each, so that the build's own reason for running again names the one that
-    changed."""
-    model = literal(str(checkpoint.path))
-    argv = ["python3", join(WORKERS, "trtllm_place.py"), "--checkpoint", model, "--facts", KEY]
-    expected = version_of(deployment, options)
-    argv += ["--expect", expected] if expected else []
-    argv += ["--sizes", f"tensor {layout.tensor}, pipeline {layout.pipeline}"]
-    argv += ["--copy", *copy] if copy else []
-    facts = tuple(join(KEY, name) for name in BOUND)
-    made = (join(copy[1], "model.py"),) if copy else ()
-    return CommandStep(
-        id="place",
-        title="look at the installed TensorRT-LLM",
-        why="an engine of other versions, another GPU or other sizes is built again"
-        if not copy
-        else "the python model belongs to the TensorRT-LLM that it runs on",
-        command=command(
-            deployment,
-            argv,
-            reads=(model,),
-            writes=("${work}", *((copy[1],) if copy else ())),
-            env={},
-        ),
-        outputs=(*facts, *made),
-        success=(ExitCode(), *(FileExists(path=path) for path in (*facts, *made))),
-        timeout=600.0,
-        always=True,
-    )
+def _of(part: Part, title: str) -> str:
+    return title if part.name == "model" else f"{title} of the {part.name} model"
 
 
-def _build(deployment: Deployment, checkpoint: Checkpoint, call: Call, world: int) -> CommandStep:
-    ready = checkpoint.format in READY
-    source = literal(str(checkpoint.path)) if ready else CONVERTED
-    ranks = tuple(f"{ENGINE}/rank{rank}.engine" for rank in range(world))
+def _build(deployment: Deployment, part: Part, call: Call, world: int) -> CommandStep:
+    ready = part.checkpoint.format in READY
+    source = literal(str(part.checkpoint.path)) if ready else part.converted
+    ranks = tuple(f"{part.engine}/rank{rank}.engine" for rank in range(world))
     return CommandStep(
-        id="build",
-        title="build the engine",
+        id=f"build{part.suffix}",
+        title=_of(part, "build the engine"),
         why="kernels are chosen on this very GPU: this takes minutes, and much host memory",
         command=command(
             deployment,
@@ -305,11 +346,11 @@ def _build(deployment: Deployment, checkpoint: Checkpoint, call: Call, world: in
         ),
         progress=ProgressRule(pattern=BUILD_LINES),
         inputs=(InputFile(path=source), *(InputFile(path=join(KEY, key)) for key in BOUND)),
-        outputs=(f"{ENGINE}/config.json", *ranks),
+        outputs=(f"{part.engine}/config.json", *ranks),
         success=(
             ExitCode(),
             JsonFile(
-                path=f"{ENGINE}/config.json",
+                path=f"{part.engine}/config.json",
                 expect={"pretrained_config.mapping.world_size": world},
             ),
             *(FileExists(path=path) for path in ranks),
@@ -317,21 +358,20 @@ def _build(deployment: Deployment, checkpoint: Checkpoint, call: Call, world: in
     )
 
 
-def _notes(
-    options: EngineOptions, checkpoint: Checkpoint, world: int, call: Call | None
-) -> tuple[str, ...]:
+def _notes(parts: tuple[Part, ...], world: int) -> tuple[str, ...]:
     notes = []
-    if call is None:
+    if parts[0].checkpoint.format in BUILT:
         notes.append("the engine is built already: it is served from where it lies")
     if world > 1:
         notes.append(
             f"one server of {world} processes under mpirun, one for each GPU; it loads its models as "
             "it starts"
         )
-    wanted = need_of(options, checkpoint)
-    if wanted is not None:
-        notes.append(memory_figure(wanted))
-    left = len(catalog().parameters.defaults)
+    for part in parts:
+        wanted = need_of(part.options, part.checkpoint)
+        if wanted is not None:
+            notes.append(_of(part, memory_figure(wanted)))
+    left = sum(parameter.left for parameter in catalog().parameters.values())
     notes.append(f"{left} parameters of the engine's model are left to its own defaults")
     return tuple(notes)
 
@@ -344,14 +384,21 @@ def llmapi_plan(deployment: Deployment, options: LlmapiOptions, checkpoint: Chec
     one."""
     deployment = settled(deployment, 1)
     name = deployment.served_name
-    version = join(repository.REPOSITORY, name, "1")
-    place = _place(deployment, options, checkpoint, options.layout, copy=(LLMAPI, version))
-    files = repository.llmapi_files(name, options, checkpoint)
+    copy = (LLMAPI, join(trtllm_repository.REPOSITORY, name, "1"))
+    place = _place(deployment, options, ((checkpoint, ""),), options.layout, copy=copy)
+    files = trtllm_llmapi_repository.llmapi_files(name, options, checkpoint)
     spec = service(deployment, (name,), (name,), (literal(str(checkpoint.path)),))
     wanted = need_of(options, checkpoint)
     notes = (memory_figure(wanted),) if wanted else ()
     return _finished(
-        "trtllm-llmapi", deployment, [place], files, spec, repository.LLMAPI_NAMES, notes
+        "trtllm-llmapi",
+        deployment,
+        [place],
+        files,
+        spec,
+        trtllm_llmapi_repository.LLMAPI_NAMES,
+        notes,
+        version_of(deployment, options),
     )
 
 
@@ -366,10 +413,14 @@ def _finished(
     spec: ServiceSpec,
     names: Names,
     notes: tuple[str, ...],
+    version: str,
 ) -> Plan:
     start = launcher(deployment)
     images = start.images(deployment, ())
-    carried = [worker(name) for name in (start.worker, "trtllm_place") if name]
+    named = (start.worker, "trtllm_place", "check_flags")
+    carried = [worker(name) for name in named if name]
+    planned = {"generation": f"TensorRT-LLM {clean(version) or 'unknown'}"}
+    carried.append(FileSpec(path=join(WORKERS, PLANNED), text=json.dumps(planned) + "\n"))
     steps: list[Step] = [
         ImageStep(
             id=f"image-{image.name}",

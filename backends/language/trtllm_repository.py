@@ -1,22 +1,24 @@
-"""Model repositories of the TensorRT-LLM routes, as messages of Triton's own configuration.
+"""Model repository of the TensorRT-LLM engine route, as messages of Triton's own configuration.
 
-The engine's stages are those of upstream's ``inflight_batcher_llm``: tokens are made, the engine
-generates, text is made, and an ensemble joins them. Tensor names of the engine's model are
-upstream's; optional inputs that no stage of ours sends are left out, every parameter is set or left
-to the backend's default by intent (see the catalog).
+The stages are those of upstream's ``inflight_batcher_llm``: tokens are made, the engine generates,
+text is made, and an ensemble joins them; with a draft model a python model of ours joins them instead.
+Tensor names of the engine's model are upstream's; optional inputs that no stage of ours sends are left
+out, every parameter is set or left to the backend's default by intent (see the catalog).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backends.doors.language import BUILT
-from backends.language.trtllm_argv import ENGINE
-from backends.language.trtllm_catalog import catalog, numbers
-from backends.language.trtllm_options import EngineOptions, LlmapiOptions
+from backends.doors.language import READY
+from backends.language.trtllm_argv import Part
+from backends.language.trtllm_catalog import catalog
+from backends.language.trtllm_options import EngineOptions
 from backends.sources import model_files
-from console.checkpoints.model import Checkpoint, Format
+from console.checkpoints.model import Format
 from console.facts import TensorSpec
 from console.planning.plan import FileSpec, join
 from console.planning.variables import literal
@@ -27,17 +29,14 @@ if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 REPOSITORY = "${repository}"
+TOKENIZER = "${work}/tokenizer"
+"""What an archive of NeMo holds of its tokenizer."""
 ENGINE_NAMES = Names()
 """text_input, text_output, stream; sampling parameters by their plain names."""
-LLMAPI_NAMES = Names(
-    stream="streaming",
-    prefix="sampling_param_",
-    without_prompt="sampling_param_exclude_input_from_output",
-)
 DEFAULT_TOKENS = 128
 """Length of an answer to a request that names none."""
-WORKER = "/opt/tritonserver/backends/tensorrtllm/trtllmExecutorWorker"
-_PLACE = "\x02engine\x02"
+BACKENDS = "/opt/tritonserver/backends/tensorrtllm"
+GIB = 1 << 30
 _FLOATS = (
     "temperature",
     "length_penalty",
@@ -47,63 +46,100 @@ _FLOATS = (
     "top_p",
 )
 _ENGINE_SAYS = {"top_p": "runtime_top_p", "top_k": "runtime_top_k", "length_penalty": "len_penalty"}
+_MARK = "\x02{}\x02"
+"""Stands in a configuration for a path that a plan fills in: protobuf would escape a template."""
 
 
-def stages(name: str) -> tuple[str, str, str, str]:
-    """Names of the models: preprocessing, engine, postprocessing and the ensemble that is asked."""
-    return f"{name}_preprocessing", f"{name}_tensorrt_llm", f"{name}_postprocessing", name
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Names of the models. `whole` is the one that is asked."""
+
+    whole: str
+    drafted: bool = False
+
+    @property
+    def before(self) -> str:
+        return f"{self.whole}_preprocessing"
+
+    @property
+    def engine(self) -> str:
+        return f"{self.whole}_tensorrt_llm"
+
+    @property
+    def draft(self) -> str:
+        return f"{self.whole}_draft" if self.drafted else ""
+
+    @property
+    def after(self) -> str:
+        return f"{self.whole}_postprocessing"
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The draft model comes first: its share of the cache is taken before the engine's."""
+        return (self.draft, self.engine) if self.drafted else (self.engine,)
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """In the order in which they are loaded."""
+        return (self.before, *self.engines, self.after, self.whole)
 
 
-def engine_folder(checkpoint: Checkpoint) -> str:
-    """Template of the folder that the engine is served from."""
-    return literal(str(checkpoint.path)) if checkpoint.format in BUILT else ENGINE
+def tokenizer_folder(part: Part) -> str:
+    """Template of the folder that the text stages read; empty where neither the operator nor the
+    checkpoint has one."""
+    if part.options.tokenizer:
+        return literal(part.options.tokenizer)
+    if part.checkpoint.format is Format.NEMO:
+        return TOKENIZER
+    facts = part.checkpoint.language
+    kind = facts.tokenizer if facts else ""
+    if not part.checkpoint.path.is_absolute() or kind in ("", "tiktoken"):
+        return ""
+    if part.checkpoint.format in READY:
+        return part.converted if kind in ("hugging-face", "sentencepiece") else ""
+    return literal(str(part.checkpoint.path))
 
 
-def tokenizer_folder(options: EngineOptions, checkpoint: Checkpoint) -> str:
-    """The folder that the text stages read; empty where neither the operator nor the checkpoint has
-    one."""
-    if options.tokenizer:
-        return options.tokenizer
-    facts = checkpoint.language
-    if checkpoint.path.is_absolute() and facts is not None and facts.tokenizer == "hugging-face":
-        return str(checkpoint.path)
-    return ""
-
-
-# ------------------------------------------------------------------------------------ engine
-
-
-def engine_configs(
-    name: str, options: EngineOptions, checkpoint: Checkpoint, version: str
-) -> dict[str, ModelConfig]:
-    """Every model's configuration by its name; the engine's folder is still a mark in its own."""
-    before, engine, after, whole = stages(name)
-    found = (
-        _preprocessing(before, options, checkpoint),
-        _engine(engine, options, version),
-        _postprocessing(after, options, checkpoint),
-        _ensemble(whole, name, options, version),
-    )
+def engine_configs(stages: Stages, parts: tuple[Part, ...], version: str) -> dict[str, ModelConfig]:
+    """Every model's configuration by its name; paths are still marks."""
+    part = parts[0]
+    found = [
+        _preprocessing(stages.before, part),
+        _engine(stages.engine, part, version),
+        _postprocessing(stages.after, part.options),
+    ]
+    if stages.drafted:
+        found.append(_engine(stages.draft, parts[1], version))
+        found.append(_speculative(stages, part.options, version))
+    else:
+        found.append(_ensemble(stages, part.options, version))
     return {config.name: config for config in found}
 
 
-def engine_files(
-    name: str, options: EngineOptions, checkpoint: Checkpoint, version: str
-) -> tuple[FileSpec, ...]:
-    """The repository, the engine itself aside: that is read from where it was built."""
-    files = []
-    for model, config in engine_configs(name, options, checkpoint, version).items():
-        text = literal(to_text(config)).replace(
-            literal(_text_form(_PLACE)), engine_folder(checkpoint)
-        )
+def engine_files(stages: Stages, parts: tuple[Part, ...], version: str) -> tuple[FileSpec, ...]:
+    """The repository, the engines themselves aside: they are read from where they were built."""
+    files: list[FileSpec] = []
+    places = {part.name: part.engine for part in parts} | {"tokenizer": tokenizer_folder(parts[0])}
+    for model, config in engine_configs(stages, parts, version).items():
+        text = literal(to_text(config))
+        for name, place in places.items():
+            text = text.replace(_text_form(_MARK.format(name)), place)
         files.append(
             FileSpec(path=join(REPOSITORY, model, "config.pbtxt"), text=text, template=True)
         )
-    before, engine, after, whole = stages(name)
-    for model, package in ((before, "trtllm_preprocessing"), (after, "trtllm_postprocessing")):
+    for model, package in (
+        (stages.before, "trtllm_preprocessing"),
+        (stages.after, "trtllm_postprocessing"),
+    ):
         files += model_files(package, ("model",), join(REPOSITORY, model, "1"))
+        files += model_files("trtllm_preprocessing", ("tokenizing",), join(REPOSITORY, model, "1"))[
+            :-1
+        ]
+    if stages.drafted:
+        files += model_files("trtllm_speculative", ("model",), join(REPOSITORY, stages.whole, "1"))
     # Triton wants a version folder of models that have no file too.
-    files += [FileSpec(path=join(REPOSITORY, m, "1", ".keep"), text="") for m in (engine, whole)]
+    empty = stages.engines if stages.drafted else (*stages.engines, stages.whole)
+    files += [FileSpec(path=join(REPOSITORY, model, "1", ".keep"), text="") for model in empty]
     return tuple(files)
 
 
@@ -133,7 +169,8 @@ def _stage(
     )
 
 
-def _preprocessing(name: str, options: EngineOptions, checkpoint: Checkpoint) -> ModelConfig:
+def _preprocessing(name: str, part: Part) -> ModelConfig:
+    options = part.options
     inputs = (
         _tensor("QUERY", "BYTES", 1),
         _tensor("REQUEST_OUTPUT_LEN", "INT32", 1, optional=True),
@@ -154,27 +191,26 @@ def _preprocessing(name: str, options: EngineOptions, checkpoint: Checkpoint) ->
         inputs,
         outputs,
         options,
-        tokenizer_dir=tokenizer_folder(options, checkpoint),
+        tokenizer_dir=_MARK.format("tokenizer"),
         add_special_tokens=_word(options.add_special_tokens),
-        end_id=str(end_id(options, checkpoint)),
+        end_id=str(end_id(part)),
         default_tokens=str(DEFAULT_TOKENS),
     )
 
 
-def end_id(options: EngineOptions, checkpoint: Checkpoint) -> int:
+def end_id(part: Part) -> int:
     """The id that ends an answer: the option's, else the configuration's first, else -1 (the
     tokenizer's own)."""
-    if options.end_id >= 0:
-        return options.end_id
-    said = (
-        checkpoint.config.get("eos_token_id") if checkpoint.format is Format.HUGGING_FACE else None
-    )
+    if part.options.end_id >= 0:
+        return part.options.end_id
+    folder = part.checkpoint.format is Format.HUGGING_FACE
+    said = part.checkpoint.config.get("eos_token_id") if folder else None
     if isinstance(said, list) and said:
         said = said[0]
     return said if isinstance(said, int) and not isinstance(said, bool) else -1
 
 
-def _postprocessing(name: str, options: EngineOptions, checkpoint: Checkpoint) -> ModelConfig:
+def _postprocessing(name: str, options: EngineOptions) -> ModelConfig:
     inputs = (
         _tensor("TOKENS_BATCH", "INT32", -1, -1),
         _tensor("SEQUENCE_LENGTH", "INT32", -1),
@@ -184,7 +220,7 @@ def _postprocessing(name: str, options: EngineOptions, checkpoint: Checkpoint) -
         inputs,
         (_tensor("OUTPUT", "BYTES", -1),),
         options,
-        tokenizer_dir=tokenizer_folder(options, checkpoint),
+        tokenizer_dir=_MARK.format("tokenizer"),
         skip_special_tokens=_word(options.skip_special_tokens),
     )
 
@@ -196,18 +232,20 @@ def _sampling(version: str) -> tuple[tuple[str, str, str], ...]:
         *((name, _ENGINE_SAYS.get(name, name), "FP32") for name in _FLOATS),
         ("top_k", _ENGINE_SAYS["top_k"], "INT32"),
         ("beam_width", "beam_width", "INT32"),
-        ("min_tokens", names.min_tokens, "INT32"),
-        ("seed", names.seed, "UINT64"),
+        *(("min_tokens", name, "INT32") for name in names.min_tokens),
+        *(("seed", name, "UINT64") for name in names.seed),
         ("stream", "streaming", "BOOL"),
     )
 
 
-def _engine(name: str, options: EngineOptions, version: str) -> ModelConfig:
-    ragged = ("input_ids", "stop_words_list", "bad_words_list")
+def _engine(name: str, part: Part, version: str) -> ModelConfig:
+    options = part.options
+    ragged = ("input_ids", "stop_words_list", "bad_words_list", "draft_input_ids")
     inputs = (
         _tensor("input_ids", "INT32", -1),
         _tensor("input_lengths", "INT32"),
         _tensor("request_output_len", "INT32"),
+        *((_tensor("draft_input_ids", "INT32", -1, optional=True),) if part.drafted else ()),
         _tensor("end_id", "INT32", optional=True),
         _tensor("pad_id", "INT32", optional=True),
         _tensor("stop_words_list", "INT32", 2, -1, optional=True),
@@ -227,7 +265,7 @@ def _engine(name: str, options: EngineOptions, version: str) -> ModelConfig:
         backend="tensorrtllm",
         max_batch_size=options.max_batch_size,
         dynamic_batching=DynamicBatching(0, (options.max_batch_size,)),
-        parameters=parameters(options, version),
+        parameters=parameters(part, version),
         decoupled=options.streaming,
     )
     for tensor in config.input:
@@ -235,40 +273,73 @@ def _engine(name: str, options: EngineOptions, version: str) -> ModelConfig:
     return config
 
 
-def parameters(options: EngineOptions, version: str) -> dict[str, str]:
+def parameters(part: Part, version: str) -> dict[str, str]:
     """Parameters of the engine's model: those that this version reads and an option or we decide."""
+    options = part.options
     given = {
         "gpt_model_type": "inflight_fused_batching",
-        "gpt_model_path": _PLACE,
-        "executor_worker_path": WORKER,
+        "gpt_model_path": _MARK.format(part.name),
+        "worker_path": f"{BACKENDS}/triton_tensorrtllm_worker",
+        "executor_worker_path": f"{BACKENDS}/trtllmExecutorWorker",
         "FORCE_CPU_ONLY_INPUT_TENSORS": "no",
         "max_beam_width": str(options.max_beam_width),
         "kv_cache_free_gpu_mem_fraction": f"{options.kv_cache_fraction:g}",
         "batch_scheduler_policy": options.scheduler,
         "enable_kv_cache_reuse": _word(options.kv_cache_reuse),
         "enable_chunked_context": _word(options.chunked_context),
+        "multi_block_mode": _word(options.multi_block_mode),
+        "cuda_graph_mode": _word(options.cuda_graph_mode),
+        # The text stages make text of what is new.
         "exclude_input_in_output": "true",
     }
-    if options.max_cache_tokens:
-        given["max_tokens_in_paged_kv_cache"] = str(options.max_cache_tokens)
-    first = catalog().parameters.first
-    at = numbers(version)
-    return {k: v for k, v in given.items() if not at or numbers(first[k]) <= at}
+    limits = {
+        "max_tokens_in_paged_kv_cache": options.max_cache_tokens,
+        "max_attention_window_size": options.max_attention_window,
+        "kv_cache_host_memory_bytes": options.kv_cache_host_memory * GIB,
+    }
+    given |= {name: str(value) for name, value in limits.items() if value}
+    given |= {} if options.decoding_mode == "auto" else {"decoding_mode": options.decoding_mode}
+    known = catalog().parameters
+    return {name: value for name, value in given.items() if known[name].holds(version)}
 
 
-def _ensemble(name: str, base: str, options: EngineOptions, version: str) -> ModelConfig:
-    before, engine, after, _ = stages(base)
-    sampling = _sampling(version)
-    inputs = (
+def _asked(version: str) -> tuple[TensorSpec, ...]:
+    """What a request may say."""
+    named = {ours: dtype for ours, _, dtype in _sampling(version)}
+    return (
         _tensor("text_input", "BYTES", 1),
         _tensor("max_tokens", "INT32", 1, optional=True),
         _tensor("stop_words", "BYTES", -1, optional=True),
         _tensor("bad_words", "BYTES", -1, optional=True),
-        *(_tensor(ours, dtype, 1, optional=True) for ours, _, dtype in sampling),
+        *(_tensor(name, dtype, 1, optional=True) for name, dtype in named.items()),
     )
+
+
+def _speculative(stages: Stages, options: EngineOptions, version: str) -> ModelConfig:
+    sampling: Iterable[tuple[str, str]] = [(ours, theirs) for ours, theirs, _ in _sampling(version)]
+    return model_config(
+        stages.whole,
+        _asked(version),
+        (_tensor("text_output", "BYTES", -1),),
+        max_batch_size=options.max_batch_size,
+        instances=Instances(options.draft_instances, "cpu"),
+        parameters={
+            "preprocessing": stages.before,
+            "engine": stages.engine,
+            "draft": stages.draft,
+            "postprocessing": stages.after,
+            "draft_tokens": str(options.draft_tokens),
+            "sampling": json.dumps(sampling),
+        },
+        decoupled=options.streaming,
+    )
+
+
+def _ensemble(stages: Stages, options: EngineOptions, version: str) -> ModelConfig:
+    sampling = _sampling(version)
     config = model_config(
-        name,
-        inputs,
+        stages.whole,
+        _asked(version),
         (_tensor("text_output", "BYTES", -1),),
         backend="",
         max_batch_size=options.max_batch_size,
@@ -291,16 +362,16 @@ def _ensemble(name: str, base: str, options: EngineOptions, version: str) -> Mod
         "STOP_WORDS_DICT": "stop_words",
         "BAD_WORDS_DICT": "bad_words",
     }
-    _step(config, before, asked, {ours: inner[theirs] for ours, theirs in made.items()})
+    _step(config, stages.before, asked, {ours: inner[theirs] for ours, theirs in made.items()})
     _step(
         config,
-        engine,
+        stages.engine,
         inner | {theirs: ours for ours, theirs, _ in sampling},
         {"output_ids": "_output_ids", "sequence_length": "_sequence_length"},
     )
     _step(
         config,
-        after,
+        stages.after,
         {"TOKENS_BATCH": "_output_ids", "SEQUENCE_LENGTH": "_sequence_length"},
         {"OUTPUT": "text_output"},
     )
@@ -315,84 +386,3 @@ def _step(config: Any, model: str, inputs: dict[str, str], outputs: dict[str, st
 
 def _word(value: bool) -> str:
     return "true" if value else "false"
-
-
-# ------------------------------------------------------------------------------------ LLM API
-
-_LLMAPI_INPUTS = (
-    ("streaming", "BOOL", 1),
-    ("sampling_param_max_tokens", "INT32", 1),
-    ("sampling_param_temperature", "FP32", 1),
-    ("sampling_param_top_k", "INT32", 1),
-    ("sampling_param_top_p", "FP32", 1),
-    ("sampling_param_best_of", "INT32", 1),
-    ("sampling_param_frequency_penalty", "FP32", 1),
-    ("sampling_param_presence_penalty", "FP32", 1),
-    ("sampling_param_stop", "BYTES", -1),
-    ("sampling_param_seed", "UINT64", 1),
-    ("sampling_param_exclude_input_from_output", "BOOL", 1),
-    ("sampling_param_return_perf_metrics", "BOOL", 1),
-    ("return_finish_reason", "BOOL", 1),
-    ("return_stop_reason", "BOOL", 1),
-    ("return_cumulative_logprob", "BOOL", 1),
-    ("stop", "BOOL", 1),
-)
-_LLMAPI_OUTPUTS = (
-    ("text_output", "BYTES"), ("finish_reason", "BYTES"), ("stop_reason", "BYTES"),
-    ("cumulative_logprob", "FP32"), ("kv_cache_reused_block", "INT32"),
-    ("kv_cache_missed_block", "INT32"), ("kv_cache_alloc_new_blocks", "INT32"),
-    ("kv_cache_alloc_total_blocks", "INT32"), ("kv_cache_hit_rate", "FP32"),
-    ("arrival_time_ns", "INT64"), ("first_scheduled_time_ns", "INT64"),
-    ("first_token_time_ns", "INT64"), ("last_token_time_ns", "INT64"),
-    ("acceptance_rate", "FP32"), ("total_accepted_draft_tokens", "INT32"),
-    ("total_draft_tokens", "INT32"),
-)  # fmt: skip
-
-
-def llmapi_config(name: str, options: LlmapiOptions) -> ModelConfig:
-    """The LLM API's model. Its own model.py decides on decoupled answers by model.yaml; a server
-    that completes no configurations reads them here, so both say the same."""
-    inputs = [TensorSpec("text_input", "BYTES", (-1,))]
-    inputs += [TensorSpec(n, dtype, (size,), True) for n, dtype, size in _LLMAPI_INPUTS]
-    outputs = [TensorSpec(n, dtype, (-1,)) for n, dtype in _LLMAPI_OUTPUTS]
-    return model_config(name, inputs, outputs, decoupled=options.streaming)
-
-
-def model_yaml(options: LlmapiOptions, checkpoint: Checkpoint) -> str:
-    """Arguments of `LLM()`; JSON is YAML."""
-    cache: dict[str, Any] = {
-        "free_gpu_memory_fraction": options.kv_cache_fraction,
-        "enable_block_reuse": options.kv_cache_reuse,
-    }
-    if options.kv_cache_dtype != "auto":
-        cache["dtype"] = options.kv_cache_dtype
-    given: dict[str, Any] = {
-        "model": str(checkpoint.path),
-        "backend": "pytorch",
-        "tensor_parallel_size": options.tensor_parallel_size,
-        "pipeline_parallel_size": options.pipeline_parallel_size,
-        "dtype": options.dtype,
-        "max_batch_size": options.max_batch_size,
-        "max_num_tokens": options.max_num_tokens,
-        "enable_chunked_prefill": options.chunked_context,
-        "trust_remote_code": options.trust_remote_code,
-        "load_format": options.load_format,
-        "kv_cache_config": cache,
-        "triton_config": {"max_batch_size": 0, "decoupled": options.streaming},
-    }
-    if options.max_seq_len:
-        given["max_seq_len"] = options.max_seq_len
-    if options.moe_tp_size:
-        given["moe_tensor_parallel_size"] = options.moe_tp_size
-        given["moe_expert_parallel_size"] = options.moe_ep_size
-    return json.dumps(given, indent=2) + "\n"
-
-
-def llmapi_files(name: str, options: LlmapiOptions, checkpoint: Checkpoint) -> tuple[FileSpec, ...]:
-    """What is ours of the repository; model.py and helpers.py are the image's."""
-    folder = join(REPOSITORY, name)
-    return (
-        FileSpec(path=join(folder, "config.pbtxt"), text=to_text(llmapi_config(name, options))),
-        FileSpec(path=join(folder, "1", "model.yaml"), text=model_yaml(options, checkpoint)),
-        FileSpec(path=join(folder, "1", "__pycache__"), text=""),
-    )

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from backends.language import trtllm_argv, trtllm_plan, trtllm_repository
+from backends.language import trtllm_argv, trtllm_llmapi_repository, trtllm_plan
+from backends.language.trtllm_argv import Part
 from backends.language.trtllm_catalog import catalog, flag_checks, numbers
 from backends.language.trtllm_options import EngineOptions, LlmapiOptions
 from backends.trtllm_engine import TrtllmEngineBackend
@@ -108,34 +109,82 @@ def step(made: Plan, name: str) -> CommandStep:
 
 # ------------------------------------------------------------------------------- command lines
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "sizes": {"tensor_parallel_size": 2, "workers": 2, "use_parallel_embedding": True},
-    "int8": {"quantization": "int8", "kv_cache_dtype": "int8"},
-    "smooth": {"quantization": "smoothquant"},
-    "fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8"},
-    "limits": {"max_seq_len": 4096, "max_beam_width": 4, "tokens_per_block": 64},
-    "cpu": {"load_model_on_cpu": True, "dtype": "float16", "gemm_plugin": "default"},
+
+def value(call: trtllm_argv.Call, flag: str) -> str:
+    return call.words[call.words.index(flag) + 1]
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "tensor_parallel_size": {"tensor_parallel_size": 2},
+    "pipeline_parallel_size": {"pipeline_parallel_size": 2},
+    "experts": {"tensor_parallel_size": 4, "moe_tp_size": 2, "moe_ep_size": 2},
+    "use_parallel_embedding": {"use_parallel_embedding": True},
+    "workers": {"workers": 2},
+    "float16": {"dtype": "float16"},
+    "float32": {"dtype": "float32"},
+    "int8": {"quantization": "int8"},
+    "int4": {"quantization": "int4"},
+    "smoothquant": {"quantization": "smoothquant", "smoothquant": 0.8},
+    "fp8": {"quantization": "fp8", "kv_cache_dtype": "fp8", "calib_size": 64},
+    "int4_awq": {"quantization": "int4_awq"},
+    "w4a8_awq": {"quantization": "w4a8_awq"},
+    "nvfp4": {"quantization": "nvfp4"},
+    "int8 cache": {"kv_cache_dtype": "int8"},
+    "calib_dataset": {"quantization": "smoothquant", "calib_dataset": "/data/samples"},
+    "load_model_on_cpu": {"load_model_on_cpu": True},
+    "max_seq_len": {"max_seq_len": 4096},
+    "max_input_len": {"max_input_len": 100},
+    "max_batch_size": {"max_batch_size": 64},
+    "max_num_tokens": {"max_num_tokens": 1024},
+    "max_beam_width": {"max_beam_width": 4},
+    "tokens_per_block": {"tokens_per_block": 64},
+    "no reuse": {"kv_cache_reuse": False, "chunked_context": False},
+    "chunked_context": {"chunked_context": True},
+    "gemm_plugin": {"gemm_plugin": "default"},
+    "no gemm plugin": {"gemm_plugin": "disable"},
+    "context_fmha": {"context_fmha": False},
+    "fast_build": {"fast_build": True},
+    "draft_tokens": {"draft_tokens": 8},
 }
+CALIBRATED = {"--smoothquant", "--int8_kv_cache", "--per_channel", "--per_token", "--calib_dataset"}
 LACKS = {
-    "gemma": {"--use_parallel_embedding"},
-    "falcon": {"--smoothquant", "--int8_kv_cache", "--load_model_on_cpu", "--per_channel", "--per_token"},
+    "gpt": {"--moe_tp_size", "--moe_ep_size"},
+    "gemma": {"--calib_dataset"},
+    "falcon": {"--moe_tp_size", "--moe_ep_size", "--load_model_on_cpu", *CALIBRATED},
+}
+"""What no version of a family's script has, and the check says."""
+SINCE = {
+    "--moe_tp_size": "0.10", "--moe_ep_size": "0.10", "--calib_dataset": "0.11", "nvfp4": "0.17",
+    "--fast_build": "0.12", "--speculative_decoding_mode": "0.10",
 }  # fmt: skip
+"""What older versions lack, and the check says."""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_version_takes_the_flags_that_are_planned_for_it(version: str, family: str) -> None:
-    model = checkpoint(facts=replace(LLAMA, family=FAMILIES[family]))
-    for options in (EngineOptions(**given) for given in VARIANTS.values()):
-        calls = (
-            trtllm_argv.convert(options, model, version),
-            trtllm_argv.build(options, model, version),
-        )
-        for call in filter(None, calls):
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_version_takes_the_words_that_are_planned_for_it(version: str, option: str) -> None:
+    options = EngineOptions(**OPTIONS[option])
+    for family, name in FAMILIES.items():
+        model = checkpoint(facts=replace(LLAMA, family=name))
+        draft = checkpoint() if option == "draft_tokens" else None
+        older = {word for word, first in SINCE.items() if numbers(version) < numbers(first)}
+        for call in trtllm_argv.calls(trtllm_plan.parts_of(options, model, draft), version):
             found = flag_checks(call.program, call.words, version, "")
             wrong = {verdict.summary.rpartition(" ")[2] for verdict in found}
-            assert wrong <= LACKS.get(family, set()), (call.argv, wrong)
+            assert wrong <= older | LACKS.get(family, set()), (call.argv, wrong)
+
+
+@pytest.mark.parametrize("version", ["0.9.0", "0.12.0", "1.2.1"])
+def test_a_checkpoints_precision_is_named_where_auto_is_unknown(version: str) -> None:
+    for dtype, wanted in (("bf16", "bfloat16"), ("fp32", "float16"), ("fp16", "float16")):
+        part = Part(EngineOptions(), checkpoint(facts=replace(LLAMA, dtype=dtype)))
+        convert, build = trtllm_argv.calls((part,), version)
+        old = numbers(version) < (0, 15)
+        assert value(convert, "--dtype") == (wanted if old else "auto")
+        plugin = value(build, "--gpt_attention_plugin")
+        assert plugin == (wanted if version == "0.9.0" else "auto")
+        assert value(build, "--gemm_plugin") == plugin
 
 
 def test_what_a_script_lacks_is_said() -> None:
@@ -156,9 +205,9 @@ def test_what_a_script_lacks_is_said() -> None:
     ],
 )
 def test_the_build_follows_the_versions_changes(version: str, has: str, lacks: str) -> None:
-    call = trtllm_argv.build(EngineOptions(max_seq_len=4096), checkpoint(), version)
+    call = trtllm_argv.build(Part(EngineOptions(max_seq_len=4096), checkpoint()), version)
     assert call is not None
-    flags = {word.partition("=")[0] for word in call.words}
+    flags = set(call.words)
     assert has in flags and lacks not in flags
 
 
@@ -171,15 +220,15 @@ def test_the_build_follows_the_versions_changes(version: str, has: str, lacks: s
     ],
 )
 def test_scripts_stand_where_the_version_has_them(version: str, family: str, script: str) -> None:
-    call = trtllm_argv.convert(EngineOptions(family=family), checkpoint(), version)
+    call = trtllm_argv.convert(Part(EngineOptions(family=family), checkpoint()), version)
     assert call is not None and call.argv[:2] == ("python3", script)
 
 
 def test_gemma_has_flags_of_its_own() -> None:
     gemma = checkpoint(facts=replace(LLAMA, family="gemma"))
-    call = trtllm_argv.convert(EngineOptions(tensor_parallel_size=2), gemma, "1.2.1")
+    call = trtllm_argv.convert(Part(EngineOptions(tensor_parallel_size=2), gemma), "1.2.1")
     assert call is not None
-    assert "--ckpt-type=hf" in call.words and "--world-size=2" in call.words
+    assert value(call, "--ckpt-type") == "hf" and value(call, "--world-size") == "2"
     with pytest.raises(ValidationError, match="no pipeline parallelism"):
         EngineOptions(family="gemma", pipeline_parallel_size=2)
 
@@ -187,15 +236,15 @@ def test_gemma_has_flags_of_its_own() -> None:
 def test_a_mixture_takes_its_expert_sizes() -> None:
     mixtral = checkpoint(facts=replace(LLAMA, family="mixtral", experts=8))
     options = EngineOptions(tensor_parallel_size=4, moe_tp_size=2, moe_ep_size=2)
-    call = trtllm_argv.convert(options, mixtral, "1.2.1")
+    call = trtllm_argv.convert(Part(options, mixtral), "1.2.1")
     assert call is not None and "/llama/" in call.argv[1]
-    assert {"--moe_tp_size=2", "--moe_ep_size=2"} <= set(call.words)
+    assert value(call, "--moe_tp_size") == value(call, "--moe_ep_size") == "2"
     with pytest.raises(ValidationError, match="must be tensor_parallel_size"):
         EngineOptions(tensor_parallel_size=4, moe_tp_size=2, moe_ep_size=4)
 
 
 def test_a_nemo_file_goes_to_the_gpt_script() -> None:
-    call = trtllm_argv.convert(EngineOptions(), checkpoint(Format.NEMO), "1.2.1")
+    call = trtllm_argv.convert(Part(EngineOptions(), checkpoint(Format.NEMO)), "1.2.1")
     assert call is not None and call.program == "gpt"
     assert call.words[:2] == ("--nemo_ckpt_path", "/models/llama")
 
@@ -253,13 +302,7 @@ def test_the_server_sees_engine_and_tokenizer_and_can_write_neither() -> None:
     assert all(port.address == "127.0.0.1" for port in container.ports)
 
 
-def test_every_parameter_is_set_or_left_by_intent() -> None:
-    known = set(catalog().parameters.first)
-    assert not known & set(catalog().parameters.defaults)
-    options = EngineOptions(max_cache_tokens=4096)
-    given = trtllm_repository.parameters(options, "1.2.1")
-    assert set(given) <= known
-    assert "executor_worker_path" not in trtllm_repository.parameters(options, "0.9.0")
+def test_the_engine_is_read_from_where_it_is_built() -> None:
     made = plan()
     repository = made.step("repository")
     assert isinstance(repository, WriteStep)
@@ -290,7 +333,7 @@ def test_the_llm_api_takes_its_model_from_the_image_and_its_sizes_from_the_optio
     assert place.argv[-3:] == ("--copy", trtllm_plan.LLMAPI, "${repository}/llama/1")
     service = made.step("service")
     assert isinstance(service, ServiceStep) and service.service.process.argv[0] == "python3"
-    text = trtllm_repository.model_yaml(LlmapiOptions(tensor_parallel_size=2), checkpoint())
+    text = trtllm_llmapi_repository.model_yaml(LlmapiOptions(tensor_parallel_size=2), checkpoint())
     assert '"tensor_parallel_size": 2' in text and '"decoupled": true' in text
 
 

@@ -6,12 +6,10 @@ a character that several tokens make up is not put together.
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-
-SPACE = "\u2581"  # what stands for a leading space in sentencepiece vocabularies
+from tokenizing import SPACE, tokenizer
 
 
 class TritonPythonModel:
@@ -19,19 +17,7 @@ class TritonPythonModel:
         given = json.loads(args["model_config"])["parameters"]
         said = {name: value["string_value"] for name, value in given.items()}
         self.skip = said["skip_special_tokens"] == "true"
-        folder = said["tokenizer_dir"]
-        file = Path(folder, "tokenizer.json")
-        if file.is_file():
-            from tokenizers import Tokenizer
-
-            tokenizer = Tokenizer.from_file(str(file))
-            self.token = tokenizer.id_to_token
-        else:
-            from transformers import AutoTokenizer
-
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self.token = tokenizer.convert_ids_to_tokens
-        self.tokenizer = tokenizer
+        self.tokenizer = tokenizer(said["tokenizer_dir"])
 
     def execute(self, requests):
         answers = []
@@ -48,8 +34,8 @@ class TritonPythonModel:
 
     def text(self, tokens):
         ids = [int(token) for token in tokens]
-        text = self.tokenizer.decode(ids, skip_special_tokens=self.skip)
-        first = self.token(ids[0]) if ids else None
+        text = self.tokenizer.decode(ids, self.skip)
+        first = self.tokenizer.token(ids[0]) if ids else None
         if isinstance(first, str) and first.startswith(SPACE) and not text.startswith(" "):
             text = " " + text
         return text.encode("utf-8")

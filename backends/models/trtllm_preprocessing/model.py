@@ -8,51 +8,17 @@ other, then where each word ends, padded with 0 and -1.
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-
-
-class Tokenizer:
-    """A tokenizer.json, or whatever transformers reads; nothing is fetched."""
-
-    def __init__(self, folder):
-        self.fast = self.slow = None
-        file = Path(folder, "tokenizer.json")
-        if file.is_file():
-            from tokenizers import Tokenizer as Fast
-
-            self.fast = Fast.from_file(str(file))
-        else:
-            from transformers import AutoTokenizer
-
-            self.slow = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.folder = folder
-
-    def encode(self, text, special):
-        if self.fast is not None:
-            return self.fast.encode(text, add_special_tokens=special).ids
-        return self.slow.encode(text, add_special_tokens=special)
-
-    def special(self, name):
-        """Id of ``eos_token`` or ``pad_token``; None when the tokenizer has none."""
-        if self.slow is not None:
-            return getattr(self.slow, name + "_id")
-        try:
-            text = Path(self.folder, "tokenizer_config.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        said = json.loads(text).get(name)
-        said = said.get("content") if isinstance(said, dict) else said
-        return self.fast.token_to_id(said) if said else None
+from tokenizing import tokenizer
 
 
 class TritonPythonModel:
     def initialize(self, args):
         given = json.loads(args["model_config"])["parameters"]
         said = {name: value["string_value"] for name, value in given.items()}
-        self.tokenizer = Tokenizer(said["tokenizer_dir"])
+        self.tokenizer = tokenizer(said["tokenizer_dir"])
         self.special = said["add_special_tokens"] == "true"
         self.default_tokens = int(said["default_tokens"])
         end = int(said["end_id"])
