@@ -129,6 +129,7 @@ def worker_service(
         http_url=f"http://{address}:${{http_port}}",
         grpc_url=f"{address}:${{grpc_port}}",
         metrics_url=f"http://{address}:${{metrics_port}}/metrics",
+        more_urls=(f"http://{address}:${{triton_port}}",),
         repository="${work}",
         shm_prefix=shm_prefix(deployment),
         stop_timeout=STOP_TIMEOUT,
@@ -254,6 +255,7 @@ def _script_service(
         http_url=f"http://{address}:${{http_port}}",
         grpc_url=f"{address}:${{grpc_port}}",
         metrics_url=f"http://{address}:${{metrics_port}}/metrics",
+        more_urls=(f"http://{address}:${{triton_port}}",) if front else (),
         manage=False,  # PyTriton keeps model control to itself
         repository="${work}",
         stop_timeout=STOP_TIMEOUT,

@@ -357,6 +357,8 @@ class ServiceSpec(Frozen):
     http_url: str
     grpc_url: str = ""
     metrics_url: str = ""
+    more_urls: tuple[str, ...] = ()
+    """Templates: what else it listens on; ports are found or refused as those of the others."""
     token_file: str = ""
     """Template; empty when the server has no restricted endpoints."""
     token_env: str = ""

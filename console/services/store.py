@@ -142,7 +142,8 @@ class ServiceStore:
     def _launch(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
         if spec.command is None:
             return self._attach(spec, values, deployment)
-        urls = [url for url in (spec.http_url, spec.grpc_url, spec.metrics_url) if url]
+        every = (spec.http_url, spec.grpc_url, spec.metrics_url, *spec.more_urls)
+        urls = [url for url in every if url]
         chosen = {**values, **ports.settle(urls, values)}
         folder, number = self._new_folder(deployment)
         chosen["token_file"] = str(folder / "token")

@@ -84,9 +84,10 @@ def exists(place: str) -> bool:
         return True
     if found := re.fullmatch(r"\[(\w+)\] (\w+)", place):
         section, key = found.groups()
+        assert section in ("checkpoints", "deployment", "server")
         if section == "checkpoints":
             return any(role.name == key for n in registry.names() for role in registry.get(n).roles)
-        return key in {"server": ServerSection, "deployment": Deployment}[section].model_fields
+        return key in (ServerSection if section == "server" else Deployment).model_fields
     backend, option = place.split(": ")
     return option in {field.name for field in options.fields(registry.get(backend).Options)}
 
