@@ -297,8 +297,12 @@ class DeckScreen(Screen[None]):
         """Lend the terminal to a pager or an editor; whether it ended well."""
         from screens import outside
 
+        return self.lend(lambda: outside.run(self.app, program(), file))
+
+    def lend(self, use: Callable[[], None]) -> bool:
+        """Let `use` have the terminal; whether it ended well."""
         try:
-            outside.run(self.app, program(), file)
+            use()
         except DeckError as error:
             self.show_error(error)
             return False

@@ -262,7 +262,8 @@ def _step_detail(step: StepView, view: RunView) -> Phrase:
         said.append(say(step.reason, "bad" if step.state is StepState.FAILED else ""))
     if step.fix:
         said.append(say(f"→ {step.fix}", "accent"))
-    if view.error and view.error != step.reason:
+    # The run's own reason repeats that of the step that failed.
+    if view.error and not (step.state is StepState.FAILED and step.reason):
         said.append(say(view.error, "bad"))
         said.append(say(f"→ {view.fix}" if view.fix else "", "accent"))
     if _fetched(view):

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from console.desk.desk import DeploymentView
+from console.facts import DeckError
 from console.runs.model import RunState
 from console.services.model import ServiceState
 from console.text import human_seconds
@@ -25,6 +26,7 @@ from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
 if TYPE_CHECKING:
+    from console.desk.attached import AttachedServer
     from console.planning.deployment import Deployment
 
 _EMPTY = lines(
@@ -93,11 +95,19 @@ class HomeScreen(DeploymentActs):
     ]
 
     class Listed(Message):
-        """The deployments as they are now."""
+        """The deployments and the attached servers as they are now."""
 
-        def __init__(self, views: tuple[DeploymentView, ...]) -> None:
+        def __init__(
+            self,
+            views: tuple[DeploymentView, ...],
+            attached: tuple[AttachedServer, ...],
+            problem: DeckError | None,
+        ) -> None:
             super().__init__()
             self.views = views
+            self.attached = attached
+            self.problem = problem
+            """Why the attached servers could not be read."""
 
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, HomeScreen.Listed)
@@ -114,16 +124,18 @@ class HomeScreen(DeploymentActs):
     def __init__(self, context: ScreenContext, flow: Flow) -> None:
         super().__init__(context, flow)
         self._views: dict[str, DeploymentView] = {}
+        self._attached: dict[str, AttachedServer] = {}
+        self._problem: DeckError | None = None
 
     def body(self) -> Iterable[Widget]:
         yield Words(say("Deployments", "strong"), classes="title")
         yield Listing(
-            Column("STATE", 15),
+            Column("STATE", 14),
             Column("NAME", 14),
             Column("CHECKPOINT"),
             Column("ROUTE", 18, least=100),
             Column("SERVER", 15),
-            Column("SINCE", 8, right=True),
+            Column("SINCE", 6, right=True),
             empty=_EMPTY,
             id="deployments",
         )
@@ -140,17 +152,33 @@ class HomeScreen(DeploymentActs):
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="deployments")
     def load(self) -> None:
-        self.tell(self.Listed(self.desk.deployments()))
+        attached: tuple[AttachedServer, ...] = ()
+        problem = None
+        try:
+            attached = self.desk.attached()
+        except DeckError as error:
+            problem = error  # A row says so; a modal every two seconds would not.
+        self.tell(self.Listed(self.desk.deployments(), attached, problem))
 
     @on(Listed)
     def _listed(self, message: Listed) -> None:
         self._tell_ends(message.views)
+        self._attached = {f"{_ATTACHED}{server.name}": server for server in message.attached}
+        self._problem = message.problem
         self._show(message.views)
 
     def _show(self, views: tuple[DeploymentView, ...]) -> None:
         self._views = {view.name: view for view in views}
         now = self.context.clock()
         rows = [Row(v.name, _cells(v, now, v.name == self.marked)) for v in views]
+        rows += [Row(key, _attached_cells(server)) for key, server in self._attached.items()]
+        if self._problem is not None:
+            wrong = (
+                say("✕ unreadable", "bad"),
+                say("attached", "strong"),
+                say(self._problem.title),
+            )
+            rows.append(Row(_ATTACHED, (*wrong, Phrase(), Phrase(), Phrase())))
         listing = self.query_one(Listing)
         # A short list has what it is about right below it; a long one takes the room that there is.
         listing.set_class(len(rows) > self.app.size.height // 2 - 3, "-long")
@@ -169,20 +197,37 @@ class HomeScreen(DeploymentActs):
     @on(DeckTable.RowHighlighted)
     def _detail(self) -> None:
         view = self.chosen
-        shown = _detail(view, self.size.width - 4) if view else Phrase()
+        shown = _detail(view, self.size.width - 4) if view else self._attached_detail()
         if view and self.size.height >= _TALL:
             shown = lines(shown, *_more(view))
         self.query_one("#home-detail", Words).show(shown)
 
+    def _attached_detail(self) -> Phrase:
+        if server := self._attached.get(self._key):
+            may = (
+                "its models may be loaded and unloaded" if server.control else "it is only watched"
+            )
+            what = say(f"Somebody else's server: {may}.")
+            return lines(what, say("enter shows its models; m shows its figures", "dim"))
+        if self._key == _ATTACHED and self._problem is not None:
+            return lines(say(self._problem.why, "bad"), say(self._problem.fix, "accent"))
+        return Phrase()
+
+    @property
+    def _key(self) -> str:
+        return self.query_one(Listing).table.chosen
+
     @property
     def chosen(self) -> DeploymentView | None:
-        return self._views.get(self.query_one(Listing).table.chosen)
+        return self._views.get(self._key)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "open":
+            return bool(self._views or self._attached)
         if action in CHANGING:
-            return bool(self._views) and not self.context.readonly
-        if action in ("open", "edit", "mark", "compare"):
-            return bool(self._views)
+            return self.chosen is not None and not self.context.readonly
+        if action in ("edit", "mark", "compare"):
+            return self.chosen is not None
         return action != "back"
 
     @on(DeckTable.RowSelected)
@@ -192,6 +237,8 @@ class HomeScreen(DeploymentActs):
     def action_open(self) -> None:
         if view := self.chosen:
             self._open(view.name)
+        elif server := self._attached.get(self._key):
+            self.go(Stage.SERVE, Flow(name=server.name, service=self._key))
 
     def action_edit(self) -> None:
         if view := self.chosen:
@@ -231,6 +278,8 @@ class HomeScreen(DeploymentActs):
             yield f"deployment: open {view.name}", partial(self._open, view.name), view.checkpoint
 
 
+_ATTACHED = "attached:"
+"""Before an attached server's name, as `Desk.server` takes it."""
 _TALL = 32
 """Rows from which there is room for more than two lines about the chosen deployment."""
 
@@ -281,6 +330,18 @@ def _cells(view: DeploymentView, now: float, marked: bool = False) -> tuple[Phra
     )
 
 
+def _attached_cells(server: AttachedServer) -> tuple[Phrase, ...]:
+    place = server.url.rpartition(":")[2].rstrip("/")
+    return (
+        say("◇ attached", "dim"),
+        say(server.name, "strong"),
+        say(server.url, "dim"),
+        say("–", "dim"),
+        say(f"{server.kind} :{place}" if place.isdigit() else server.kind),
+        say("–", "dim"),
+    )
+
+
 def _ago(seconds: float) -> str:
     """Coarse on purpose: a list that shows seconds would be redrawn every second."""
     if seconds < 60:
@@ -292,6 +353,9 @@ def _detail(view: DeploymentView, width: int) -> Phrase:
     """Two lines about the row under the cursor: what it is doing, or why it failed and what next."""
     if view.problem:
         return lines(say(view.problem, "bad"), say(f"edit {view.file}", "dim"))
+    if view.trouble:
+        told = say(view.trouble, "bad").fit(width)
+        return lines(told, say("enter shows its server and its log", "dim"))
     if not view.seen:
         return lines(Phrase(), Phrase())
     if view.run is None:

@@ -6,12 +6,17 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.app import App, SuspendNotSupported
 
 from console.facts import UsageError
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.runtimes.host import Launch
 
 
 def pager() -> list[str]:
@@ -40,15 +45,28 @@ def _program(variables: tuple[str, ...], known: tuple[str, ...]) -> list[str]:
 
 def run(app: App[None], argv: list[str], file: Path) -> None:
     """Give the terminal to `argv` with `file` until it ends; raises `UsageError` in words."""
+    code = _lent(app, [*argv, str(file)], f"open {clean(str(file))} in another one")
+    if code:
+        raise UsageError(f"{clean(argv[0])} ended with {code}")
+
+
+def become(app: App[None], launch: Launch) -> None:
+    """Give the terminal to a shell until it is left; how it ended says nothing."""
+    words = "run tritondeck shell in another one"
+    _lent(app, list(launch.argv), words, launch.env, launch.cwd)
+
+
+def _lent(
+    app: App[None],
+    argv: list[str],
+    instead: str,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> int:
     try:
         with app.suspend():
-            done = subprocess.run([*argv, str(file)], check=False)
+            return subprocess.run(argv, check=False, env=env, cwd=folder).returncode
     except SuspendNotSupported as error:
-        raise UsageError(
-            "this terminal cannot be lent to another program",
-            fix=f"open {clean(str(file))} in another one",
-        ) from error
+        raise UsageError("this terminal cannot be lent to another program", fix=instead) from error
     except OSError as error:
         raise UsageError(f"cannot start {clean(argv[0])}", why=error.strerror or "") from error
-    if done.returncode:
-        raise UsageError(f"{clean(argv[0])} ended with {done.returncode}")

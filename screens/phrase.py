@@ -51,6 +51,15 @@ class Phrase:
     def __bool__(self) -> bool:
         return any(text for text, _ in self.parts)
 
+    def lines(self) -> list[Phrase]:
+        """The lines that it has, each a phrase; at least one."""
+        found: list[list[tuple[str, Role]]] = [[]]
+        for text, role in self.parts:
+            first, *more = text.split("\n")
+            found[-1].append((first, role))
+            found += [[(line, role)] for line in more]
+        return [Phrase(tuple(part for part in line if part[0])) for line in found]
+
     def content(self) -> Content:
         """For Textual widgets; colours follow the theme by themselves."""
         return Content.assemble(*((text, _VARIABLES.get(role, "")) for text, role in self.parts))

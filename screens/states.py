@@ -12,6 +12,7 @@ from screens.phrase import Phrase, Role, say
 
 if TYPE_CHECKING:
     from console.desk.desk import DeploymentView
+    from console.services.lifecycle import Phase
     from console.triton.health import ModelState
 
 _LEVELS: Mapping[Level, tuple[str, Role]] = {
@@ -53,6 +54,21 @@ _SERVICES: Mapping[ServiceState, tuple[str, Role]] = {
     ServiceState.LOST: ("✕ lost", "bad"),
     ServiceState.FOREIGN: ("? other host", "dim"),
 }
+_PHASES: Mapping[str, tuple[str, Role]] = {
+    "starting": ("◐ starting", "accent"),
+    "live": ("◐ live", "accent"),
+    "ready": ("● ready", "ok"),
+    "model-ready": ("● model-ready", "ok"),
+    "serving": ("● serving", "ok"),
+    "degraded": ("▲ degraded", "bad"),
+    "restarting": ("◐ restarting", "warn"),
+    "stopping": ("◐ stopping", "warn"),
+    "stopped": ("○ stopped", "dim"),
+    "crashed": ("✕ crashed", "bad"),
+    "lost": ("✕ lost", "bad"),
+    "foreign": ("? elsewhere", "dim"),
+}
+"""By `Phase`, whose members are these words; its module is not needed for a list of deployments."""
 _MODELS: Mapping[str, tuple[str, Role]] = {
     "READY": ("● ready", "ok"),
     "LOADING": ("◐ loading", "accent"),
@@ -88,6 +104,10 @@ def service(state: ServiceState) -> Phrase:
     return say(*_SERVICES[state])
 
 
+def phase(of: Phase) -> Phrase:
+    return say(*_PHASES[of])
+
+
 def model(state: ModelState) -> Phrase:
     """Triton's word for a model; one that was unloaded on purpose is not a failure."""
     if state.state == "UNAVAILABLE" and state.reason in ("", "unloaded"):
@@ -117,6 +137,8 @@ def deployment(view: DeploymentView) -> Phrase:
     if view.run is not None and view.run.active:
         doing = "fetching" if view.run.fetches_only else "building"
         return say(f"◐ {doing} {_progress(view.run)}", "accent")
+    if living and view.trouble:
+        return say(*_PHASES["degraded"])
     if living and view.run is not None and view.run.state is RunState.SUCCEEDED:
         return say("● serving", "ok")
     if view.service is not None and not _ended(view.service):

@@ -133,7 +133,7 @@ class Photographer:
         await self.take("build")
         await self.pilot.press("enter")
         await self.on(ServeScreen)
-        await self.until(lambda: self.says("#serve-title", "● ready"))
+        await self.until(lambda: self.says("#serve-title", "● serving"))
         await self.take("serve")
         await self.pilot.press("7")
         await self.on(TryScreen)

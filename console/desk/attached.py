@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import tomlkit
@@ -25,6 +25,9 @@ from console.planning.deployment import check_name
 from console.settings import Settings, private_folder
 from console.text import clean, redact
 from console.tomllines import problems
+
+if TYPE_CHECKING:
+    from console.services.model import ServiceView
 
 FILE = "servers.toml"
 SCHEMES = ("http", "https", "grpc", "grpcs")
@@ -95,6 +98,31 @@ def _usual_metrics(server: AttachedServer) -> str:
         return ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}:8002"
+
+
+PREFIX = "attached:"
+"""Before the name of an attached server, where services are named by id."""
+
+
+def as_service(settings: Settings, name: str) -> ServiceView:
+    """An attached server as a service that has no folder here; `UsageError` for an unknown one."""
+    from console.services.model import ServiceState, ServiceView
+
+    for server in attached(settings):
+        if server.name == name:
+            nowhere = settings.folders.services / f"{PREFIX}{name}"
+            return ServiceView(
+                id=f"{PREFIX}{name}",
+                deployment=name,
+                launcher="attached" if server.kind == "triton" else f"attached {server.kind}",
+                state=ServiceState.RUNNING,
+                folder=nowhere,
+                log=nowhere / "server.log",
+                endpoint=server.endpoint,
+                repository=nowhere,
+                models=(),
+            )
+    raise UsageError(f"no server {clean(name)!r} is attached", fix="tritondeck attach adds one")
 
 
 def _file(settings: Settings) -> Path:

@@ -231,8 +231,22 @@ def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]
         return DeploymentView(clean(name), path, "", "", run, service, problem=str(error))
     checkpoint = loaded.checkpoints.get("model") or next(iter(loaded.checkpoints.values()), "")
     return DeploymentView(
-        name, path, clean(checkpoint), loaded.backend, run, service, profile=clean(loaded.profile)
+        name,
+        path,
+        clean(checkpoint),
+        loaded.backend,
+        run,
+        service,
+        profile=clean(loaded.profile),
+        trouble=_trouble(service),
     )
+
+
+def _trouble(service: ServiceView | None) -> str:
+    """What the server's supervisor has seen go wrong; nothing is asked."""
+    from console.services import watch
+
+    return "; ".join(watch.read(service.folder).problems) if service and service.living else ""
 
 
 def forget(settings: Settings, name: str) -> None:

@@ -23,6 +23,7 @@ from console.desk.views import (
     OptionField,
     OptionProblem,
     RouteView,
+    ServerView,
     VersionsView,
 )
 from console.facts import (
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         replay,
         scaling,
         shell,
+        standing,
         start,
         versions,
     )
@@ -109,6 +111,7 @@ else:
     replay = Room("replay")
     scaling = Room("scaling")
     shell = Room("shell")
+    standing = Room("standing")
     start = Room("start")
     versions = Room("versions")
 
@@ -122,6 +125,7 @@ __all__ = [
     "OptionField",
     "OptionProblem",
     "RouteView",
+    "ServerView",
     "Term",
 ]
 
@@ -353,6 +357,12 @@ class Serving(_Part):
     def service(self, name_or_id: str) -> ServiceView:
         """A service by id or by its deployment's name (the newest)."""
         return query.service(self.settings, name_or_id)
+
+    def server(self, name_or_id: str, deployment: str = "") -> ServerView:
+        """Everything about one server, asked once: where it stands, its models, its container, the
+        versions of `deployment` (its own when empty), the way to it. ``attached:NAME`` is one that
+        is watched alone."""
+        return standing.server(self.settings, name_or_id, deployment)
 
     def health(self, endpoint: Endpoint) -> ServerHealth:
         """Live, ready and per-model state, as three different facts."""

@@ -42,6 +42,8 @@ def service(settings: Settings, name_or_id: str) -> ServiceView:
     from console.desk import versions
     from console.services.store import ServiceStore
 
+    if name_or_id.startswith(attached.PREFIX):
+        return attached.as_service(settings, name_or_id.removeprefix(attached.PREFIX))
     try:
         found = ServiceStore(settings).view(name_or_id)
     except UsageError:

@@ -10,7 +10,9 @@ from console.facts import Verdict
 
 if TYPE_CHECKING:
     from console.runs.model import RunView
+    from console.services.lifecycle import Lifecycle
     from console.services.model import ServiceView
+    from console.triton.health import ServerHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class DeploymentView:
     """Profile of the settings that it was drafted with."""
     seen: bool = True
     """False: nothing is known yet of its service, or its file could not be read at a glance."""
+    trouble: str = ""
+    """What is wrong with its running server that the server does not say, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,41 @@ class VersionsView:
     """Id of the server that they are served by; empty for none."""
     answer: str = ""
     """What the live version answered when it was asked just now, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """The container that a server runs in."""
+
+    engine: str
+    """``docker`` or ``podman``."""
+    name: str
+    image: str
+    id: str
+    """Empty until it was started."""
+    unreachable: str = ""
+    """Why the engine does not answer, in words; the container may live on."""
+    oom_kills: int = 0
+    """Processes in it that the kernel ended for want of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """One server, as its folder and one look at it tell."""
+
+    service: ServiceView
+    life: Lifecycle
+    health: ServerHealth | None = None
+    """What it says of itself; None where it was not asked."""
+    versions: VersionsView | None = None
+    """Of the deployment that it is looked at for; None where none was verified."""
+    container: ContainerView | None = None
+    tunnel: str = ""
+    """The ssh command for the operator's own machine; empty where none is needed."""
+    control: bool = False
+    """Whether models may be loaded and unloaded there."""
+    watched: bool = False
+    """Whether it is an attached server, of which nothing but its name is kept here."""
 
 
 @dataclass(frozen=True, slots=True)

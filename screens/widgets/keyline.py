@@ -19,7 +19,7 @@ class KeyLine(Widget):
     """Keys and what they do; a click presses the key."""
 
     ALLOW_SELECT = False
-    DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; }"
+    DEFAULT_CSS = "KeyLine { dock: bottom; height: 1; padding: 0 1; }"
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,20 +40,29 @@ class KeyLine(Widget):
             self.refresh()
 
     def _words(self) -> list[tuple[Binding, Phrase]]:
+        """Keys with their words; of too many, the first ones and help, which names the others."""
         words = []
         for binding, enabled in self._keys:
             key = say(self.app.get_key_display(binding), "accent" if enabled else "dim")
             words.append((binding, join(key, say(binding.description, "dim"), between=" ")))
+        while _width(words) > self.size.width and (
+            lesser := [n for n, (binding, _) in enumerate(words) if binding.id != "help"]
+        ):
+            del words[lesser[-1]]
         return words
 
     def render(self) -> Content:
         line = join(*(word for _, word in self._words()))
-        return (line.fit(self.size.width) if line.width > self.size.width else line).content()
+        return line.fit(self.size.width).content()
 
     def on_click(self, event: events.Click) -> None:
-        position = 0
+        position = 1
         for binding, word in self._words():
             if position <= event.x < position + word.width:
                 self.app.simulate_key(binding.key)
                 return
             position += word.width + 2
+
+
+def _width(words: list[tuple[Binding, Phrase]]) -> int:
+    return sum(word.width + 2 for _, word in words) - 2

@@ -7,16 +7,16 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region as Area
 from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from console.logs.entry import entry
 from console.logs.file import Row
 from screens.phrase import rich_style
 from screens.widgets.logline import Stamps, phrase
+from screens.widgets.placed import PlacedView
 
 
-class LogDrawing(ScrollView):
+class LogDrawing(PlacedView):
     """Draws the rows from `_base` to `_end`; they are read when they are seen."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002

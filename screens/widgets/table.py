@@ -20,12 +20,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.geometry import Region, Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
 
 from screens.phrase import ROLES, Phrase, Role, rich_style, say
 from screens.widgets.fields import TextField
+from screens.widgets.placed import PlacedView
 from screens.widgets.words import Words
 
 WIDE = 150
@@ -54,7 +54,7 @@ class Row:
     cells: tuple[Phrase, ...]
 
 
-class DeckTable(ScrollView, can_focus=True):
+class DeckTable(PlacedView, can_focus=True):
     """Rows by key; the cursor stays on its row whatever happens around it."""
 
     ALLOW_SELECT = False

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from console.checkpoints.model import Checkpoint, Format, Risk, Severity
 from console.desk import form
+from console.desk.attached import AttachedServer
 from console.desk.desk import (
     CheckReport,
     DeploymentView,
@@ -23,8 +24,10 @@ from console.desk.desk import (
     OptionProblem,
     RouteView,
 )
+from console.desk.views import ContainerView, ServerView, VersionsView, VersionView
 from console.facts import (
     CancelCheck,
+    DeckError,
     Endpoint,
     FieldKind,
     InferenceAnswer,
@@ -42,6 +45,8 @@ from console.facts import (
 )
 from console.planning.deployment import Deployment
 from console.runs.model import RunState, RunView, StepState, StepView
+from console.runtimes.host import Launch
+from console.services.lifecycle import Lifecycle, Phase
 from console.services.model import ServiceState, ServiceView
 from console.telemetry.sample import GpuSample, Sample
 from console.triton.health import ModelState, ServerHealth
@@ -165,11 +170,15 @@ class CheckpointDouble(Desk):
         self.poison = poison
         self.run_state = RunState.RUNNING
         self.blocks = False
+        self.phase = Phase.SERVING
+        self.contained = False
+        self.control = False
+        self.needed = False
         self.calls: list[str] = []
         self._folder = Path("/opt/checkpoints")
         self.log = settings.folders.state / "export.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.log.write_text(_LOG + poison + "\n")
+        self.log.write_text(_LOG + (f"{poison}\n" if poison else ""))
 
     def _p(self, text: str) -> str:
         return text + self.poison
@@ -531,8 +540,10 @@ class RunningDouble(ChoosingDouble):
             steps,
             NOW - 680,
             680.0,
-            p("step export failed") if failed else "",
-            p("export with opset 17, then r") if failed else "",
+            p("Export to ONNX: the graph differs from PyTorch by 0.02, more than 0.001")
+            if failed
+            else "",
+            p("export with opset 17") if failed else "",
             "svc-1" if state is RunState.SUCCEEDED else "",
             p("seven three one") if state is RunState.SUCCEEDED else "",
             4242,
@@ -691,6 +702,102 @@ class DeskDouble(RunningDouble):
             ),
             p("2.51.0"),
         )
+
+    def server(self, name_or_id: str, deployment: str = "") -> ServerView:
+        """In the phase that `phase` says; with `contained` in a container."""
+        p = self._p
+        if name_or_id == "attached:lab":
+            return self._lab()
+        view = self.service(name_or_id)
+        if view.state is ServiceState.STOPPED:
+            return ServerView(view, Lifecycle(Phase.STOPPED, "stopped on request"))
+        life = {
+            Phase.STARTING: Lifecycle(
+                Phase.STARTING, "it does not answer yet", last_line=p("TRITONBACKEND_Initialize: python")
+            ),
+            Phase.DEGRADED: Lifecycle(
+                Phase.DEGRADED, p("digits: its process was ended for want of memory (OOM)")
+            ),
+            Phase.CRASHED: Lifecycle(
+                Phase.CRASHED, "ended by signal 9 (SIGKILL)", last_line=p("loading: digits:3"),
+                restarts=2,
+                cause=DeckError(
+                    p("the kernel ended the server for want of memory"),
+                    why="oom_kill", fix="raise server.memory, or load fewer models",
+                ),
+            ),
+        }.get(self.phase, Lifecycle(self.phase, "a real request was answered", answered=12.0))  # fmt: skip
+        crashed = self.phase is Phase.CRASHED
+        if self.phase is Phase.STARTING:
+            view = replace(view, state=ServiceState.STARTING, uptime=12.0)
+        if crashed:
+            view = replace(view, state=ServiceState.FAILED, pid=None, uptime=None)
+        starting = ServerHealth(False, False, (), problem="nothing answers yet")
+        health = starting if self.phase is Phase.STARTING else self.health(view.endpoint)
+        return ServerView(
+            view,
+            life,
+            None if crashed else health,
+            self._versions(),
+            self._container() if self.contained else None,
+            "" if crashed else "ssh -N -L 8000:127.0.0.1:8000 operator@gpu-07",
+            not crashed,
+        )
+
+    def _container(self) -> ContainerView:
+        return ContainerView(
+            "docker",
+            self._p("tritondeck-digits-triton-4f1c2a"),
+            self._p("nvcr.io/nvidia/tritonserver:26.07-py3"),
+            "9f1e",
+        )
+
+    def _versions(self) -> VersionsView:
+        live = 2 if "rollback digits" in self.calls else 3
+        known = tuple(
+            VersionView(n, ("digits",), f"run-{n}", NOW - 1000 * (4 - n), n == live)
+            for n in (1, 2, 3)
+        )
+        return VersionsView("digits", live, 5 - live, known, "svc-1")
+
+    def _lab(self) -> ServerView:
+        p = self._p
+        where = Endpoint(
+            "http://10.0.0.7:8000", metrics_url="http://10.0.0.7:8002", manage=self.control
+        )
+        nowhere = Path("/nowhere")
+        view = ServiceView(
+            "attached:lab", "lab", "attached", ServiceState.RUNNING, nowhere, nowhere / "server.log",
+            where, nowhere, ("ranker",),
+        )  # fmt: skip
+        model = ModelState("ranker", "4", "READY", "", True)
+        health = ServerHealth(True, True, (model,), p("2.71.0"))
+        life = Lifecycle(Phase.MODEL_READY, "loaded; no request has been answered yet")
+        return ServerView(view, life, health, control=self.control, watched=True)
+
+    def attached(self) -> tuple[AttachedServer, ...]:
+        return (AttachedServer(url="http://10.0.0.7:8000", name="lab", control=self.control),)
+
+    def rollback(
+        self, name: str, version: int = 0, progress: Progress | None = None
+    ) -> VersionsView:
+        self.calls.append(f"rollback {name}")
+        return replace(self._versions(), answer=self._p("seven three one"))
+
+    def remove(self, name: str, progress: Progress | None = None) -> tuple[str, ...]:
+        self.calls.append(f"remove {name}")
+        if self.needed:
+            raise Refused(
+                f"{name} cannot be removed: another model needs it",
+                why="punctuation of the deployment meetings calls digits",
+                fix="tritondeck remove meetings first",
+            )
+        return ("digits",)
+
+    def shell(self, name: str, environment: str = "", argv: tuple[str, ...] = ()) -> Launch:
+        self.calls.append(f"shell {name} {environment}".rstrip())
+        entered = self.log.with_name("entered")
+        return Launch(("/usr/bin/touch", str(entered)), {}, Path("/"))
 
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
         self.calls.append(f"stop {name_or_id}")

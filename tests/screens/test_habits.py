@@ -389,6 +389,7 @@ async def test_an_empty_home_keeps_its_keys_after_the_tour(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DeskDouble, "deployments", lambda self: ())
+    monkeypatch.setattr(DeskDouble, "attached", lambda self: ())
     app = make_app(DeskDouble(settings))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: app.screen.query_one(Listing).has_class("-empty"))

@@ -202,17 +202,16 @@ async def test_marks_stand_where_things_happened(desk: DeskDouble) -> None:
 
 async def test_lists_are_sorted_by_the_next_figure(desk: DeskDouble) -> None:
     async with opened(desk, MonitorDouble(4)) as (pilot, screen):
+
+        def degrees() -> list[int]:
+            return [int(row.split()[-1]) for row in rows(screen, "devices") if "GPU" in row]
+
         await pilot.press("s", "s", "s")
         await until(pilot, lambda: "devices by temperature" in shown(pilot))
-        degrees = [int(row.split()[-2]) for row in rows(screen, "devices")[1:]]
-        assert degrees == sorted(degrees, reverse=True)
+        await until(pilot, lambda: degrees() == sorted(degrees(), reverse=True) != degrees()[::-1])
+        falling = degrees()
         await pilot.press("S")
-        await until(
-            pilot,
-            lambda: (
-                [int(r.split()[-2]) for r in rows(screen, "devices") if "GPU" in r] == degrees[::-1]
-            ),
-        )
+        await until(pilot, lambda: degrees() == falling[::-1])
 
 
 async def test_a_filter_leaves_rows_with_a_text(desk: DeskDouble) -> None:

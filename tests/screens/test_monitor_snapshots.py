@@ -112,7 +112,7 @@ def test_a_log_looks_as_it_did(
         screen = LogScreen(log)
         app.push_screen(screen)
         await until(
-            pilot, lambda: screen.is_running and screen.query_one(LogPane).view.state.errors
+            pilot, lambda: screen.is_running and screen.query_one(LogPane).view.state.tallied
         )
         await pilot.press(*keys)
         await until(pilot, lambda: not keys or screen.query_one(LogPane).view._hit >= 0)

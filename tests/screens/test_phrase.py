@@ -22,7 +22,6 @@ def test_nothing_that_a_terminal_acts_on_is_left(text: str) -> None:
 def test_markup_is_shown_as_it_is_written() -> None:
     poison = "[/] [@click=app.quit]x[/] [bold]y"
     assert say(poison).content().plain == poison
-    assert say(poison).text({}).plain == poison
 
 
 def test_empty_parts_leave_no_gap() -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
 from console.app import TritonDeckApp
+from console.desk.desk import DeploymentView
+from console.facts import UsageError
+from console.services.lifecycle import Phase
+from console.settings import Settings
 from screens.confirm import ConfirmScreen
+from screens.error import ErrorScreen
+from screens.serve import ServeScreen
+from screens.serve_acts import CHANGING
 from screens.widgets.options import OptionRow, OptionsForm
+from screens.widgets.table import Listing
 from screens.widgets.words import Words
-from tests.screens.conftest import until
-from tests.screens.test_tour import on, shown, to_options
+from tests.screens.conftest import make_app, until
+from tests.screens.desk_double import DeskDouble
+from tests.screens.test_habits import lent
+from tests.screens.test_tour import listed, on, shown, to_options, to_serve
 
 SIZE = (120, 40)
 
@@ -33,6 +45,17 @@ async def choose(pilot: Pilot[None], name: str, value: str) -> None:
     app: Any = pilot.app
     row(app, name).query_one(Select).value = value
     await until(pilot, lambda: str(getattr(server(app), name.rpartition(".")[2])) == value)
+
+
+async def point(pilot: Pilot[None], key: str) -> None:
+    """Put the cursor on a row as soon as it is there."""
+    table = await listed(pilot)
+
+    def there() -> bool:
+        table.choose(key)
+        return table.chosen == key
+
+    await until(pilot, there)
 
 
 # -- Configure
@@ -99,3 +122,128 @@ async def test_the_server_is_not_exposed_before_the_word_is_typed(app: TritonDec
         await pilot.press("enter")
         await until(pilot, lambda: not isinstance(app.screen, ConfirmScreen))
         await until(pilot, lambda: server(app).expose)
+
+
+# -- Serve
+
+
+async def test_a_rollback_asks_first_and_says_what_answers(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_serve(pilot, desk)
+        assert "● 3 live" in shown(app, "#serve-facts")
+        await pilot.press("b")
+        await on(pilot, ConfirmScreen)
+        assert "rollback digits" not in desk.calls
+        await pilot.press("enter")
+        await until(pilot, lambda: "● 2 live" in shown(app, "#serve-facts"))
+
+
+async def test_removing_the_models_is_refused_in_words(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    desk.needed = True
+    async with app.run_test(size=SIZE) as pilot:
+        await to_serve(pilot, desk)
+        await pilot.press("delete")
+        await on(pilot, ConfirmScreen)
+        await pilot.press("enter")
+        error = (await on(pilot, ErrorScreen)).error
+        assert "another model needs it" in error.title
+
+
+@pytest.mark.parametrize(("contained", "place"), [(False, ""), (True, " container")])
+async def test_a_shell_opens_where_the_server_runs(
+    app: TritonDeckApp,
+    desk: DeskDouble,
+    monkeypatch: pytest.MonkeyPatch,
+    contained: bool,
+    place: str,
+) -> None:
+    desk.contained = contained
+    async with app.run_test(size=SIZE) as pilot:
+        await to_serve(pilot, desk)
+        with lent(app, monkeypatch):
+            await pilot.press("exclamation_mark")
+            await until(pilot, desk.log.with_name("entered").exists)
+    assert f"shell digits{place}" in desk.calls
+
+
+async def test_a_crash_says_its_cause_and_what_to_do(app: TritonDeckApp, desk: DeskDouble) -> None:
+    desk.phase = Phase.CRASHED
+    async with app.run_test(size=SIZE) as pilot:
+        await to_server(pilot)
+        await until(pilot, lambda: "✕ crashed" in shown(app, "#serve-title"))
+        facts = shown(app, "#serve-facts")
+        assert "want of memory" in facts and "raise server.memory" in facts
+        assert "2 times within the hour" in facts
+
+
+async def test_the_container_of_a_server_is_named(app: TritonDeckApp, desk: DeskDouble) -> None:
+    desk.contained = True
+    async with app.run_test(size=SIZE) as pilot:
+        await to_server(pilot)
+        await until(pilot, lambda: "tritonserver:26.07-py3" in shown(app, "#serve-facts"))
+        assert "docker Triton" in shown(app, "#serve-title")
+
+
+@pytest.mark.parametrize("control", [False, True])
+async def test_an_attached_server_is_only_looked_at_unless_it_may_be_controlled(
+    app: TritonDeckApp, desk: DeskDouble, control: bool
+) -> None:
+    desk.control = control
+    async with app.run_test(size=SIZE) as pilot:
+        await point(pilot, "attached:lab")
+        await pilot.press("enter")
+        screen = await on(pilot, ServeScreen)
+        await until(pilot, lambda: screen.query_one(Listing).table.row_count)
+        assert screen.allowed("unload") is control
+        assert not screen.allowed("stop") and not screen.allowed("shell")
+
+
+async def test_nothing_of_a_server_can_be_changed_when_only_reading(settings: Settings) -> None:
+    app = make_app(DeskDouble(replace(settings, readonly=True)))
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await to_server(pilot)
+        await until(pilot, lambda: screen.server)
+        assert not any(screen.allowed(action) for action in CHANGING)
+
+
+async def to_server(pilot: Pilot[None]) -> ServeScreen:
+    """From Home, where the first deployment serves."""
+    await listed(pilot)
+    await pilot.press("enter")
+    screen: ServeScreen = await on(pilot, ServeScreen)
+    return screen
+
+
+# -- Home
+
+
+async def test_an_unreadable_list_of_attached_servers_is_a_row(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: DeskDouble) -> None:
+        raise UsageError("cannot read servers.toml", why="line 3: no url")
+
+    monkeypatch.setattr(DeskDouble, "attached", broken)
+    async with app.run_test(size=SIZE) as pilot:
+        await point(pilot, "attached:")
+        await until(pilot, lambda: "line 3: no url" in shown(app, "#home-detail"))
+
+
+async def test_a_server_in_trouble_is_no_serving_one(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = DeskDouble._saved
+
+    def troubled(self: DeskDouble) -> tuple[DeploymentView, ...]:
+        first, *rest = whole(self)
+        return (replace(first, trouble="digits no longer answers"), *rest)
+
+    monkeypatch.setattr(DeskDouble, "_saved", troubled)
+    async with app.run_test(size=SIZE) as pilot:
+        table = await listed(pilot)
+        await until(pilot, lambda: "▲ degraded" in str(table.get_row_at(0)[0]))
+        await until(pilot, lambda: "no longer answers" in shown(app, "#home-detail"))

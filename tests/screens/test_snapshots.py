@@ -10,10 +10,13 @@ import pytest
 from textual.pilot import Pilot
 
 from console.runs.model import RunState
+from console.services.lifecycle import Phase
 from console.settings import Settings
 from screens.confirm import ConfirmScreen
 from screens.help import HelpScreen
 from screens.viewer import TextScreen
+from screens.widgets.words import Words
+from tests.screens import test_servers as servers
 from tests.screens import test_tour as tour
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
@@ -35,6 +38,14 @@ async def options(pilot: Pilot[None], desk: DeskDouble) -> None:
     await tour.to_options(pilot)
     await pilot.press("tab")
     await until(pilot, lambda: "Operator set" in tour.shown(pilot.app, "#option-help"))  # type: ignore[arg-type]
+    port = pilot.app.screen.query_one("#option-server-http_port .option-note", Words)
+    await until(pilot, lambda: "taken" in str(port.content))
+
+
+async def counted(pilot: Pilot[None]) -> None:
+    """The log's lines, warnings and errors have all been counted."""
+    log = pilot.app.screen.query_one(tour.LogView)
+    await until(pilot, lambda: log.lines > 30 and log.state.settled and log.state.tallied)
 
 
 async def check(pilot: Pilot[None], desk: DeskDouble) -> None:
@@ -45,7 +56,7 @@ async def check(pilot: Pilot[None], desk: DeskDouble) -> None:
 async def build(pilot: Pilot[None], desk: DeskDouble) -> None:
     await tour.to_build(pilot)
     await until(pilot, lambda: pilot.app.screen._samples)  # type: ignore[attr-defined]
-    await until(pilot, lambda: pilot.app.screen.query_one(tour.LogView).lines > 30)
+    await counted(pilot)
 
 
 async def failed(pilot: Pilot[None], desk: DeskDouble) -> None:
@@ -55,7 +66,7 @@ async def failed(pilot: Pilot[None], desk: DeskDouble) -> None:
 
 async def serve(pilot: Pilot[None], desk: DeskDouble) -> None:
     await tour.to_serve(pilot, desk)
-    await until(pilot, lambda: pilot.app.screen.query_one(tour.LogView).lines > 30)
+    await counted(pilot)
 
 
 async def try_(pilot: Pilot[None], desk: DeskDouble) -> None:
@@ -82,17 +93,40 @@ async def help_(pilot: Pilot[None], desk: DeskDouble) -> None:
     await tour.on(pilot, HelpScreen)
 
 
+def standing(phase: Phase, *, contained: bool = False) -> Arrive:
+    """The Serve screen of a server of ours in a phase of its life."""
+
+    async def arrive(pilot: Pilot[None], desk: DeskDouble) -> None:
+        desk.phase, desk.contained = phase, contained
+        await servers.to_server(pilot)
+        await until(pilot, lambda: f" {phase.value}" in tour.shown(pilot.app, "#serve-title"))  # type: ignore[arg-type]
+        await counted(pilot)
+
+    return arrive
+
+
+async def attached(pilot: Pilot[None], desk: DeskDouble) -> None:
+    await servers.point(pilot, "attached:lab")
+    await pilot.press("enter")
+    await until(pilot, lambda: "ready" in tour.shown(pilot.app, "#serve-title"))  # type: ignore[arg-type]
+
+
+PHASES: dict[str, Arrive] = {
+    "starting": standing(Phase.STARTING), "versions": standing(Phase.SERVING),
+    "crashed": standing(Phase.CRASHED), "degraded": standing(Phase.DEGRADED),
+    "container": standing(Phase.SERVING, contained=True), "attached": attached,
+}  # fmt: skip
 SCREENS: dict[str, Arrive] = {
     "home": home, "checkpoint": checkpoint, "options": options, "check": check, "build": build,
     "failed": failed, "serve": serve, "try": try_, "copy": copying, "confirm": confirm, "help": help_,
 }  # fmt: skip
 
 
-def compare(snap_compare: Any, settings: Settings, name: str, size: tuple[int, int]) -> bool:
+def compare(snap_compare: Any, settings: Settings, go: Arrive, size: tuple[int, int]) -> bool:
     desk = DeskDouble(settings)
 
     async def arrive(pilot: Pilot[None]) -> None:
-        await SCREENS[name](pilot, desk)
+        await go(pilot, desk)
         await until(pilot, lambda: not pilot.app.workers)
         await pilot.pause(0.2)
 
@@ -104,7 +138,15 @@ def compare(snap_compare: Any, settings: Settings, name: str, size: tuple[int, i
 def test_a_screen_looks_as_it_did(
     snap_compare: Any, settings: Settings, name: str, size: tuple[int, int]
 ) -> None:
-    assert compare(snap_compare, settings, name, size)
+    assert compare(snap_compare, settings, SCREENS[name], size)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)], ids=["80x24", "200x60"])
+@pytest.mark.parametrize("name", PHASES)
+def test_a_phase_of_a_server_looks_as_it_did(
+    snap_compare: Any, settings: Settings, name: str, size: tuple[int, int]
+) -> None:
+    assert compare(snap_compare, settings, PHASES[name], size)
 
 
 @pytest.mark.parametrize("theme", ["tritondeck-light", "tritondeck-mono"])
@@ -114,4 +156,4 @@ def test_a_theme_looks_as_it_did(
 ) -> None:
     themed = replace(settings.screen, theme=theme)
     changed = replace(settings, screen=themed)
-    assert compare(snap_compare, changed, name, (120, 36))
+    assert compare(snap_compare, changed, SCREENS[name], (120, 36))

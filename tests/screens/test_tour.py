@@ -127,6 +127,7 @@ async def test_an_empty_home_teaches_the_first_key(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DeskDouble, "deployments", lambda self: ())
+    monkeypatch.setattr(DeskDouble, "attached", lambda self: ())
     app = make_app(DeskDouble(settings))
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda: app.screen.query_one(Listing).has_class("-empty"))
@@ -259,8 +260,9 @@ async def test_a_failed_run_says_why_and_what_next(app: TritonDeckApp, desk: Des
 async def test_the_server_is_stopped_only_after_a_yes(app: TritonDeckApp, desk: DeskDouble) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await to_serve(pilot, desk)
-        assert "● live" in shown(app, "#serve-title")
-        assert "ssh -N -L 8000:127.0.0.1:8000 gpu-07" in shown(app, "#serve-facts")
+        assert "● serving" in shown(app, "#serve-title")
+        assert "● live" in shown(app, "#serve-facts")
+        assert "ssh -N -L 8000:127.0.0.1:8000 operator@gpu-07" in shown(app, "#serve-facts")
         await pilot.press("x")
         await on(pilot, ConfirmScreen)
         await pilot.press("enter")

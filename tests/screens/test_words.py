@@ -42,3 +42,32 @@ async def test_other_words_of_the_same_size_cost_no_layout(monkeypatch: pytest.M
         app.query_one(Words).show(say("two"))
         await pilot.pause()
         assert laid_out == [False]
+
+
+async def test_other_words_draw_only_the_lines_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = WordsApp()
+    async with app.run_test(size=(20, 10)) as pilot:
+        words = app.query_one(Words)
+        words.show(lines(say("one"), say("two"), say("three")))
+        await pilot.pause()
+        drawn: list[int] = []
+        render_line = Words.render_line
+        monkeypatch.setattr(
+            Words, "render_line", lambda self, y: drawn.append(y) or render_line(self, y)
+        )
+        words.show(lines(say("one"), say("2"), say("three")))
+        await pilot.pause()
+        assert drawn == [1]
+        assert [words.render_line(y).text.strip() for y in range(3)] == ["one", "2", "three"]
+
+
+async def test_wrapped_words_are_drawn_as_a_whole() -> None:
+    app = WordsApp()
+    async with app.run_test(size=(20, 10)) as pilot:
+        words = app.query_one(Words)
+        words.show(lines(say("one line that is wrapped"), say("two")))
+        await pilot.pause()
+        words.show(lines(say("one line that is wrapped"), say("2")))
+        await pilot.pause()
+        shown = [strip.text.strip() for strip in app.screen._compositor.render_strips()[:3]]
+        assert shown == ["one line that is", "wrapped", "2"]
