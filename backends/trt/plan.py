@@ -192,6 +192,9 @@ def _precision(work: Work, options: TensorrtOptions) -> list[Step]:
     argv += ["--precision", options.precision, "--limit", f"{options.limit:g}"]
     if options.precision == "int8":
         argv += ["--method", options.calibration_method, "--rest", options.rest]
+        usual = shapes.profile(work.graph, options).usual
+        for spec in shapes.written(usual):
+            argv += ["--shape", literal(spec)]
     calibration = literal(options.calibration)
     argv += ["--calibration", calibration] if calibration else []
     for pattern in options.keep_nodes:

@@ -30,7 +30,8 @@ def calibration(options, wanted):
 
     if not options.calibration:
         rng = np.random.default_rng(1)
-        return {spec["name"]: sample(repeated(spec), rng) for spec in wanted}, True
+        rows = max([MADE_UP, *(int(s.rsplit(":", 1)[1].split("x")[0]) for s in options.shape)])
+        return {spec["name"]: sample(repeated(spec, rows), rng) for spec in wanted}, True
     try:
         loaded = np.load(str(options.calibration), allow_pickle=False)
         found = (
@@ -58,10 +59,10 @@ def calibration(options, wanted):
     return found, False
 
 
-def repeated(spec):
+def repeated(spec, rows):
     """`spec` with room for several samples where its first dimension is open."""
     shape = list(spec["graph_shape"])
-    return dict(spec, shape=[MADE_UP, *shape[1:]] if spec["batched"] else shape)
+    return dict(spec, shape=[rows, *shape[1:]] if spec["batched"] else shape)
 
 
 def convert(options, source, target, feeds, wanted):
@@ -74,13 +75,12 @@ def convert(options, source, target, feeds, wanted):
     if options.precision == "int8":
         from modelopt.onnx.quantization import quantize
 
-        shapes = ["%s:%s" % (s["name"], "x".join(map(str, s["graph_shape"]))) for s in wanted]
         quantize(
             str(source),
             quantize_mode="int8",
             calibration_data=feeds,
             calibration_method=options.method,
-            calibration_shapes=",".join(shapes),
+            calibration_shapes=batches(options.shape, feeds),
             calibration_eps=["cpu"],
             high_precision_dtype=options.rest,
             nodes_to_exclude=options.keep or None,
@@ -102,6 +102,17 @@ def convert(options, source, target, feeds, wanted):
     large = model.ByteSize() > EXTERNAL
     extra = {"all_tensors_to_one_file": True, "location": "model.onnx.data"} if large else {}
     onnx.save(model, str(target), save_as_external_data=large, **extra)
+
+
+def batches(shapes, feeds):
+    """What ModelOpt runs at once, of as many samples as there are at most. It leaves out products of
+    a single row, so the batch must be one that is served; None where no dimension is open."""
+    count = len(next(iter(feeds.values())))
+    found = []
+    for name, sizes in (shape.rsplit(":", 1) for shape in shapes):
+        first, _, rest = sizes.partition("x")
+        found.append("%s:%s" % (name, "x".join(filter(None, (str(min(int(first), count)), rest)))))
+    return ",".join(found) or None
 
 
 def sidecars(graph):
@@ -250,6 +261,9 @@ def arguments(argv):
     parser.add_argument("--rest", choices=("fp32", "fp16"), default="fp32")
     parser.add_argument("--method", choices=("entropy", "max"), default="entropy")
     parser.add_argument("--calibration", type=Path)
+    parser.add_argument(
+        "--shape", action="append", default=[], help="NAME:4x64 of what is calibrated at once"
+    )
     parser.add_argument("--keep", action="append", default=[], help="nodes to leave, as patterns")
     parser.add_argument("--limit", type=float, required=True)
     return parser.parse_args(argv)

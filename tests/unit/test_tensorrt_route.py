@@ -376,6 +376,7 @@ def test_a_graph_is_rewritten_once_and_built_from_the_result() -> None:
     step, build = made.step("precision"), made.step("build")
     assert isinstance(step, CommandStep) and isinstance(build, CommandStep)
     assert step.command.runtime == "environment:modelopt"
+    assert "pixels:4x3x64x64" in step.command.argv  # a batch that is served, not a single row
     assert "--keep=head.*" in step.command.argv and "/data/s.npz" in step.command.argv
     assert f"--onnx={step.outputs[0]}" in build.command.argv
     assert "/data/s.npz" in {one.path for one in step.inputs}
