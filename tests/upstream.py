@@ -21,6 +21,8 @@ class Strict(argparse.ArgumentParser):
 
 def words(option: Option) -> dict[str, Any]:
     """The keyword arguments of the ``add_argument`` call."""
+    if option.action == "boolean_optional":
+        return {"action": argparse.BooleanOptionalAction, "default": bool(option.default)}
     if option.action:
         return {"action": option.action, "default": bool(option.default)}
     made: dict[str, Any] = {"type": TYPES.get(option.type, str), "default": option.default}
@@ -43,7 +45,11 @@ def real(parser: Parser) -> Strict:
 
 def source(parser: Parser, rest: str = "") -> str:
     """A script with these options, which goes on with the lines of `rest` (they see ``args``)."""
-    lines = ["import argparse", "parser = argparse.ArgumentParser()"]
+    lines = [
+        "import argparse",
+        "from argparse import BooleanOptionalAction",
+        "parser = argparse.ArgumentParser()",
+    ]
     for option in parser.options:
         given = ", ".join(
             f"{name}={value.__name__ if isinstance(value, type) else repr(value)}"
