@@ -276,6 +276,59 @@ def _query(verb: argparse.ArgumentParser) -> None:
     how.add_argument("--python", action="store_true", help="print it as Python, do not send")
 
 
+def _store_name(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("name", metavar="NAME", help="a deployment of the backend clip-retrieval")
+
+
+def _store_filter(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--filter", default="", metavar="JSON", help="records with these values: '{\"color\": \"red\"}'"
+    )
+
+
+def _store_fill(verb: argparse.ArgumentParser) -> None:
+    _store_name(verb)
+    _path(verb, "source", "a folder of images, or a file of JSON lines", metavar="FOLDER|FILE")
+    verb.add_argument("--replace", action="store_true", help="empty the collection first")
+
+
+def _store_count(verb: argparse.ArgumentParser) -> None:
+    _store_name(verb)
+    _store_filter(verb)
+
+
+def _store_search(verb: argparse.ArgumentParser) -> None:
+    _store_name(verb)
+    _path(verb, "--image", "look for what is in this image", default="", metavar="FILE")
+    verb.add_argument("--text", default="", help="look for what this text says")
+    verb.add_argument("--top", type=int, default=0, metavar="N", help="how many records")
+    verb.add_argument(
+        "--against", choices=("image", "text", "sentence"), default="", help="vectors to compare with"
+    )
+    _store_filter(verb)
+
+
+def _store_delete(verb: argparse.ArgumentParser) -> None:
+    _store_name(verb)
+    verb.add_argument("ids", nargs="*", default=[], metavar="ID", help="a record's id")
+    _store_filter(verb)
+    verb.add_argument("--all", action="store_true", help="every record")
+
+
+def _store(verb: argparse.ArgumentParser) -> None:
+    verb.set_defaults(target="console.verbs.store:actions")
+    _nested(
+        verb,
+        (
+            ("fill", "console.verbs.store:fill", "write records, or go on with it", _store_fill),
+            ("count", "console.verbs.store:count", "count records", _store_count),
+            ("search", "console.verbs.store:search", "show the best records", _store_search),
+            ("delete", "console.verbs.store:delete", "remove records", _store_delete),
+            ("rebuild", "console.verbs.store:rebuild", "make the indexes anew", _store_name),
+        ),
+    )
+
+
 def _env_name(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("name", metavar="NAME", help="embedded, nemo, or a name from `env list`")
 
@@ -395,6 +448,7 @@ TABLE: tuple[tuple[str, str, str, Adder], ...] = (
     ("rollback", "console.verbs.versions:rollback", "let an earlier version answer", _rollback),
     ("remove", "console.verbs.versions:remove", "take models out of their server", _forget),
     ("query", "console.verbs.query:query", "send one request and print the answer", _query),
+    ("store", "console.verbs.store:actions", "records that a retrieval model searches", _store),
     ("env", "console.verbs.env:listed", "list, create, remove managed environments", _env),
     ("clean", "console.verbs.clean:clean", "list what takes space, remove what is safe", _clean),
     ("quickstart", "console.verbs.quickstart:quickstart", "from checkpoint to answer", _quickstart),

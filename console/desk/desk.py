@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         shell,
         standing,
         start,
+        store,
         versions,
     )
     from console.desk.attached import AttachedServer
@@ -113,6 +114,7 @@ else:
     shell = Room("shell")
     standing = Room("standing")
     start = Room("start")
+    store = Room("store")
     versions = Room("versions")
 
 __all__ = [
@@ -527,5 +529,38 @@ class Keeping(_Part):
         )
 
 
-class Desk(Choosing, Running, Serving, Keeping):
+class Storing(_Part):
+    """The store of a deployment whose model searches one."""
+
+    def store_fill(
+        self,
+        name: str,
+        source: Path,
+        *,
+        replace: bool = False,
+        progress: Progress | None = None,
+        on_failed: Callable[[str], None] | None = None,
+    ) -> dict[str, Any]:
+        """Write the records of a folder or a file of JSON lines: ``records``, ``written``,
+        ``unchanged``, ``failed``, ``seconds``, ``total``. What failed goes to `on_failed` as well."""
+        return store.fill(
+            self.settings, name, source, replace=replace, progress=progress, on_failed=on_failed
+        )
+
+    def store_count(self, name: str, wanted: str = "") -> dict[str, Any]:
+        """``count`` of the records that fit a filter (JSON), ``bytes``, ``spaces``."""
+        return store.count(self.settings, name, wanted)
+
+    def store_delete(
+        self, name: str, ids: tuple[str, ...] = (), wanted: str = "", everything: bool = False
+    ) -> dict[str, Any]:
+        """``deleted`` and ``total``: by ids, by a filter, or everything."""
+        return store.delete(self.settings, name, ids, wanted, everything)
+
+    def store_rebuild(self, name: str, progress: Progress | None = None) -> dict[str, Any]:
+        """Make the store's indexes anew: ``indexes``, ``seconds``, ``bytes``, ``total``."""
+        return store.rebuild(self.settings, name, progress)
+
+
+class Desk(Choosing, Running, Serving, Keeping, Storing):
     """The use cases. One object a process. Each method is its promise and one call into its module."""

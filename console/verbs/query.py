@@ -81,7 +81,8 @@ def _target(on: Desk, name: str, model: str) -> tuple[Endpoint, str]:
                 why=service.reason,
                 fix=f"tritondeck deploy {clean(service.deployment)}",
             )
-        endpoint, models = service.endpoint, service.models
+        # The last one is what the deployment serves, the others are called by it.
+        endpoint, models = service.endpoint, service.models[-1:]
     if model:
         return endpoint, model
     if not models:

@@ -1,0 +1,1 @@
+"""What the models of the retrieval route share, and its store. Python 3.10 syntax."""
