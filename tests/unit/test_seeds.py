@@ -47,7 +47,7 @@ SHOWN = {
     "003: a language model with the TensorRT-LLM backend": "convert_checkpoint.py, --model_dir, "
     "--output_dir, --dtype, --tp_size, --pp_size, fill_template.py, "
     "launch_triton_server.py --model_repo, quantisation, in-flight batching, paged attention, "
-    "multi-GPU, multi-node",
+    "speculative decoding, multi-GPU, multi-node",
     "004: PyTriton with an OpenAI-compatible server": "nemo_checkpoint, max_input_len, "
     "max_batch_size, server_port, num_gpus, tensor_parallelism_size, pipeline_parallelism_size, "
     "num_nodes, /v1/completions, /v1/chat/completions, /health, CUDA graphs, flash attention, "
