@@ -273,7 +273,28 @@ def _gpus(options: InFrameworkOptions, checkpoint: Checkpoint, host: Host) -> It
 
 
 def _speed(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    """What to do when it is slow, where something can be done."""
+    """What to do when it is slow or takes much memory, where something can be done."""
+    facts = checkpoint.language
+    kept = facts.dtype if facts and options.dtype == "auto" else options.dtype
+    if options.device == "cuda" and kept in ("fp32", "float32"):
+        yield Verdict(
+            "in-framework-speed",
+            Level.WARN,
+            "32-bit weights take twice the memory and more than twice the time",
+            "the checkpoint's own" if options.dtype == "auto" else "",
+            fix="set dtype = bfloat16",
+            option="options.dtype",
+        )
+    wanted = options.inference_max_seq_length
+    if facts and facts.max_positions and wanted > facts.max_positions:
+        yield Verdict(
+            "in-framework-speed",
+            Level.WARN,
+            "memory is kept for sequences that are longer than the model knows",
+            f"{wanted} tokens, the model has {facts.max_positions} positions",
+            fix=f"allow at most {facts.max_positions} tokens",
+            option="options.inference_max_seq_length",
+        )
     if checkpoint.format in NEMO and not options.enable_cuda_graphs:
         yield Verdict(
             "cuda-graphs",

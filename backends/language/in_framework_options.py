@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from backends.language.common import LayoutOptions, Ranks, extra
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
+Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
 GenerationName = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,20}$")]
@@ -78,7 +79,7 @@ class InFrameworkOptions(LayoutOptions):
         description="Requests that Triton puts together.",
         json_schema_extra=extra("Limits", "--max_batch_size"),
     )
-    inference_max_seq_length: Count = Field(
+    inference_max_seq_length: Tokens = Field(
         0,
         title="Longest sequence",
         description="NeMo and Megatron: tokens of prompt and answer together; 0 is upstream's "
