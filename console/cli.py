@@ -282,7 +282,10 @@ def _store_name(verb: argparse.ArgumentParser) -> None:
 
 def _store_filter(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--filter", default="", metavar="JSON", help="records with these values: '{\"color\": \"red\"}'"
+        "--filter",
+        default="",
+        metavar="JSON",
+        help='records with these values: \'{"color": "red"}\'',
     )
 
 
@@ -303,7 +306,10 @@ def _store_search(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--text", default="", help="look for what this text says")
     verb.add_argument("--top", type=int, default=0, metavar="N", help="how many records")
     verb.add_argument(
-        "--against", choices=("image", "text", "sentence"), default="", help="vectors to compare with"
+        "--against",
+        choices=("image", "text", "sentence"),
+        default="",
+        help="vectors to compare with",
     )
     _store_filter(verb)
 
