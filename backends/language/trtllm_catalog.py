@@ -66,8 +66,11 @@ class Flag(Span):
     """A flag of a program; `values` are the words that it takes, each with its first version."""
 
     values: dict[str, str] = {}
+    switch: bool = False
 
     def takes(self, value: str, version: str) -> bool:
+        if self.switch:
+            return not value
         if not self.values:
             return True
         return value in self.values and Span(first=self.values[value]).holds(version)

@@ -57,6 +57,7 @@ from console.text import clean
 from console.triton.container import IMAGE
 from console.triton.launchers import launcher
 
+EMBEDDED = "${env_embedded}/bin/python"
 KEY = "${work}/engine-key"
 PLANNED = "trtllm-planned.json"
 BOUND = ("tensorrt-llm-version", "tensorrt-version", "gpu-architecture", "parallel-sizes")
@@ -181,6 +182,11 @@ def service(
         given = given.model_copy(
             update={"container": container, "env": given.env | CACHES | OFFLINE}
         )
+    else:
+        # TensorRT-LLM lives in this machine's own Python, and the server's python models with it.
+        argv = tuple("python3" if word == EMBEDDED else word for word in given.argv)
+        env = given.env | OFFLINE
+        given = given.model_copy(update={"argv": argv, "runtime": "host", "env": env})
     return spec.model_copy(update={"command": given, "models": models})
 
 
