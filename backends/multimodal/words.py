@@ -237,8 +237,8 @@ def quoted(value: str) -> str:
     """A text as a value of a Hydra override (template): its grammar ends a value at a quote, and
     OmegaConf fills in what stands in ``${…}``, so that a dollar sign of ours is escaped for it."""
     # `literal` writes a dollar sign twice; backslashes count only before a quote.
-    ours = re.sub(r"(\\*)'", r"\1\1\\'", value.replace("$${", "\\$${"))
-    return "'" + re.sub(r"(\\+)\Z", r"\1\1", ours) + "'"
+    ours = re.sub(r'(\\*)"', r'\1\1\\"', value.replace("$${", "\\$${"))
+    return '"' + re.sub(r"(\\+)\Z", r"\1\1", ours) + '"'
 
 
 def overrides(call: Call) -> dict[str, str]:

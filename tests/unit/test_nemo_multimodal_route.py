@@ -357,7 +357,7 @@ def test_a_whole_salm_model_is_taken_apart_and_its_lora_merged_first() -> None:
     ]  # fmt: skip
     merge = made.step("merge")
     assert isinstance(merge, CommandStep)
-    assert "lora_model_path='${work}/salm/speech_lora.nemo'" in merge.command.argv
+    assert 'lora_model_path="${work}/salm/speech_lora.nemo"' in merge.command.argv
     argv = server(made).service.process.argv
     assert given(argv, "--visual_checkpoint") == "${work}/salm/speech_perception"
     assert given(argv, "--llm_checkpoint") == "${work}/salm/merged.nemo"
@@ -371,7 +371,7 @@ def test_a_lora_is_merged_only_where_there_is_one_and_it_is_wanted() -> None:
     made = plan(model=samples.perception(), language=LANGUAGE, lora_file="/lora.nemo")
     assert "separate" not in {step.id for step in made.steps}
     merge = made.step("merge")
-    assert isinstance(merge, CommandStep) and "lora_model_path='/lora.nemo'" in merge.command.argv
+    assert isinstance(merge, CommandStep) and 'lora_model_path="/lora.nemo"' in merge.command.argv
 
 
 def test_an_export_alone_calls_what_the_generation_has() -> None:
