@@ -1,77 +1,135 @@
-"""The facts model in PyTorch through PyTriton, by the example's own deployment file, on the CPU."""
+"""The small language model in PyTorch through real PyTriton: from the command line, and on the screen."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import psutil
 import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
 
+from console import settings as settings_module
+from console.app import TritonDeckApp
+from console.desk.desk import Desk
+from console.facts import Endpoint
+from console.triton.plain_http import request
+from screens.build import BuildScreen
+from screens.check import CheckScreen
+from screens.checkpoint import CheckpointScreen
+from screens.configure import ConfigureScreen
+from screens.serve import ServeScreen
+from screens.try_ import TryScreen
+from screens.widgets.options import OptionsForm
+from screens.widgets.table import Listing
+from tests.screens.conftest import until
+from tests.screens.test_tour import listed, on, shown
 from tests.support import Operator, managed, until_gone
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "facts" / "deployment.toml"
-QUESTION = "What is the capital of France?"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAME = "facts"
+COUNTED = "one two three four five six seven eight nine ten"
 
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     managed("inframework")
-    person = Operator(tmp_path_factory.mktemp("home"))
-    try:
-        yield person
-    finally:
-        person.leave()
+    person = Operator(tmp_path_factory.mktemp("in-framework"))
+    yield person
+    person.does("stop", NAME, code=None)
     until_gone(str(person.home))
 
 
 @pytest.fixture(scope="module")
-def served(operator: Operator) -> dict[str, Any]:
-    run = operator.json("deploy", str(EXAMPLE))["run"]
-    assert (run["state"], run["answer"]) == ("succeeded", "yellow; 7")
-    (service,) = operator.json("services")["services"]
-    assert isinstance(service, dict)
-    return service
+def served(operator: Operator) -> Operator:
+    """Deployed on the screen, from choosing the folder to the verified answer."""
+    asyncio.run(build(operator))
+    return operator
 
 
-@pytest.mark.usefixtures("served")
-def test_a_question_is_answered_piece_by_piece(operator: Operator) -> None:
-    told = operator.json("query", "facts", "--text", "Count from one to ten.")
-    assert told["answer"] == "one two three four five six seven eight nine ten"
-    assert told["first_text"] <= told["latency"]
+async def sees(pilot: Pilot[None], selector: str, text: str, seconds: float = 30) -> None:
+    await until(pilot, lambda: text in shown(pilot.app, selector), seconds)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("completions", {"prompt": QUESTION}),
-        ("chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}),
-    ],
-)
-def test_the_openai_interface_answers(
-    served: dict[str, Any], path: str, body: dict[str, Any]
-) -> None:
-    url = f"{served['endpoint']['url']}/v1/{path}"
-    data = json.dumps({"model": "facts", "max_tokens": 16, **body}).encode()
-    with urlopen(Request(url, data, {"Content-Type": "application/json"}), timeout=60) as answer:
-        assert "Paris" in json.dumps(json.load(answer)["choices"][0])
+def console(operator: Operator) -> TritonDeckApp:
+    return TritonDeckApp(Desk(settings_module.load(operator.env)), start=str(EXAMPLES))
 
 
-def test_everything_of_it_listens_on_loopback_alone(served: dict[str, Any]) -> None:
-    server = psutil.Process(served["pid"])
-    tree = [server, *server.children(recursive=True)]
-    found = [one for process in tree for one in process.net_connections("tcp")]
-    listening = [one.laddr for one in found if one.status == psutil.CONN_LISTEN]
-    assert {place.ip.removeprefix("::ffff:") for place in listening} == {"127.0.0.1"}
-    assert len({place.port for place in listening}) >= 4
+async def build(operator: Operator) -> None:
+    app = console(operator)
+    async with app.run_test(size=(160, 48)) as pilot:
+        home = app.screen
+        await until(pilot, lambda: home.query_one("#deployments").has_class("-empty"))
+        await pilot.press("n")
+        await on(pilot, CheckpointScreen)
+        (await listed(pilot)).choose(str(EXAMPLES / NAME))
+        await sees(pilot, "#detail", "✓ in-framework")
+        await pilot.press("enter")
+        await on(pilot, ConfigureScreen)
+        await listed(pilot)
+        app.screen.query_one("#routes", Listing).table.choose("in-framework")
+        await until(pilot, lambda: _flow(pilot).backend == "in-framework", 30)
+        await until(pilot, lambda: app.screen.query("#option-max_batch_size"), 30)
+        app.screen.query_one(OptionsForm).focus_option("max_batch_size")
+        for option in ("http_port", "grpc_port", "metrics_port"):
+            app.screen.query_one(f"#option-server-{option}").query_one(Input).value = "0"
+        await until(pilot, lambda: _flow(pilot).server.metrics_port == 0, 30)
+        await pilot.press("ctrl+n")
+        await on(pilot, CheckScreen)
+        await sees(pilot, "#check-title", "nothing blocks", 60)
+        await pilot.press("enter")
+        await on(pilot, BuildScreen)
+        await sees(pilot, "#build-title", "verified", 240)
 
 
-def test_it_stops_and_leaves_nothing(operator: Operator, served: dict[str, Any]) -> None:
-    operator.does("stop", "facts")
-    until_gone(str(operator.home))
-    assert not psutil.pid_exists(served["pid"])
+def _flow(pilot: Pilot[None]):  # type: ignore[no-untyped-def]
+    return pilot.app.screen.flow.deployment  # type: ignore[attr-defined]
+
+
+async def test_a_question_on_the_screen_has_the_right_answer(served: Operator) -> None:
+    app = console(served)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await listed(pilot)
+        await sees(pilot, "#home-detail", "verified")
+        await pilot.press("enter")
+        await on(pilot, ServeScreen)
+        await listed(pilot)
+        await pilot.press("7")
+        await on(pilot, TryScreen)
+        await until(pilot, lambda: isinstance(app.focused, Input), 30)
+        app.focused.value = "What is the color of a banana?"  # type: ignore[union-attr]
+        await pilot.press("enter")
+        await sees(pilot, "#answers", "yellow", 60)
+
+
+def test_the_command_line_has_the_same_answers_as_they_are_made(served: Operator) -> None:
+    told = served.json("query", NAME, "--text", "Count from one to ten.")
+    assert told["answer"] == COUNTED
+    assert told["finish_reason"] == "stop" and told["first_text"] < told["latency"]
+    assert served.does("query", NAME, "--text", "What is 3 plus 4?").strip() == "7"
+
+
+def test_health_is_where_upstream_has_it(served: Operator) -> None:
+    (service,) = served.json("services")["services"]
+    place = Endpoint(service["endpoint"]["url"], "openai")
+    assert request(place, "/v1/health").json()["status"] == "ok"
+    assert request(place, "/health").status == 404
+
+
+def test_nothing_listens_beyond_loopback(served: Operator) -> None:
+    """Front, HTTP, gRPC and metrics; upstream's script binds the last two to every address."""
+    (service,) = served.json("services")["services"]
+    first = psutil.Process(service["pid"])
+    found = {
+        (one.laddr.ip, one.laddr.port)
+        for process in (first, *first.children(recursive=True))
+        for one in process.net_connections("inet")
+        if one.status == psutil.CONN_LISTEN
+    }
+    assert len({port for _, port in found}) >= 4
+    # gRPC writes the same address in IPv6.
+    assert {address.removeprefix("::ffff:") for address, _ in found} == {"127.0.0.1"}
