@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+import sys
 import time
 import urllib.request
 import zipfile
@@ -18,6 +19,8 @@ from console.desk.attached import AttachedServer
 from console.desk.desk import Desk
 from console.desk.replay import Replay
 from console.facts import Endpoint, Refused, UsageError
+from console.planning.plan import Command, CommandStep, ExitCode, Plan
+from console.runs.store import RunStore
 from console.services.store import ServiceStore
 from console.settings import Settings
 from console.telemetry.recording import FILE
@@ -277,13 +280,36 @@ def test_an_incident_holds_what_is_needed_and_no_secret(settings: Settings, tmp_
     finally:
         Desk(settings).stop("digits")
     assert stat.S_IMODE(made.file.stat().st_mode) == 0o600
-    with zipfile.ZipFile(made.file) as archive:
-        names = set(archive.namelist())
-        every = b"".join(archive.read(name) for name in names)
+    names, every = unpacked(made.file)
     assert {"versions.json", "actions.txt", "left-out.txt", f"{view.id}/server.log"} <= names
     assert f"{view.id}/{FILE}" in names
-    assert token.encode() not in every and b"hf_aaaa" not in every and b"\x1b" not in every[:0]
+    assert token.encode() not in every and b"hf_aaaa" not in every and b"\x1b" not in every
     assert any("a secret" in line for line in made.left_out)
+
+
+def unpacked(file: Path) -> tuple[set[str], bytes]:
+    """The names in an incident's zip, and all of its texts."""
+    with zipfile.ZipFile(file) as archive:
+        names = set(archive.namelist())
+        return names, b"".join(
+            archive.read(name) for name in names if name.rpartition("/")[2] != FILE
+        )
+
+
+def test_an_incident_of_a_run_holds_its_plan_and_its_logs(
+    settings: Settings, tmp_path: Path
+) -> None:
+    said = f"print('\\x1b[31mout of memory, hf_{'b' * 30}'); raise SystemExit(3)"
+    command = Command(argv=(sys.executable, "-c", said))
+    step = CommandStep(id="export", title="Export", command=command, success=(ExitCode(),))
+    store = RunStore(settings)
+    run = store.create(Plan(deployment="digits", backend="onnx", steps=(step,)), "")
+    store.start(run)
+    until(lambda: not store.view(run).active, seconds=30)
+    names, every = unpacked(Desk(settings).incident(run, tmp_path / "run.zip").file)
+    wanted = {"run.json", "plan.json", "end.json", "journal.jsonl", "logs/export.log"}
+    assert {f"{run}/{name}" for name in wanted} <= names
+    assert b"out of memory" in every and b"hf_bbbb" not in every and b"\x1b" not in every
 
 
 # ---------------------------------------------------------------------------- without a screen
