@@ -239,6 +239,7 @@ def _nemo(
         return
     yield generations.verdict(vllm_nemo.ROUTE, name)
     yield _taken(checkpoint, name)
+    yield from _without(name)
     parser = known(vllm_nemo.SCRIPT, name)
     if parser is not None:
         yield from flags.compare(
@@ -248,6 +249,21 @@ def _nemo(
             source=generations.generation(name).ref,
             generation=name,
         )
+
+
+def _without(name: str) -> Iterator[Verdict]:
+    """That the generation's image comes without vLLM, where it does."""
+    here = generations.generation(name)
+    for note in here.notes:
+        if "no vLLM" in note:
+            yield Verdict(
+                "vllm-image",
+                Level.WARN,
+                f"{here.title}: {note}",
+                source=here.ref,
+                fix="name an image of your own that has vLLM, or serve_as = triton with NVIDIA's",
+                option="options.image",
+            )
 
 
 def _taken(checkpoint: Checkpoint, name: str) -> Verdict:

@@ -10,7 +10,7 @@ import json
 
 from backends.language.common import cases
 from backends.language.vllm_options import VllmOptions
-from backends.language.vllm_plan import OFFLINE, QUIET, notes
+from backends.language.vllm_plan import CHECKER, OFFLINE, QUIET, compared, notes
 from backends.sources import WORKERS, worker
 from backends.upstream import generations, parsers
 from console.checkpoints.model import Checkpoint, Format
@@ -287,13 +287,17 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
 
 def _compare(
     deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint, generation: str
-) -> tuple[WriteStep, CommandStep]:
-    """Our worker, and the script in the image read by it."""
+) -> tuple[Step, ...]:
+    """Our workers, and the script in the image and its vLLM looked at by them."""
     predicted = parsers.known(SCRIPT, generation)
     defaults = {o.name: o.default for o in predicted.options if not o.switch} if predicted else {}
     planned = {"script": SCRIPT, "generation": generation, "defaults": defaults}
     text = json.dumps(planned, indent=1) + "\n"
-    files = (worker("check_flags"), FileSpec(path=f"{WORKERS}/planned.json", text=text))
+    files = (
+        worker("check_flags"),
+        worker("check_vllm"),
+        FileSpec(path=f"{WORKERS}/planned.json", text=text),
+    )
     words = arguments(deployment.served_name, options, checkpoint, generation)
     argv = (
         *("python3", f"{WORKERS}/check_flags.py", f"--plan={WORKERS}/planned.json"),
@@ -319,5 +323,15 @@ def _compare(
             ),
             timeout=600.0,
             always=True,
+        ),
+        # Some images come without vLLM, and the script then ends with code 0.
+        compared(
+            _command(
+                deployment,
+                options,
+                checkpoint,
+                (_python(generation), CHECKER, "--"),
+                serving=False,
+            )
         ),
     )

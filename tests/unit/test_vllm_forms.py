@@ -127,6 +127,15 @@ def test_a_format_that_the_generation_does_not_take_is_refused() -> None:
     assert refused.option == "options.image"
 
 
+def test_an_image_that_comes_without_vllm_is_told_and_looked_at_before_the_start() -> None:
+    made = deployment(serve_as="nemo", generation="ed-0.1")
+    found = {v.check: v for v in told(made, checkpoint(format=Format.NEMO))}
+    assert found["vllm-image"].level is Level.WARN
+    assert "vllm-image" not in {v.check for v in told(deployment(serve_as="nemo"))}
+    order = [step.id for step in plan(made, checkpoint(format=Format.NEMO)).steps]
+    assert order.index("arguments") < order.index("service")
+
+
 def test_an_image_of_an_unknown_generation_is_asked_about() -> None:
     made = deployment(serve_as="nemo", image="registry.local/nemo:mine")
     assert failing(told(made))["route-generation"].option == "options.generation"
@@ -411,6 +420,10 @@ def test_the_worker_reads_the_keys_of_a_model(installed: Path, tmp_path: Path) -
     assert check_vllm.main(["--keys", str(file)]) == 0
     file.write_text('{"model": "/m", "host": "x"}')
     assert check_vllm.main(["--keys", str(file)]) == 1
+
+
+def test_the_worker_only_looks_whether_vllm_is_there_without_words(installed: Path) -> None:
+    assert check_vllm.main(["--"]) == 0
 
 
 def test_the_worker_says_that_there_is_no_vllm(
