@@ -11,7 +11,9 @@ _CAP = 1 << 22
 _GRAPH = "onnx-"
 """Entries whose words hold wherever ONNX Runtime opens a graph, not only in a server."""
 _BUILDER = "trtexec-"
-"""Entries about a builder's own log."""
+"""Entries about trtexec's own log."""
+_ENGINE = "trtllm-"
+"""Entries about TensorRT-LLM's programs, whose words are nobody else's."""
 
 
 def size(log: Path) -> int:
@@ -56,7 +58,8 @@ def of_graph(lines: Iterable[str]) -> DeckError | None:
 
 
 def of_builder(log: Path) -> DeckError | None:
-    """Why trtexec failed: it goes on for some lines after the one that tells."""
+    """Why trtexec or a program of TensorRT-LLM failed: they go on for some lines after the one that
+    tells."""
     from console.triton.logs import explain
 
     try:
@@ -65,10 +68,10 @@ def of_builder(log: Path) -> DeckError | None:
             lines = stream.read().decode(errors="replace").splitlines()
     except OSError:
         return None
-    if not any(line.startswith("&&&& RUNNING TensorRT.trtexec") for line in lines):
-        return None
+    trtexec = any(line.startswith("&&&& RUNNING TensorRT.trtexec") for line in lines)
+    kinds = (_ENGINE, _BUILDER) if trtexec else (_ENGINE,)
     for known in explain(lines):
-        if known.id.startswith(_BUILDER):
+        if known.id.startswith(kinds):
             return DeckError(known.what, why=known.why, fix=known.fix, raw=known.raw)
     return None
 
