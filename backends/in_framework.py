@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import NEMO, InFrameworkDoor
-from backends.language import in_framework_plan
+from backends.language import in_framework_nodes, in_framework_plan
 from backends.language import in_framework_script as upstream
 from backends.language.common import layout_checks, memory_checks, spread
 from backends.language.in_framework_options import InFrameworkOptions
@@ -106,6 +106,8 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
         found = list(_code(options, checkpoint))
         if options.form == "script":
             found += _generation(deployment, options, checkpoint)
+            if all(verdict.level is not Level.FAIL for verdict in found):
+                found += in_framework_nodes.checks(deployment, options, checkpoint)
         else:
             found += _worker(options, checkpoint)
         if options.device == "cuda":

@@ -92,6 +92,26 @@ class InFrameworkOptions(LayoutOptions):
         description="Megatron checkpoints: sequences of one pipeline step; 0 leaves it to upstream.",
         json_schema_extra=extra("Limits", "--micro_batch_size"),
     )
+    num_nodes: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1,
+        title="Nodes",
+        description="NeMo and Megatron: machines that share the model, each with the same number of "
+        "GPUs. The first one serves; the others run the plan's script, or Slurm starts all of them.",
+        json_schema_extra=extra("Parallelism", "torchrun --nnodes"),
+    )
+    master_address: Annotated[str, Field(pattern=r"^[\w.:-]*$", max_length=253)] = Field(
+        "",
+        title="First node",
+        description="Several nodes: name or address of the first one, as the others reach it. Slurm "
+        "puts its own in.",
+        json_schema_extra=extra("Parallelism", "torchrun --master-addr"),
+    )
+    master_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        29500,
+        title="Rendezvous port",
+        description="Several nodes: where the processes meet, on the first node.",
+        json_schema_extra=extra("Parallelism", "torchrun --master-port"),
+    )
     context_parallel_size: Ranks = Field(
         1,
         title="Context parallel size",
@@ -197,6 +217,14 @@ class InFrameworkOptions(LayoutOptions):
             raise ValueError('tp_plan and device_map exclude each other: set device_map = ""')
         if self.form == "script" and self.device == "cpu":
             raise ValueError("the scripts need CUDA: device = cpu needs form = worker")
+        if self.num_nodes > 1 and self.form == "worker":
+            raise ValueError("the worker is one process: several nodes need form = script")
+        if self.num_nodes > 1 and not self.master_address:
+            raise ValueError("several nodes need master_address: the first node as others reach it")
+        if self.ranks % self.num_nodes:
+            raise ValueError(
+                f"{self.ranks} ranks cannot be shared evenly by {self.num_nodes} nodes"
+            )
         if self.form == "worker" and self.tp_plan:
             raise ValueError("the worker is one process: tp_plan needs form = script")
         return self

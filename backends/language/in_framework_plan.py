@@ -59,7 +59,7 @@ def style_of(checkpoint: Checkpoint) -> Style:
 
 
 def layout_of(options: InFrameworkOptions) -> Layout:
-    return Layout(options.tensor_parallel_size, options.pipeline_parallel_size)
+    return Layout(options.tensor_parallel_size, options.pipeline_parallel_size, options.num_nodes)
 
 
 def need_of(options: InFrameworkOptions, checkpoint: Checkpoint) -> Need | None:
@@ -206,6 +206,17 @@ def _ports(
     )
 
 
+def _nodes(options: InFrameworkOptions) -> tuple[Variable, ...]:
+    """Which of several machines this one is, and where the first one is."""
+    if options.num_nodes == 1:
+        return ()
+    first = literal(options.master_address)
+    return (
+        Variable(name="node_rank", kind="path", default="0", help="number of this node"),
+        Variable(name="master_addr", kind="path", default=first, help="where the first node is"),
+    )
+
+
 # ---------------------------------------------------------------------------- upstream's script
 
 
@@ -216,9 +227,23 @@ def script_words(
     root = generations.generation(generation).root
     script = f"{root}/{upstream.script_of(checkpoint)}"
     count = upstream.ranks(options, checkpoint, generation)
-    start = ("torchrun", "--standalone", f"--nproc-per-node={count}") if count > 1 else ("python3",)
-    words = upstream.arguments(deployment.served_name, options, checkpoint, generation)
-    return (*start, script, *words)
+    address = deployment.server.address if options.num_nodes > 1 else "0.0.0.0"
+    words = upstream.arguments(deployment.served_name, options, checkpoint, generation, address)
+    return (*_start(options, count), script, *words)
+
+
+def _start(options: InFrameworkOptions, count: int) -> tuple[str, ...]:
+    """What starts `count` processes: on several nodes it is run once on each."""
+    if options.num_nodes > 1:
+        return (
+            "torchrun",
+            f"--nnodes={options.num_nodes}",
+            f"--nproc-per-node={count // options.num_nodes}",
+            "--node-rank=${node_rank}",
+            "--master-addr=${master_addr}",
+            f"--master-port={options.master_port}",
+        )
+    return ("torchrun", "--standalone", f"--nproc-per-node={count}") if count > 1 else ("python3",)
 
 
 def _script_service(
@@ -230,19 +255,27 @@ def _script_service(
     inside = [("http", upstream.HTTP), ("grpc", upstream.GRPC), ("metrics", upstream.METRICS)]
     inside += [("triton", upstream.OPENAI)] if front else []
     path = literal(str(checkpoint.path))
+    several = options.num_nodes > 1
+    # gRPC and metrics have PyTriton's own ports, which no flag changes.
+    grpc, metrics = ("8001", "8002") if several else ("${grpc_port}", "${metrics_port}")
     return ServiceSpec(
         name="in-framework",
         launcher="container",
         command=Command(
             argv=script_words(deployment, options, checkpoint, generation),
+            nodes=options.num_nodes,
             runtime="image:nemo",
             env=QUIET,
             container=Container(
                 mounts=(Mount(source=path, target=path, read_only=True),),
-                ports=tuple(
+                ports=()
+                if several
+                else tuple(
                     PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
                     for name, port in inside
                 ),
+                # Processes of several machines meet at ports that they choose themselves.
+                network="host" if several else "",
                 gpus=server.gpus or "all",
                 shm_size=server.shm_size,
                 memory=server.memory,
@@ -253,8 +286,8 @@ def _script_service(
             ),
         ),
         http_url=f"http://{address}:${{http_port}}",
-        grpc_url=f"{address}:${{grpc_port}}",
-        metrics_url=f"http://{address}:${{metrics_port}}/metrics",
+        grpc_url=f"{address}:{grpc}",
+        metrics_url=f"http://{address}:{metrics}/metrics",
         more_urls=(f"http://{address}:${{triton_port}}",) if front else (),
         manage=False,  # PyTriton keeps model control to itself
         repository="${work}",
@@ -300,7 +333,7 @@ def _script_plan(
     return Plan(
         deployment=deployment.name,
         backend="in-framework",
-        variables=_ports(deployment, options, "of Triton's HTTP", other),
+        variables=(*_ports(deployment, options, "of Triton's HTTP", other), *_nodes(options)),
         images=(ImageSpec(name="nemo", reference=options.image, title="NeMo"),),
         engine=deployment.server.engine,
         steps=tuple(steps),

@@ -89,18 +89,27 @@ def ranks(options: InFrameworkOptions, checkpoint: Checkpoint, generation: str) 
 
 
 def arguments(
-    name: str, options: InFrameworkOptions, checkpoint: Checkpoint, generation: str
+    name: str,
+    options: InFrameworkOptions,
+    checkpoint: Checkpoint,
+    generation: str,
+    address: str = "0.0.0.0",
 ) -> list[str]:
     """The words behind the script (templates). Options of other generations are left in, so that
-    the comparison with the script names them."""
+    the comparison with the script names them. Several nodes share the host's network, so the ports
+    are the plan's and `address` is where they are; else both are the container's own."""
+    several = options.num_nodes > 1
     words = [
         f"--triton_model_name={literal(name)}",
-        f"--triton_port={HTTP}",
-        "--triton_http_address=0.0.0.0",
+        "--triton_port=${http_port}" if several else f"--triton_port={HTTP}",
+        f"--triton_http_address={literal(address)}",
         f"--max_batch_size={options.max_batch_size}",
     ]
     if checkpoint.format is Format.HUGGING_FACE:
         return [*words, *_hugging_face(options, checkpoint)]
+    if has_front(checkpoint, generation):
+        port = "${triton_port}" if several else str(OPENAI)
+        words += [f"--server_port={port}", f"--server_address={literal(address)}"]
     return [*words, *_megatron(options, checkpoint, generation)]
 
 
@@ -128,10 +137,9 @@ def _megatron(options: InFrameworkOptions, checkpoint: Checkpoint, generation: s
             words.append("--model_format=megatron")
     else:
         words = [f"--nemo_checkpoint={path}"]
-    if has_front(checkpoint, generation):
-        words += [f"--server_port={OPENAI}", "--server_address=0.0.0.0"]
     if generation in WORDS_WITH_COUNTS:
-        words += [f"--num_gpus={options.ranks}", "--num_nodes=1"]
+        words.append(f"--num_gpus={options.ranks // options.num_nodes}")
+        words.append(f"--num_nodes={options.num_nodes}")
     elif generation in SELF_STARTING:
         words.append(f"--num_gpus={options.ranks}")
     # Their long names changed with 0.3; the short ones did not.

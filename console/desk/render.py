@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from console.planning.render.serving import Serving
 
 FORMATS = ("script", "docker", "systemd", "systemd-user", "compose", "kubernetes", "slurm")
+_OTHER_PORT = 8003
+"""Of a front beside Triton, where the deployment leaves it open."""
 _IN_IMAGES = frozenset({"docker", "compose", "kubernetes"})
 
 
@@ -114,6 +116,6 @@ def _values(settings: Settings, prepared: Prepared) -> dict[str, str]:
     for variable in plan.variables:
         value = expand(variable.default, values)
         if variable.kind == "port" and value in ("", "0"):
-            value = str(PORTS[variable.name.removesuffix("_port")])
+            value = str(PORTS.get(variable.name.removesuffix("_port"), _OTHER_PORT))
         values[variable.name] = value
     return values

@@ -306,6 +306,9 @@ class Command(Frozen):
     runtime: str = "host"
     env: dict[str, str] = Field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    nodes: int = Field(1, ge=1)
+    """Machines that it is started on, once each. With several the plan has the variables
+    ``node_rank`` (0 on the machine that serves) and ``master_addr``."""
     cwd: str = "${work}"
     container: Container | None = None
     """Only with ``image:``; None there means `Container()`."""

@@ -170,6 +170,8 @@ def _step(step: Step, plan: Plan, urls: dict[str, str]) -> str:
             )
         case ServiceStep():
             lines.append(_service(step.service, log, _before(step, plan)))
+            if step.service.command is not None and step.service.command.nodes > 1:
+                lines.append(_other_node(step.service.command.nodes))
         case JoinStep():
             lines.append(_join(step))
         case LoadStep():
@@ -352,6 +354,17 @@ def _service(service: ServiceSpec, log: str, before: tuple[ServiceSpec, ...] = (
         "fi",
     ]
     return "\n".join(lines)
+
+
+def _other_node(nodes: int) -> str:
+    """The first node alone answers; the others run until they are ended."""
+    return (
+        'if [ "$NODE_RANK" != 0 ]; then\n'
+        f'  say "node $NODE_RANK of {nodes} runs; the first one, $MASTER_ADDR, answers"\n'
+        '  wait "$SERVER"\n'
+        "  exit\n"
+        "fi"
+    )
 
 
 def _container(service: ServiceSpec, log: str, ending: str) -> str:

@@ -1,11 +1,16 @@
 """A deployment as a Slurm batch script: the server lives as long as the job.
 
 Ports are found on the node that the job gets. The server listens on that node's loopback; the job's
-output says how to reach it through the login node.
+output says how to reach it through the login node. A server of several nodes is started on each of
+them by ``srun``, once: its ``torchrun`` makes one process a GPU, and they meet at the first node.
 """
 
 from __future__ import annotations
 
+import shlex
+from urllib.parse import quote
+
+from console.planning.plan import ServiceStep, UrlReady
 from console.planning.render.serving import Serving
 from console.planning.variables import literal, shell_word
 
@@ -14,31 +19,37 @@ _HOURS = 8
 
 def render(serving: Serving) -> str:
     """The script for ``sbatch``; a container runs through ``srun --container-image`` (pyxis)."""
-    boxed = bool(serving.command.image)
+    boxed, nodes = bool(serving.command.image), serving.command.nodes
     name = f"tritondeck-{serving.name}"
     resources = [
         f"#SBATCH --job-name={name}",
         f"#SBATCH --output={name}-%j.log",
-        "#SBATCH --nodes=1",
-        "#SBATCH --ntasks=1",
+        f"#SBATCH --nodes={nodes}",
+        "#SBATCH --ntasks-per-node=1" if nodes > 1 else "#SBATCH --ntasks=1",
         "#SBATCH --cpus-per-task=4",
         f"#SBATCH --time={_HOURS:02d}:00:00",
         "#SBATCH --signal=B:TERM@60",
     ]
-    if serving.gpus:
+    if nodes > 1:
+        resources.append(f"#SBATCH --gpus-per-node={_gpus_a_node(serving)}")
+    elif serving.gpus:
         resources.append(f"#SBATCH --gpus={max(1, serving.gpus)}")
     head = serving.head(
         f"sbatch {name}.sbatch, then read {name}-JOBID.log",
         *(serving.derived() if boxed else ()),
     )
-    start = _container(serving) if boxed else _process(serving)
+    one = _container if boxed else _process
+    start = _several(serving) if nodes > 1 else one(serving)
+    ready = _ready_path(serving)
     return "\n".join(
         (
             "#!/usr/bin/env bash",
             *resources,
             "# shellcheck disable=SC2016,SC2026",
             head.rstrip("\n"),
-            _BODY.replace("@START@", start).replace("@LIMIT@", str(serving.start_limit)),
+            _BODY.replace("@START@", start)
+            .replace("@READY@", ready)
+            .replace("@LIMIT@", str(serving.start_limit)),
         )
     )
 
@@ -74,7 +85,7 @@ SERVER=$!
 
 for _ in $(seq @LIMIT@); do
   kill -0 "$SERVER" 2>/dev/null || { echo "the server ended"; exit 1; }
-  if curl --silent --fail --noproxy '*' --max-time 5 "http://127.0.0.1:$HTTP_PORT/v2/health/ready"; then
+  if curl --silent --fail --noproxy '*' --max-time 5 "http://127.0.0.1:$HTTP_PORT@READY@"; then
     echo "ready: http://127.0.0.1:$HTTP_PORT on $(hostname)"
     echo "from your own machine: ssh -N -J $(id -un)@${SLURM_SUBMIT_HOST:-LOGIN_NODE} \\
 -L $HTTP_PORT:127.0.0.1:$HTTP_PORT -L $GRPC_PORT:127.0.0.1:$GRPC_PORT $(id -un)@$(hostname)"
@@ -124,6 +135,43 @@ def _container(serving: Serving) -> str:
         f'$TOKEN_FILE:{token}:ro" \\\n'
         f"  {' '.join(words)} &"
     )
+
+
+def _gpus_a_node(serving: Serving) -> int:
+    """As many as processes are started there."""
+    flag = "--nproc-per-node="
+    found = (word.removeprefix(flag) for word in serving.argv if word.startswith(flag))
+    return int(next(found, "1"))
+
+
+def _ready_path(serving: Serving) -> str:
+    """Where the server says that it is ready: what the plan waits for first."""
+    for step in serving.plan.steps:
+        for probe in step.success if isinstance(step, ServiceStep) else ():
+            if isinstance(probe, UrlReady) and probe.url.startswith(serving.service.http_url):
+                return quote(serving.filled(probe.url.removeprefix(serving.service.http_url)))
+    return "/v2/health/ready"
+
+
+def _several(serving: Serving) -> str:
+    """Once on each node, which reads its number from Slurm; all meet at the first node."""
+    words = " ".join(shell_word(word) for word in serving.argv)
+    inner = f'NODE_RANK="$SLURM_NODEID"; export NODE_RANK; exec {words}'
+    paths = ",".join(f"{mount.source}:{mount.target}:ro" for mount in serving.container.mounts)
+    box = ""
+    if serving.command.image:
+        image = shell_word(literal(_enroot(serving.image.tag)))
+        box = f" --container-image={image} --no-container-mount-home"
+        box += f" --container-mounts={shell_word(paths)}" if paths else ""
+    lines = [
+        'MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
+        'TRITON_PORT="${TRITON_PORT:-$(free_port)}"',
+        "export MASTER_ADDR HTTP_PORT TRITON_PORT",
+        *(f"export {name}={shell_word(value)}" for name, value in serving.command.env.items()),
+        f"srun --ntasks-per-node=1 --kill-on-bad-exit=1{box} \\",
+        f"  bash -c {shlex.quote(inner)} &",
+    ]
+    return "\n".join(lines)
 
 
 def _enroot(reference: str) -> str:
