@@ -1,1 +1,0 @@
-"""The retrieval route: two towers in Triton, and a store that is searched with their vectors."""

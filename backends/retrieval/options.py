@@ -103,7 +103,7 @@ class RetrievalOptions(BackendOptions):
         le=64,
         title="Instances of the front models",
         description="How many processes decode images, make tokens and search, of each kind.",
-        json_schema_extra=_extra("Serving", flag="instance_group.count"),
+        json_schema_extra=_extra("Serving"),
     )
     threads: int = Field(
         0,

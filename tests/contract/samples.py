@@ -158,7 +158,33 @@ def multimodal_engines(kind: str = "neva") -> Checkpoint:
     )
 
 
+def towers(family: str = "clip") -> Checkpoint:
+    """A vision and a text tower with one space, as its configuration tells."""
+    return Checkpoint(
+        path=Path("/models") / HOSTILE,
+        format=Format.HUGGING_FACE,
+        title="Hugging Face model · two towers",
+        model_class="CLIPModel",
+        task="image-text",
+        size=600_000_000,
+        language=dataclasses.replace(_facts(), family=family, multimodal=family),
+        config={
+            "model_type": family,
+            "vision_config": {"image_size": 224, "hidden_size": 768},
+            "text_config": {"max_position_embeddings": 64, "hidden_size": 768},
+        },
+    )
+
+
+def _facts() -> LanguageFacts:
+    facts = language().language
+    assert facts is not None
+    return facts
+
+
 ALL = {
+    "clip": towers(),
+    "siglip": towers("siglip"),
     "ctc-bpe": speech(),
     "ctc-char": speech(tokenizer="char"),
     "hybrid": speech("hybrid"),
