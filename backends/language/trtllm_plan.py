@@ -60,6 +60,8 @@ from console.triton.launchers import launcher
 EMBEDDED = "${env_embedded}/bin/python"
 KEY = "${work}/engine-key"
 PLANNED = "trtllm-planned.json"
+BUILD, PLUGINS = "commands/build.py", "plugin/plugin.py:cli_plugin_args"
+"""Where the package declares the options of ``trtllm-build``, and names those of its plugins."""
 BOUND = ("tensorrt-llm-version", "tensorrt-version", "gpu-architecture", "parallel-sizes")
 """What an engine is bound to beside checkpoint and command line; ``workers/trtllm_place.py`` asks."""
 LLMAPI = "/app/all_models/llmapi/tensorrt_llm/1"
@@ -218,7 +220,10 @@ def engine_plan(deployment: Deployment, parts: tuple[Part, ...]) -> Plan:
     for part in parts:
         convert_call, build_call = convert(part, version), build(part, version)
         if convert_call:
-            steps.append(_flags(deployment, part, convert_call, version))
+            steps.append(_flags(deployment, part, convert_call, "flags"))
+        if build_call:
+            steps.append(_flags(deployment, part, build_call, "build-flags"))
+        if convert_call:
             steps.append(_convert(deployment, part, convert_call, world))
         if build_call:
             steps.append(_build(deployment, part, build_call, world))
@@ -285,17 +290,26 @@ def _place(
     )
 
 
-def _flags(deployment: Deployment, part: Part, call: Call, version: str) -> CommandStep:
-    """The planned words against the script that is really there."""
-    result = f"{KEY}/flags{part.suffix}.json"
+def _flags(deployment: Deployment, part: Part, call: Call, step: str) -> CommandStep:
+    """The planned words against the program that is really there."""
+    result = f"{KEY}/{step}{part.suffix}.json"
     reads = [literal(part.options.examples)] if part.options.examples else []
     argv = ["python3", join(WORKERS, "check_flags.py"), "--plan", join(WORKERS, PLANNED)]
-    argv += ["--result", result, "--script", call.head[-1], "--", *call.words]
+    argv += [
+        "--result",
+        result,
+        "--script",
+        BUILD if call.program == "trtllm-build" else call.head[-1],
+    ]
+    if call.program == "trtllm-build":
+        argv += ["--package", "tensorrt_llm", "--listed", PLUGINS]
     return CommandStep(
-        id=f"flags{part.suffix}",
+        id=f"{step}{part.suffix}",
         title=f"compare the flags of {call.program}",
-        why="a flag that the installed script does not know is found before the weights are read",
-        command=command(deployment, argv, reads=reads, writes=("${work}",), env={}),
+        why="a flag that the installed program does not know is found before the weights are read",
+        command=command(
+            deployment, [*argv, "--", *call.words], reads=reads, writes=("${work}",), env={}
+        ),
         success=(ExitCode(), JsonFile(path=result, expect={"failures": 0})),
         timeout=600.0,
         always=True,

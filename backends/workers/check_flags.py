@@ -4,7 +4,11 @@ Runs wherever the script is: standard library only, Python 3.8 syntax, imports n
 The script is parsed and never run. With `--folder` the folder that upstream will empty is looked at
 as well: it may hold nothing, or must carry our mark.
 
-    check_flags.py --script FILE --plan FILE --result FILE [--folder DIR] -- WORD…
+    check_flags.py --script FILE --plan FILE --result FILE [--folder DIR]
+                   [--package NAME [--listed FILE:NAME]] -- WORD…
+
+With `--package` the script is a file of that installed package, which is found and not imported;
+`--listed` is a list of names in another file of it, each of which its script makes an option of.
 
 `--plan` is a JSON file {"script": …, "generation": …, "defaults": {flag: value the plan relies on}}.
 Exit codes: 0 all fits, 1 something does not (the lines say what), 2 wrong usage.
@@ -12,6 +16,7 @@ Exit codes: 0 all fits, 1 something does not (the lines say what), 2 wrong usage
 
 import argparse
 import ast
+import importlib.util
 import json
 import re
 import sys
@@ -59,6 +64,37 @@ def declared(source):
             }
         )
     return sorted(found, key=lambda option: option["line"])
+
+
+def listed(source, name):
+    """Options with the names in the list `name` of a module; their values are not known from it."""
+    for node in ast.walk(ast.parse(source)):
+        targets = [target.id for target in getattr(node, "targets", ()) if hasattr(target, "id")]
+        if isinstance(node, ast.Assign) and name in targets:
+            return [
+                {
+                    "flags": ["--" + word],
+                    "name": "--" + word,
+                    "switch": False,
+                    "type": None,
+                    "choices": [],
+                    "nargs": None,
+                    "default": None,
+                    "required": False,
+                    "line": node.lineno,
+                }
+                for word in ast.literal_eval(node.value)
+            ]
+    raise ValueError("it has no list %s" % name)
+
+
+def installed(package, file):
+    """Where `file` of an installed package is; the package is not imported."""
+    spec = importlib.util.find_spec(package) if package else None
+    places = list(spec.submodule_search_locations or []) if spec else []
+    if package and not places:
+        raise OSError(2, "the package %s is not installed" % package)
+    return Path(places[0], file) if places else Path(file)
 
 
 def given_words(argv):
@@ -148,14 +184,21 @@ def main(argv):
     parser.add_argument("--plan", required=True)
     parser.add_argument("--result", required=True)
     parser.add_argument("--folder", default="")
+    parser.add_argument("--package", default="")
+    parser.add_argument("--listed", default="")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args(argv)
     plan = json.loads(Path(args.plan).read_text(encoding="utf-8"))
     found = []
     if args.script:
         try:
-            source = Path(args.script).read_text(encoding="utf-8")
-            found += compare(args.words, declared(source), plan.get("defaults", {}))
+            source = installed(args.package, args.script).read_text(encoding="utf-8")
+            options = declared(source)
+            if args.listed:
+                file, _, name = args.listed.partition(":")
+                source = installed(args.package, file).read_text(encoding="utf-8")
+                options += listed(source, name)
+            found += compare(args.words, options, plan.get("defaults", {}))
         except OSError as error:
             found.append((True, "cannot read %s: %s" % (args.script, error.strerror)))
         except (SyntaxError, ValueError) as error:

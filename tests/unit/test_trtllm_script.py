@@ -130,11 +130,30 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PLUGINS = ("gpt_attention_plugin", "gemm_plugin", "context_fmha", "remove_input_padding",
+           "tokens_per_block", "use_paged_context_fmha")  # fmt: skip
+
+
 def packages(place: Path, version: str) -> None:
     for name, told in (("tensorrt_llm", version), ("tensorrt", "10.14.1.48")):
         folder = place / "site" / f"{name}-{told}.dist-info"
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {told}\n")
+    package = place / "site" / "tensorrt_llm"
+    options = [line for line in parser("trtllm-build").splitlines() if not plugin(line)]
+    texts = {
+        "__init__.py": "raise RuntimeError('importing it takes a GPU and half a minute')",
+        "commands/build.py": "\n".join(options),
+        "plugin/plugin.py": f"cli_plugin_args = {list(PLUGINS)!r}",
+    }
+    for name, text in texts.items():
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text(text)
+
+
+def plugin(line: str) -> bool:
+    """Whether it declares an option that upstream makes of a name in a list."""
+    return any(f'"--{name}"' in line for name in PLUGINS)
 
 
 def checkpoint(place: Path, name: str = "model") -> Any:
@@ -252,6 +271,16 @@ def test_a_flag_that_the_installed_script_lacks_ends_the_script_before_it_runs(p
     script.write_text(script.read_text().replace('"--use_parallel_embedding"', '"--other"'))
     done = bash(place, planned(place, use_parallel_embedding=True))
     assert done.returncode != 0 and "there is no flag --use_parallel_embedding" in done.stdout
+    assert not (place / "said-convert_checkpoint.py").exists()
+
+
+def test_a_plugin_that_the_installed_build_lacks_is_found_before_the_conversion(
+    place: Path,
+) -> None:
+    file = place / "site" / "tensorrt_llm" / "plugin" / "plugin.py"
+    file.write_text(file.read_text().replace("'tokens_per_block', ", ""))
+    done = bash(place, planned(place, tokens_per_block=64))
+    assert done.returncode != 0 and "there is no flag --tokens_per_block here" in done.stdout
     assert not (place / "said-convert_checkpoint.py").exists()
 
 
