@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "servers.md"]
+PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "servers.md", DOCS / "tensorrt.md"]
 EXPORTS_AGAIN = {"serve-your-nemo"}
 """Pages that make a deployment of their own from the speech checkpoint; minutes on a busy machine."""
 BLOCK = re.compile(
@@ -128,8 +128,8 @@ def run_blocks(page: Path, shell: Shell) -> None:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    managed("nemo")
-    managed("embedded")
+    for name in ("nemo", "embedded", "modelopt"):
+        managed(name)
     home = tmp_path_factory.mktemp("documents")
     folder = home / "source"
     folder.mkdir()
