@@ -25,6 +25,7 @@ from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, Plan, ServiceStep
 from console.planning.script import render
 from console.planning.variables import expand
+from console.runs import keys
 from tests.contract import samples
 
 WORKER = Path(trtllm_place.__file__)
@@ -274,6 +275,32 @@ def test_a_flag_that_the_installed_script_lacks_ends_the_script_before_it_runs(p
     assert not (place / "said-convert_checkpoint.py").exists()
 
 
+def test_an_engine_is_taken_again_until_what_it_is_bound_to_changes(place: Path) -> None:
+    made = planned(place)
+    assert bash(place, made).returncode == 0
+    step, values = made.step("build"), {"work": str(place / "llama")}
+    keys.remember(step, values, keys.key_of(step, made, values), "a run")
+    looked = made.step("place")
+    assert isinstance(looked, CommandStep)
+    words = [expand(word, values) for word in looked.command.argv[2:]]
+
+    def why() -> str:
+        done = look(place, *words)
+        assert done.returncode == 0, done.stdout
+        return keys.why_run(step, values, keys.key_of(step, made, values))
+
+    assert why() == ""
+    (place / "site" / "tensorrt-10.14.1.48.dist-info").rename(
+        place / "site" / "tensorrt-10.15.0.1.dist-info"
+    )
+    metadata = place / "site" / "tensorrt-10.15.0.1.dist-info" / "METADATA"
+    metadata.write_text("Metadata-Version: 2.1\nName: tensorrt\nVersion: 10.15.0.1\n")
+    assert why() == "input tensorrt-version changed"
+    words[words.index("--sizes") + 1] = "tensor 2, pipeline 1"
+    keys.remember(step, values, keys.key_of(step, made, values), "a run")
+    assert why() == "input parallel-sizes changed"
+
+
 def test_a_plugin_that_the_installed_build_lacks_is_found_before_the_conversion(
     place: Path,
 ) -> None:
@@ -315,8 +342,9 @@ def test_the_llm_apis_script_takes_the_model_that_is_installed(place: Path) -> N
 
 
 def look(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    facts = () if "--facts" in words else ("--facts", str(place / "facts"))
     return subprocess.run(
-        [sys.executable, str(WORKER), "--facts", str(place / "facts"), *words],
+        [sys.executable, str(WORKER), *facts, *words],
         env={**os.environ, "PYTHONPATH": str(place / "site")},
         capture_output=True,
         text=True,
