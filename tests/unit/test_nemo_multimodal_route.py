@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from backends.multimodal.kinds import KINDS
 from backends.multimodal.options import MultimodalOptions
 from backends.nemo_multimodal import NemoMultimodalBackend
 from backends.upstream import generations, mm_api, parsers, place
+from console import cli
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import Gpu, Host, Level, ToolFacts, UsageError, Verdict
-from console.planning.deployment import Deployment, VerifyCase
+from console.planning.deployment import Deployment, VerifyCase, loads
 from console.planning.plan import CommandStep, Inference, Plan, ServiceStep, VerifyStep
 from console.planning.variables import expand
 from tests.contract import samples
@@ -471,3 +474,19 @@ def test_a_verify_case_that_the_model_cannot_answer_is_refused(case: VerifyCase)
 def test_engines_of_others_are_not_the_language_routes() -> None:
     assert samples.multimodal_engines().format is Format.TRTLLM_ENGINE
     assert BACKEND.accepts({"model": samples.quantised()}).level is not Level.PASS
+
+
+# ---------------------------------------------------------------------------- the page
+
+
+def test_the_documented_deployment_and_questions_are_real() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "multimodal.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
+    made = loads(example, Path("/srv/neva.toml"))
+    assert BACKEND.plan(made, {"model": NEVA}, samples.GPU_HOST, ToolFacts()).step("media-0")
+    (asked,) = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)
+    for line in asked.strip().splitlines():
+        words = cli._parsed(shlex.split(line, comments=True)[1:])
+        assert words.text
+    for name, kind in KINDS.items():
+        assert f"| {kind.title} | `{name}` |" in page

@@ -44,6 +44,19 @@ SHOWN = {
     "DeployPyTriton(http_port)",
     "trtllm-build of a .qnemo": "--checkpoint_dir, --output_dir, --gemm_plugin fp8, "
     "--max_batch_size, --max_input_len, --max_seq_len, --workers",
+    "multimodal/deploy_triton.py": "--modality, --visual_checkpoint, --llm_checkpoint, --model_type, "
+    "--llm_model_type, --triton_model_name, --triton_model_version, --triton_port, "
+    "--triton_http_address, --triton_model_repository, --num_gpus, --dtype, --max_input_len, "
+    "--max_output_len, --max_batch_size, --max_multimodal_len, --vision_max_batch_size, "
+    "neva_export.py, skip the export, --shm-size=4g, HF_TOKEN, SALM: perception model, "
+    "SALM: merge LoRA weights",
+    "multimodal/query.py": "--url, --model_name, --model_type, --input_text, --input_media, "
+    "<image>\\n before the text",
+    "The Python interface of multimodal models": "TensorRTMMExporter(model_dir), "
+    "TensorRTMMExporter(modality), export(visual_checkpoint_path), export(model_type), "
+    "export(llm_model_type), export(tensor_parallel_size), forward(max_output_token), "
+    "forward(top_k), forward(top_p), forward(temperature), DeployPyTriton(triton_model_name), "
+    "DeployPyTriton(port), NemoQueryMultimodal.query",
     "003: a language model with the TensorRT-LLM backend": "convert_checkpoint.py, --model_dir, "
     "--output_dir, --dtype, --tp_size, --pp_size, fill_template.py, "
     "launch_triton_server.py --model_repo, quantisation, in-flight batching, paged attention, "
@@ -92,9 +105,18 @@ def exists(place: str) -> bool:
     return option in {field.name for field in options.fields(registry.get(backend).Options)}
 
 
-def test_a_flag_of_nemos_script_is_carried_by_the_option_that_says_so() -> None:
-    flags = {f.name: f.flag for f in options.fields(registry.get("nemo-tensorrt-llm").Options)}
-    for row in ROW.finditer(section("deploy_triton.py")):
-        for option in re.findall(r"`nemo-tensorrt-llm: (\w+)`", row["where"]):
+@pytest.mark.parametrize(
+    ("heading", "backend"),
+    [
+        ("deploy_triton.py", "nemo-tensorrt-llm"),
+        ("multimodal/deploy_triton.py", "nemo-multimodal"),
+    ],
+)
+def test_a_flag_of_nemos_script_is_carried_by_the_option_that_says_so(
+    heading: str, backend: str
+) -> None:
+    flags = {f.name: f.flag for f in options.fields(registry.get(backend).Options)}
+    for row in ROW.finditer(section(heading)):
+        for option in re.findall(rf"`{backend}: (\w+)`", row["where"]):
             name = row["name"].strip("`")
             assert not name.startswith("--") or flags[option] in ("", name), name
