@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import BUILT, TrtllmEngineDoor
 from backends.language import trtllm_checks, trtllm_plan
+from backends.language.common import spread
 from backends.language.trtllm_argv import Part, draft_of
 from backends.language.trtllm_options import EngineOptions
 from backends.language.trtllm_repository import ENGINE_NAMES
@@ -27,6 +28,7 @@ from console.facts import (
 )
 from console.generation.form import TextForm
 from console.planning.deployment import Deployment, ServerSection
+from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 from console.prompts import Style
 from console.text import clean
@@ -79,6 +81,17 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
             gpu_serve=(wanted.fixed + added,) * layout.world,
             disk=(0 if checkpoint.format in BUILT else 2 * whole) + 2 * added * layout.world,
             source=wanted.source,
+        )
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """Weights first; the cache takes its fraction of what they leave."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        return spread(
+            checkpoint,
+            trtllm_plan.layout_of(options, checkpoint),
+            trtllm_plan.need_of(options, checkpoint),
+            fraction=options.kv_cache_fraction,
+            length=options.max_seq_len,
         )
 
     def checks(

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import TrtllmLlmapiDoor
 from backends.language import trtllm_checks, trtllm_plan
+from backends.language.common import spread
 from backends.language.trtllm_llmapi_repository import LLMAPI_NAMES
 from backends.language.trtllm_options import LlmapiOptions
 from backends.trtllm_engine import placed
@@ -24,6 +25,7 @@ from console.facts import (
 )
 from console.generation.form import TextForm
 from console.planning.deployment import Deployment, ServerSection
+from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 from console.prompts import Style
 from console.text import clean
@@ -61,6 +63,17 @@ class TrtllmLlmapiBackend(TrtllmLlmapiDoor, Backend):
         ranks = options.world
         return MemoryEstimate(
             host_serve=(2 << 30) * ranks, gpu_serve=(wanted.fixed,) * ranks, source=wanted.source
+        )
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """Weights first; the cache takes its fraction of what they leave."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        return spread(
+            checkpoint,
+            trtllm_plan.layout_of(options, checkpoint),
+            trtllm_plan.need_of(options, checkpoint),
+            fraction=options.kv_cache_fraction,
+            length=options.max_seq_len,
         )
 
     def checks(

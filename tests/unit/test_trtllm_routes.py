@@ -424,6 +424,17 @@ def test_what_does_not_fit_is_said_with_the_gpus_that_would_do() -> None:
     assert said(deployment(), there=host(0))["gpu"].level is Level.FAIL
 
 
+def test_what_lies_on_each_gpu_is_told_by_the_sizes_that_hold() -> None:
+    saved = checkpoint(Format.QNEMO, replace(LLAMA, tensor_parallel=2, parallel_fixed=True))
+    fixed = ENGINE.spread(deployment(), {"model": saved})
+    chosen = LLMAPI.spread(
+        deployment("trtllm-llmapi", tensor_parallel_size=4), {"model": checkpoint()}
+    )
+    assert fixed is not None and fixed.layout.tensor == 2
+    assert chosen is not None and chosen.layout.tensor == 4
+    assert chosen.need.weights < fixed.need.weights
+
+
 # ------------------------------------------------------------------------------- scripts
 
 
