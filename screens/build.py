@@ -81,7 +81,7 @@ class BuildScreen(RunActs):
             yield Listing(
                 Column("STEP"),
                 Column("STATE", 13),
-                Column("TIME", 13, right=True),
+                Column("TIME", 11, right=True),
                 empty=say("Reading the run …", "dim"),
                 id="steps",
             )

@@ -181,7 +181,7 @@ class HomeScreen(DeploymentActs):
             rows.append(Row(_ATTACHED, (*wrong, Phrase(), Phrase(), Phrase())))
         listing = self.query_one(Listing)
         # A short list has what it is about right below it; a long one takes the room that there is.
-        listing.set_class(len(rows) > self.app.size.height // 2 - 3, "-long")
+        self.set_class(len(rows) > self.app.size.height // 2 - 3, "-long")
         listing.show(rows)
         self.set_class(not rows, "-nothing")
         self._detail()
@@ -197,10 +197,16 @@ class HomeScreen(DeploymentActs):
     @on(DeckTable.RowHighlighted)
     def _detail(self) -> None:
         view = self.chosen
-        shown = _detail(view, self.size.width - 4) if view else self._attached_detail()
-        if view and self.size.height >= _TALL:
-            shown = lines(shown, *_more(view))
+        shown = _detail(view, self.size.width - 2) if view else self._attached_detail()
+        if view and not self.has_class("-long"):
+            shown = lines(shown, *_more(view, self._room - len(shown.lines())))
         self.query_one("#home-detail", Words).show(shown)
+
+    @property
+    def _room(self) -> int:
+        """Lines between the list and the keys, where the list is short."""
+        around = 6 if self.has_class("-short") else 8
+        return self.size.height - around - self.query_one(Listing).table.row_count
 
     def _attached_detail(self) -> Phrase:
         if server := self._attached.get(self._key):
@@ -280,18 +286,27 @@ class HomeScreen(DeploymentActs):
 
 _ATTACHED = "attached:"
 """Before an attached server's name, as `Desk.server` takes it."""
-_TALL = 32
-"""Rows from which there is room for more than two lines about the chosen deployment."""
 
 
-def _more(view: DeploymentView) -> Iterable[Phrase]:
-    """Where it stands: its files, its server, and the steps of its last run with their times."""
+def _more(view: DeploymentView, room: int) -> list[Phrase]:
+    """Where it stands: its files and its server; then, where there is room, its last run's steps."""
+    first, steps = list(_facts(view)), list(_steps(view))
+    if len(first) > room:
+        return []
+    return first + steps if len(first) + len(steps) <= room else first
+
+
+def _facts(view: DeploymentView) -> Iterable[Phrase]:
     facts = [("checkpoint", view.checkpoint), ("file", str(view.file))]
     if view.service is not None and view.service.state is ServiceState.RUNNING:
         facts.append(("server", f"{view.service.endpoint.url}  {' '.join(view.service.models)}"))
     yield say("")
     for label, value in facts:
         yield say(label, "dim").fit(14) + say(value)
+
+
+def _steps(view: DeploymentView) -> Iterable[Phrase]:
+    """The last run's steps with their times."""
     if view.run is None:
         return
     yield say("")

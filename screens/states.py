@@ -84,10 +84,16 @@ def verdict(found: Verdict) -> Phrase:
     return say(*_LEVELS[found.level])
 
 
-def remark(found: Verdict) -> Phrase:
-    """``✓ the http port 8000 is free``: the verdict's sentence with its glyph, in its colour."""
+def remark(found: Verdict, label: str = "") -> Phrase:
+    """``✓ http port 8000 is free``: the verdict's sentence with its glyph, in its colour.
+
+    Beside a label that its sentence begins with, the rest: ``✓ 8000 is free``.
+    """
     word, role = _LEVELS[found.level]
-    return say(f"{word[0]} {found.summary}", role)
+    said, start = found.summary, f"{label} ".casefold()
+    if label and said.casefold().startswith(start):
+        said = said[len(start) :]
+    return say(f"{word[0]} {said}", role)
 
 
 def step(state: StepState) -> Phrase:

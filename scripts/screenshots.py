@@ -171,6 +171,8 @@ def anonymous(picture: str, place: str, shown: str) -> str:
 
 async def main(folder: Path, home: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    # The way to the server that the pictures show is that of an operator who came by ssh.
+    os.environ.update(SSH_CONNECTION=f"192.0.2.1 50000 {HOST} 22", LOGNAME="operator")
     places = {"TRITONDECK_ENVIRONMENTS": str(settings_module.load().folders.environments)}
     desk = Desk(settings_module.load({**os.environ, **places, "TRITONDECK_HOME": str(home)}))
     app = TritonDeckApp(desk, hostname=HOST, start=str(EXAMPLE))

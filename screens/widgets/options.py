@@ -29,7 +29,7 @@ class OptionRow(Horizontal):
 
     DEFAULT_CSS = """
     OptionRow { height: auto; min-height: 1; padding: 0 1; }
-    OptionRow > .option-label { width: 26; color: $text-dim; }
+    OptionRow > .option-label { width: 27; color: $text-dim; }
     OptionRow > .option-field { width: 16; }
     OptionRow > PathField.option-field { width: 2fr; }
     OptionRow > .option-note {
@@ -74,7 +74,7 @@ class OptionRow(Horizontal):
 
     def judge(self, verdict: Verdict | None) -> None:
         """Put what is so here and now beside the field, in place of its bounds."""
-        self._said = states.remark(verdict) if verdict else _note(self.option)
+        self._said = states.remark(verdict, self.option.title) if verdict else _note(self.option)
         self._note.show(self._said)
 
 
