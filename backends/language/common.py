@@ -13,7 +13,7 @@ from console.facts import Gpu, Host, Level, UsageError, Verdict
 from console.generation.probe import probe
 from console.planning import language_memory
 from console.planning.deployment import Deployment
-from console.planning.language_memory import GIB, Layout, Need
+from console.planning.language_memory import Layout, Need
 from console.planning.parallelism import Spread
 from console.planning.plan import TextAnswered
 from console.prompts import Names, Style, TextRequest, Turn
@@ -151,7 +151,7 @@ def _more(need: Need, budget: int, layout: Layout) -> str:
 def memory_figure(need: Need) -> str:
     """Weights and cache on one GPU, for a note of the plan."""
     return (
-        f"each GPU: {need.weights / GIB:.2f} GiB of weights, {need.cache_a_token:,} B of cache a "
+        f"each GPU: {human_bytes(need.weights)} of weights, {need.cache_a_token:,} B of cache a "
         f"token ({need.source})"
     )
 

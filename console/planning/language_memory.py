@@ -187,10 +187,18 @@ def need(
         cache_a_token=round(a_token),
         activations=round(active + logits) if reserve is None else reserve,
         context=CONTEXT if reserve is None else 0,
-        source=f"weights: {parts.layers / 1e9:.2f} B × {each:g} B + embeddings "
-        f"{parts.embeddings / 1e9:.2f} B × {plain_bytes:g} B, over {ranks} GPU(s); cache: 2 × layers "
+        source=f"weights: {_count(parts.layers)} × {each:g} B + embeddings "
+        f"{_count(parts.embeddings)} × {plain_bytes:g} B, over {ranks} GPU(s); cache: 2 × layers "
         f"× key/value heads × head dimension × {cached:g} B",
     )
+
+
+def _count(parameters: int) -> str:
+    """``8.03 billion``, ``1.38 million``."""
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if parameters >= size:
+            return f"{parameters / size:.2f} {word}"
+    return str(parameters)
 
 
 def budget(card: int, fraction: float = USABLE) -> int:

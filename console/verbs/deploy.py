@@ -46,10 +46,12 @@ def _does(step: Step) -> list[str]:
         CommandStep,
         EnvironmentStep,
         ImageStep,
+        Inference,
         JoinStep,
         LoadStep,
         ServiceStep,
         SwitchStep,
+        TextAnswered,
         VerifyStep,
         WriteStep,
     )
@@ -72,7 +74,8 @@ def _does(step: Step) -> list[str]:
         case LoadStep():
             return [f"load {model} into {step.service}" for model in step.models]
         case VerifyStep():
-            return [f"ask {step.service}: {p.title}" for p in step.success if p.kind == "inference"]
+            asked = (p for p in step.success if isinstance(p, Inference | TextAnswered))
+            return [f"ask {step.service}: {p.title}" for p in asked]
         case SwitchStep():
             return [f"serve version {step.version} of {model}" for model in step.models]
 
