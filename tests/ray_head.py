@@ -37,6 +37,7 @@ class Head:
         self.nodes = 2
         self.url = ""
         self.says = "yellow"
+        self.unwell = False
         self.proxy: ThreadingHTTPServer | None = None
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
@@ -61,6 +62,8 @@ class Head:
         return self._jobs(method, path, body)
 
     def _serve(self) -> tuple[int, Any]:
+        if self.unwell:
+            return 503, "Failed to get a response from the controller."
         if not self.deployed:
             return recorded("serve-none")
         status, told = recorded("serve-two")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from console.checkpoints.model import Checkpoint, Risk
+from console.desk.scaling import ClusterNode, ClusterView, Replica
 from console.desk.views import BackendView, DeploymentView, OptionField, RouteView
 from console.facts import DeckError, Endpoint, EnvironmentFacts, TensorAnswer, Verdict
 from console.planning.plan import InputFile
@@ -38,6 +39,10 @@ SHAPES: dict[type, str] = {
     "language engine adapter hub config risks details modified",
     Risk: "code severity summary fix",
     TensorAnswer: "name dtype shape values",
+    ClusterView: "status message target replicas nodes age old",
+    ClusterNode: "address hostname state head cpus gpus cpu_percent gpu_percent memory_used "
+    "memory_total",
+    Replica: "id state node",
 }
 
 

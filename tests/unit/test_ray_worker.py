@@ -249,6 +249,17 @@ def test_nothing_is_submitted_until_enough_nodes_are_there(head: Head, keep: Any
     kept.until(lambda: serving(kept))
 
 
+def test_a_controller_that_does_not_answer_for_a_while_is_waited_for(head: Head, keep: Any) -> None:
+    kept = keep("--", "python", "x.py")
+    kept.until(lambda: serving(kept))
+    head.unwell = True
+    count = len(head.asked)
+    kept.until(lambda: len(head.asked) > count + 3)
+    head.unwell = False
+    seen = kept.state()["time"]
+    kept.until(lambda: kept.state()["time"] > seen)
+
+
 def test_a_job_that_ends_ends_the_service_with_its_words(head: Head, keep: Any) -> None:
     kept = keep("--", "python", "x.py")
     kept.until(lambda: serving(kept))
