@@ -31,7 +31,7 @@ SHAPES: dict[type, str] = {
     "uptime exit_status reason",
     Endpoint: "url kind grpc_url metrics_url token_file token_env token_header ca_file ours manage",
     EnvironmentFacts: "name python python_version packages size",
-    DeploymentView: "name file checkpoint backend run service problem profile seen",
+    DeploymentView: "name file checkpoint backend run service problem profile seen trouble",
     OptionField: "name title help group kind default choices minimum maximum unit flag launchers",
     RouteView: "name title verdict origin role",
     BackendView: "name origin",
