@@ -7,7 +7,7 @@ from typing import ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.ray import RayServeDoor
 from backends.language import ray_checks, ray_plan, ray_words
-from backends.language.common import language
+from backends.language.common import language, spread
 from backends.language.ray_options import RayOptions
 from console.checkpoints.model import Format
 from console.facts import (
@@ -21,6 +21,8 @@ from console.facts import (
 )
 from console.generation.form import TextForm
 from console.planning.deployment import Deployment
+from console.planning.language_memory import USABLE, Layout, need
+from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 from console.text import clean
 
@@ -63,6 +65,17 @@ class RayServeBackend(RayServeDoor, Backend):
         each = GIB + checkpoint.size * 2 if options.device == "cpu" else 2 * GIB
         source = "a head of Ray 2.60 takes 1.3 GB, a replica on the CPU 0.7 GB and its weights"
         return MemoryEstimate(host_serve=2 * GIB + replicas * each, source=source)
+
+    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
+        """One replica; of GPUs in somebody else's cluster nothing is known here."""
+        options, checkpoint = self._options(deployment), checkpoints["model"]
+        facts = language(checkpoint)
+        if facts is None or options.device == "cpu" or options.cluster == "existing":
+            return None
+        sizes = options.tensor_parallel_size, options.pipeline_parallel_size
+        layout = Layout(*sizes, nodes=min(options.num_nodes, sizes[0] * sizes[1]))
+        wanted = need(facts, layout, counted=checkpoint.parameters)
+        return spread(checkpoint, layout, wanted, fraction=USABLE)
 
     def checks(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts

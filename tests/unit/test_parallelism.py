@@ -11,6 +11,9 @@ import pytest
 
 from backends.in_framework import InFrameworkBackend
 from backends.nemo_trtllm import NemoTrtllmBackend
+from backends.ray_serve import RayServeBackend
+from backends.trtllm_engine import TrtllmEngineBackend
+from backends.trtllm_llmapi import TrtllmLlmapiBackend
 from backends.vllm import VllmBackend
 from console.cli import main
 from console.desk import plan as planning
@@ -133,12 +136,22 @@ def test_only_the_gpus_that_the_server_is_given_count(chosen: str, indices: list
         (VllmBackend(), checkpoint()),
         (InFrameworkBackend(), checkpoint()),
         (NemoTrtllmBackend(), samples.nemo_language()),
+        (TrtllmEngineBackend(), checkpoint()),
+        (TrtllmLlmapiBackend(), checkpoint()),
     ],
 )
 def test_every_route_with_parallel_sizes_tells_its_spread(backend: Any, model: Any) -> None:
     made = deployment().model_copy(update={"backend": backend.name})
     found = backend.spread(made, {"model": model})
     assert found is not None and found.layout.world == 1 and found.need.weights > 0
+
+
+def test_the_ranks_of_a_ray_replica_lie_on_its_nodes() -> None:
+    given = {"cluster": "head", "tensor_parallel_size": 4, "num_nodes": 2}
+    found = RayServeBackend().spread(deployment(**given), {"model": checkpoint()})
+    assert found and (found.layout.nodes, found.layout.a_node) == (2, 2)
+    given["cluster"] = "existing"
+    assert RayServeBackend().spread(deployment(**given), {"model": checkpoint()}) is None
 
 
 def test_nothing_is_shown_on_a_cpu() -> None:
