@@ -35,6 +35,9 @@ class Door(ABC):
     title: ClassVar[str]
     """One line for the screen."""
     roles: ClassVar[tuple[Role, ...]] = (Role("model", "Checkpoint"),)
+    served: ClassVar[tuple[frozenset[str], ...]] = ()
+    """Names of inputs by which a model that somebody else serves is known as one of this kind: all of one
+    of these sets. Empty where the route's models say themselves who built them."""
 
     @abstractmethod
     def accepts(self, checkpoints: Checkpoints) -> Verdict:

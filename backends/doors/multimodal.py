@@ -34,6 +34,11 @@ class NemoMultimodalDoor(Door):
         Role("language", "Language model", required=False),
     )
 
+    served: ClassVar[tuple[frozenset[str], ...]] = (
+        frozenset({"input_text", "input_media"}),
+        frozenset({"input_text", "input_signal", "input_signal_length"}),
+    )
+
     def accepts(self, checkpoints: Checkpoints) -> Verdict:
         checkpoint = checkpoints.get("model")
         if checkpoint is None:

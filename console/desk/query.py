@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from console.desk import acting, attached, configure, readonly
@@ -180,8 +180,9 @@ def curl(endpoint: Endpoint, request: Request) -> str:
         from console.generation import snippets as texts
 
         return texts.curl(endpoint, request)
-    from console.triton import snippets
+    from console.triton import media, snippets
 
+    media.stay()
     return snippets.curl(endpoint, request)
 
 
@@ -190,8 +191,9 @@ def python(endpoint: Endpoint, request: Request) -> str:
         from console.generation import snippets as texts
 
         return texts.python(endpoint, request)
-    from console.triton import snippets
+    from console.triton import media, snippets
 
+    media.stay()
     return snippets.python(endpoint, request)
 
 
@@ -199,7 +201,8 @@ def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> 
     """The form of the backend that built the model, else one field a tensor.
 
     The model says itself who built it (``tritondeck_backend``, or the part of
-    ``tritondeck_adapter`` before a colon or slash); a server of ours is known by its deployment.
+    ``tritondeck_adapter`` before a colon or slash); a server of ours is known by its deployment, and
+    one of somebody else by the names of its inputs.
     """
     if endpoint.kind == "openai":
         from console.generation.form import TextForm
@@ -210,7 +213,7 @@ def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> 
 
     deployment = _deployment_at(settings, endpoint)
     known = frozenset(registry.names())
-    for name in _builders(deployment, metadata):
+    for name in (*_builders(deployment, metadata), *_alike(metadata)):
         if name not in known:
             continue
         backend = registry.get(name)
@@ -232,6 +235,20 @@ def _builders(deployment: Deployment | None, metadata: ModelMetadata) -> tuple[s
         deployment.backend if deployment else "",
     )
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _alike(metadata: ModelMetadata) -> Iterator[str]:
+    """Routes that know their models by the names of inputs, where nobody says who built this one."""
+    from backends import registry
+
+    inputs = frozenset(spec.name for spec in metadata.inputs)
+    for name in registry.names():
+        try:
+            served = registry.door(name).served
+        except DeckError:
+            continue  # a plugin that does not load knows no models; its route says why
+        if any(names <= inputs for names in served):
+            yield name
 
 
 def _deployment_at(settings: Settings, endpoint: Endpoint) -> Deployment | None:

@@ -100,7 +100,9 @@ def _drawn(path: Path, field: str, sampling: Sampling) -> np.ndarray[Any, Any]:
                 frame = frame.resize((found.shape[2], found.shape[1]), Image.Resampling.BILINEAR)
                 found[place] = np.asarray(frame)
             return found
-    except (Image.DecompressionBombError, EOFError, OSError, ValueError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:
+        raise pictures.bomb(path, field, error) from error
+    except (EOFError, OSError, ValueError, SyntaxError) as error:
         raise files.damaged(path, field, str(error)) from error
 
 

@@ -44,11 +44,7 @@ def picture(
                 opened.thumbnail((longest, longest), Image.Resampling.BICUBIC)
             image = opened.convert(mode)
     except Image.DecompressionBombError as error:
-        raise UsageError(
-            f"{field}: {clean(path.name)} has too many pixels",
-            why=clean(str(error)),
-            fix="scale it down",
-        ) from error
+        raise bomb(path, field, error) from error
     except UnidentifiedImageError as error:
         raise files.wrong(path, field, "a picture that can be read", found, FIX) from error
     except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's for a broken PNG
@@ -57,6 +53,15 @@ def picture(
     if wanted != image.size:
         image = image.resize(wanted, Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(wanted[1], wanted[0], len(mode))
+
+
+def bomb(path: Path, field: str, error: Exception) -> UsageError:
+    """Pillow itself refuses a size that stands in the file's header."""
+    return UsageError(
+        f"{field}: {clean(path.name)} has too many pixels",
+        why=clean(str(error)),
+        fix="scale it down",
+    )
 
 
 def too_large(path: Path, field: str, size: tuple[int, int]) -> None:

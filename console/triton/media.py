@@ -111,8 +111,17 @@ def keep(array: np.ndarray[Any, Any], folder: Path | None = None) -> Path:
     return file
 
 
+def stay() -> None:
+    """Leave the kept tensors where they are when this process ends: a copied request names them."""
+    atexit.unregister(_remove)
+
+
 @cache
 def _own_folder() -> Path:
     place = Path(tempfile.mkdtemp(prefix="tritondeck-tensors-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    atexit.register(_remove, place)
     return place
+
+
+def _remove(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)

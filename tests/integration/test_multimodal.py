@@ -4,8 +4,10 @@ the Try screen. The model says what arrived."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +43,10 @@ SETTINGS = {
 }  # fmt: skip
 
 
+THEIRS = "theirs"
+"""A model that says nothing of who built it, as PyTriton serves it for somebody else."""
+
+
 def config(name: str, kind: str) -> str:
     """What PyTriton writes for the class that NeMo serves."""
     optional = "\n".join(
@@ -63,13 +69,17 @@ parameters {{ key: "tritondeck_adapter" value {{ string_value: "nemo-multimodal:
 def served(make_module_server: Callable[[], Server]) -> Iterator[Server]:
     """One server with a model of each kind of media."""
     server = make_module_server()
-    for kind in ("neva", "vila", "vita", "salm"):
-        place = server.repository / kind
+    names = ("neva", "vila", "vita", "salm", THEIRS)
+    for name in names:
+        place = server.repository / name
         shutil.copytree(MODELS / "multimodal", place)
-        (place / "config.pbtxt").write_text(config(kind, kind))
+        told, _, parameters = config(name, name).partition("parameters")
+        (place / "config.pbtxt").write_text(
+            told if name == THEIRS else told + "parameters" + parameters
+        )
     server.start()
-    for kind in ("neva", "vila", "vita", "salm"):
-        control.load(server.endpoint, kind)
+    for name in names:
+        control.load(server.endpoint, name)
     yield server
 
 
@@ -114,6 +124,14 @@ def test_the_mark_goes_before_the_text_of_vila_unless_it_is_switched_off(
     assert ask(operator, served, "vila", "--image", path).startswith(r"'<image>\n What?': ")
     plain = ask(operator, served, "vila", "--image", path, "--input", "mark=false")
     assert plain.startswith("'What?': ")
+
+
+def test_a_server_of_somebody_else_is_known_by_its_inputs_and_asked_for_its_type(
+    operator: Operator, served: Server, tmp_path: Path
+) -> None:
+    path = mediafiles.picture(tmp_path / "a.png")
+    said = ask(operator, served, THEIRS, "--video", path, "--input", "model_type=vila")
+    assert said.startswith(r"'<image>\n What?': uint8 1 frames 64x48")
 
 
 def test_a_video_arrives_as_sampled_frames_in_order(
@@ -161,7 +179,11 @@ def test_a_request_can_be_copied_as_python_that_sends_the_same(
 ) -> None:
     path = mediafiles.picture(tmp_path / "a.png")
     text = ask(operator, served, "neva", "--image", path, "--python")
-    assert "input_media" in text and "UINT8" in text
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    file = re.search(r"/\S+\.npy", text)
+    assert file
+    shutil.rmtree(Path(file[0]).parent)
+    assert "uint8 1 frames 64x48" in done.stdout, done.stderr
 
 
 # ---------------------------------------------------------------------------- the Try screen

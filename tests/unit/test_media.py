@@ -75,8 +75,9 @@ def test_a_text_that_is_called_a_picture_is_told_so(tmp_path: Path) -> None:
 def test_a_picture_of_400_million_pixels_is_refused_within_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     Image.new("1", (20_000, 20_000)).save(path)
-    said = refused("picture", path)
-    assert "huge.png has too many pixels" in said and "400000000" in said
+    for what in ("picture", "film"):
+        said = refused(what, path)
+        assert "huge.png has too many pixels" in said and "400000000" in said
 
 
 def test_a_picture_that_ends_early_is_cut_off(tmp_path: Path) -> None:
