@@ -13,6 +13,12 @@ from console.planning.variables import literal
 
 EXAMPLES = "/app/examples"
 """Where the images from 25.10 on have them."""
+VARIANTS = {
+    "gpt2": "gpt2", "gpt": "gpt2", "gpt_bigcode": "starcoder", "starcoder": "starcoder",
+    "starcoder2": "starcoder2", "persimmon": "persimmon", "kosmos-2": "kosmos-2",
+    "nemotron": "nemotron",
+}  # fmt: skip
+"""What the GPT script calls a family. Left out, it looks for the name in the checkpoint's path."""
 PLAIN = {"bf16": "bfloat16", "bfloat16": "bfloat16"}
 """Precisions of a checkpoint that stay; TensorRT-LLM takes 32-bit ones as float16."""
 
@@ -115,9 +121,10 @@ def convert(part: Part, version: str) -> Call | None:
 
 def _script(part: Part, program: str, version: str) -> list[str]:
     options = part.options
-    nemo = part.checkpoint.format is Format.NEMO
-    words = ["--nemo_ckpt_path" if nemo else "--model_dir", literal(str(part.checkpoint.path))]
-    words += ["--output_dir", part.converted]
+    words = [*_source(part), "--output_dir", part.converted]
+    variant = VARIANTS.get(_named(part))
+    if program == "gpt" and variant and part.checkpoint.format is not Format.NEMO:
+        words += ["--gpt_variant", variant]
     words += ["--dtype", _dtype(part, program, version)]
     words += ["--tp_size", str(options.tensor_parallel_size)]
     words += ["--pp_size", str(options.pipeline_parallel_size)]
@@ -125,12 +132,25 @@ def _script(part: Part, program: str, version: str) -> list[str]:
     if options.moe_tp_size:
         words += ["--moe_tp_size", str(options.moe_tp_size)]
         words += ["--moe_ep_size", str(options.moe_ep_size)]
-    words += _quantised(options)
+    if options.quantization in WEIGHT_ONLY:
+        words += ["--use_weight_only", "--weight_only_precision", options.quantization]
+    words += _calibrated(options)
     if options.quantization == "smoothquant":
         words += ["--per_channel", "--per_token"]
     words += ["--use_parallel_embedding"] if options.use_parallel_embedding else []
     words += ["--load_model_on_cpu"] if options.load_model_on_cpu else []
     return words
+
+
+def _source(part: Part) -> list[str]:
+    nemo = part.checkpoint.format is Format.NEMO
+    return ["--nemo_ckpt_path" if nemo else "--model_dir", literal(str(part.checkpoint.path))]
+
+
+def _named(part: Part) -> str:
+    """The checkpoint's own family."""
+    facts = part.checkpoint.language
+    return facts.family.lower() if facts else ""
 
 
 def _gemma(part: Part, program: str, version: str) -> list[str]:
@@ -139,30 +159,31 @@ def _gemma(part: Part, program: str, version: str) -> list[str]:
     words = ["--ckpt-type", "hf", "--model-dir", model, "--output-model-dir", part.converted]
     words += ["--world-size", str(options.tensor_parallel_size)]
     words += ["--dtype", _dtype(part, program, version)]
-    words += _quantised(options)
+    if options.quantization in WEIGHT_ONLY:
+        # Its first name, which later versions keep beside that of the other scripts.
+        words += ["--use-weight-only-with-precision", options.quantization]
+    words += _calibrated(options)
     words += ["--tokenizer_dir", model] if options.quantization == "smoothquant" else []
     words += ["--load_model_on_cpu"] if options.load_model_on_cpu else []
     return words
 
 
-def _quantised(options: EngineOptions) -> list[str]:
-    """Quantisation by the conversion script itself."""
+def _calibrated(options: EngineOptions) -> list[str]:
+    """Quantisation of activations or the cache by the conversion script itself, with samples."""
     words = []
-    if options.quantization in WEIGHT_ONLY:
-        words += ["--use_weight_only", "--weight_only_precision", options.quantization]
-    elif options.quantization == "smoothquant":
+    if options.quantization == "smoothquant":
         words += ["--smoothquant", f"{options.smoothquant:g}"]
     words += ["--int8_kv_cache"] if options.kv_cache_dtype == "int8" else []
-    if options.calib_dataset and (
-        options.quantization == "smoothquant" or "--int8_kv_cache" in words
-    ):
+    if options.calib_dataset and words:
         words += ["--calib_dataset", literal(options.calib_dataset)]
     return words
 
 
 def _quantize(part: Part, program: str, version: str) -> list[str]:
     options = part.options
-    words = ["--model_dir", literal(str(part.checkpoint.path)), "--output_dir", part.converted]
+    words = [*_source(part), "--output_dir", part.converted]
+    if part.checkpoint.format is Format.NEMO:
+        words += ["--decoder_type", "llama" if _named(part) == "llama" else "gptnext"]
     words += ["--qformat", options.quantization, "--dtype", _dtype(part, program, version)]
     words += ["--tp_size", str(options.tensor_parallel_size)]
     words += ["--pp_size", str(options.pipeline_parallel_size)]

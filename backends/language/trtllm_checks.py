@@ -83,6 +83,7 @@ def engine(deployment: Deployment, parts: tuple[Part, ...], host: Host) -> Itera
             "server.image",
         )
     yield from _scripts(deployment, parts, tag)
+    yield from _code(parts)
     for call in calls(parts, version):
         yield from flag_checks(call.program, call.words, version, "server.image")
     yield from _fixed(part)
@@ -92,6 +93,23 @@ def engine(deployment: Deployment, parts: tuple[Part, ...], host: Host) -> Itera
     yield from gpus(part.options, part.checkpoint, host, part.options.quantization, _beside(parts))
     if len(parts) > 1:
         yield from _draft(parts[0], parts[1])
+
+
+def _code(parts: tuple[Part, ...]) -> Iterator[Verdict]:
+    """Code of a checkpoint: the conversion scripts let transformers run it and ask nobody."""
+    trusted = parts[0].options.trust_remote_code
+    for part in parts:
+        if not any(risk.code == "remote-code" for risk in part.checkpoint.risks):
+            continue
+        yield Verdict(
+            "remote-code",
+            Level.WARN if trusted else Level.FAIL,
+            "Python code from the checkpoint's folder will be run",
+            clean(part.checkpoint.path.name),
+            "auto_map in config.json; upstream's scripts set trust_remote_code",
+            "read that code; then set trust_remote_code = true, or take it out of config.json",
+            "options.trust_remote_code",
+        )
 
 
 def _tokenizer(part: Part) -> Iterator[Verdict]:

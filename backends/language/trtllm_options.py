@@ -320,6 +320,14 @@ class EngineOptions(TrtllmOptions):
         json_schema_extra=extra("Text"),
     )
 
+    trust_remote_code: bool = Field(
+        False,
+        title="Trust the checkpoint's code",
+        description="Upstream's scripts run Python code that lies in a Hugging Face folder, unasked. Set "
+        "this when you have read that code; a folder without code needs it not.",
+        json_schema_extra=extra("Safety"),
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> EngineOptions:
         if self.family == "gemma" and self.pipeline_parallel_size > 1:

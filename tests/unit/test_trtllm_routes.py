@@ -16,7 +16,14 @@ from backends.language.trtllm_catalog import catalog, flag_checks, numbers
 from backends.language.trtllm_options import EngineOptions, LlmapiOptions
 from backends.trtllm_engine import TrtllmEngineBackend
 from backends.trtllm_llmapi import TrtllmLlmapiBackend
-from console.checkpoints.model import Checkpoint, EngineFacts, Format, LanguageFacts
+from console.checkpoints.model import (
+    Checkpoint,
+    EngineFacts,
+    Format,
+    LanguageFacts,
+    Risk,
+    Severity,
+)
 from console.facts import Gpu, Host, Level, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment, VerifyCase
 from console.planning.plan import (
@@ -150,13 +157,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CALIBRATED = {"--smoothquant", "--int8_kv_cache", "--per_channel", "--per_token", "--calib_dataset"}
 LACKS = {
     "gpt": {"--moe_tp_size", "--moe_ep_size"},
-    "gemma": {"--calib_dataset"},
     "falcon": {"--moe_tp_size", "--moe_ep_size", "--load_model_on_cpu", *CALIBRATED},
 }
 """What no version of a family's script has, and the check says."""
 SINCE = {
     "--moe_tp_size": "0.10", "--moe_ep_size": "0.10", "--calib_dataset": "0.11", "nvfp4": "0.17",
-    "--fast_build": "0.12", "--speculative_decoding_mode": "0.10",
+    "--fast_build": "0.12", "--speculative_decoding_mode": "0.10", "--load_model_on_cpu": "0.12",
 }  # fmt: skip
 """What older versions lack, and the check says."""
 
@@ -247,6 +253,28 @@ def test_a_nemo_file_goes_to_the_gpt_script() -> None:
     call = trtllm_argv.convert(Part(EngineOptions(), checkpoint(Format.NEMO)), "1.2.1")
     assert call is not None and call.program == "gpt"
     assert call.words[:2] == ("--nemo_ckpt_path", "/models/llama")
+
+
+def test_the_gpt_script_is_told_the_variant_that_it_would_guess_from_a_path() -> None:
+    for family, variant in (("gpt2", "gpt2"), ("gpt_bigcode", "starcoder")):
+        model = checkpoint(facts=replace(LLAMA, family=family))
+        call = trtllm_argv.convert(Part(EngineOptions(), model), "1.2.1")
+        assert call is not None and value(call, "--gpt_variant") == variant
+    nemotron = checkpoint(facts=replace(LLAMA, family="nemotron"))
+    for version, wrong in (("0.11.0", ["--gpt_variant nemotron"]), ("1.2.1", [])):
+        call = trtllm_argv.convert(Part(EngineOptions(), nemotron), version)
+        assert call is not None
+        found = flag_checks("gpt", call.words, version, "")
+        assert [v.summary.partition("has no ")[2] for v in found] == wrong
+
+
+def test_a_nemo_file_is_calibrated_as_what_it_is() -> None:
+    for family, decoder in (("llama", "llama"), ("gpt", "gptnext")):
+        model = checkpoint(Format.NEMO, replace(LLAMA, family=family))
+        call = trtllm_argv.convert(Part(EngineOptions(quantization="fp8"), model), "1.2.1")
+        assert call is not None and call.program == "quantize"
+        assert call.words[:2] == ("--nemo_ckpt_path", "/models/llama")
+        assert value(call, "--decoder_type") == decoder
 
 
 # ------------------------------------------------------------------------------- plans
@@ -408,6 +436,13 @@ def test_sizes_that_the_checkpoint_fixes_are_held() -> None:
     saved = checkpoint(Format.QNEMO, replace(LLAMA, tensor_parallel=2, parallel_fixed=True))
     assert said(deployment(tensor_parallel_size=4), saved)["parallelism-fixed"].level is Level.FAIL
     assert ENGINE.suggest({"model": saved}, host(8)).tensor_parallel_size == 2
+
+
+def test_code_that_upstreams_scripts_would_run_unasked_is_stopped_until_it_is_trusted() -> None:
+    risky = checkpoint(risks=(Risk("remote-code", Severity.WARN, "it brings code"),))
+    assert said(deployment(), risky)["remote-code"].level is Level.FAIL
+    assert said(deployment(trust_remote_code=True), risky)["remote-code"].level is Level.WARN
+    assert "remote-code" not in said(deployment())
 
 
 def test_a_checkpoint_without_a_tokenizer_needs_one() -> None:
