@@ -37,7 +37,27 @@ def render(settings: Settings, deployment: Deployment, form: str) -> str:
             why="its checkpoint has not been fetched",
             fix=f"tritondeck deploy {deployment.name}, then render it",
         )
+    _require_server_of(prepared, form)
     return _renderer(form)(_serving(settings, prepared, notes))
+
+
+def _require_server_of(prepared: Prepared, form: str) -> None:
+    """Raise for a format that knows Triton with a model repository alone, where it is another one
+    (vLLM's, PyTriton, Ray)."""
+    from console.planning.plan import ServiceStep
+
+    steps = (step for step in prepared.plan.steps if isinstance(step, ServiceStep))
+    command = next((step.service.command for step in steps), None)
+    if command is None or any(word.endswith("/triton_server.py") for word in command.argv):
+        return
+    everywhere = form == "slurm" and (command.nodes > 1 or not command.image)
+    if form in _IN_IMAGES or (form == "slurm" and not everywhere):
+        raise UsageError(
+            f"{form} starts Triton with a model repository, and {prepared.deployment.name} has "
+            "another server",
+            why=f"it is started by {prepared.backend.name}",
+            fix="--as script does what a deploy does, in any place",
+        )
 
 
 def _renderer(form: str) -> Callable[[Serving], str]:

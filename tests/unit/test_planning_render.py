@@ -196,3 +196,17 @@ def test_a_deployment_without_a_server_of_its_own_is_refused(desk: Desk, form: s
 def test_an_unknown_format_is_named_with_those_that_there_are(desk: Desk):
     with pytest.raises(UsageError, match="no format nomad"):
         desk.render(digits(desk), "nomad")
+
+
+@pytest.mark.parametrize("form", ["docker", "compose", "kubernetes"])
+@pytest.mark.parametrize("example", ["deployment", "ray"])
+def test_a_format_for_triton_refuses_another_server_in_words(desk: Desk, form: str, example: str):
+    made = desk.open(str(ROOT / "examples" / "facts" / f"{example}.toml"))
+    with pytest.raises(UsageError, match="another server") as refusal:
+        desk.render(made, form)
+    assert "--as script" in refusal.value.fix
+
+
+def test_a_server_that_is_not_triton_is_ready_under_slurm_when_it_says_so(desk: Desk):
+    text = desk.render(desk.open(str(ROOT / "examples" / "facts" / "deployment.toml")), "slurm")
+    assert '"http://127.0.0.1:$HTTP_PORT/v1/health"' in text
