@@ -52,7 +52,7 @@ def serve_host(deployment: Deployment, options: RayOptions) -> str:
 def service(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) -> ServiceSpec:
     """The process that keeps the application on the cluster; what is asked is Serve's proxy."""
     server = deployment.server
-    own = options.cluster != "existing"
+    own, port = options.cluster != "existing", ray_words.port(deployment, options)
     return ServiceSpec(
         name="ray",
         kind="openai",
@@ -63,7 +63,7 @@ def service(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint)
             env={"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"},
             secrets=(options.token_env,) if options.token_env else (),
         ),
-        http_url=f"http://{literal(serve_host(deployment, options))}:${{http_port}}",
+        http_url=f"http://{literal(serve_host(deployment, options))}:{port}",
         repository="${work}",
         stop_timeout=STOP_TIMEOUT,
         models=() if options.cluster == "join" else (deployment.served_name,),
@@ -120,18 +120,20 @@ def plan(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) ->
     return Plan(
         deployment=deployment.name,
         backend="ray-serve",
-        variables=(
-            Variable(
-                name="http_port",
-                kind="port",
-                default=str(deployment.server.http_port),
-                help="port of the node's health" if join else "port of Serve's HTTP proxies",
-            ),
-        ),
+        variables=_ports(deployment, options),
         environments=specs,
         steps=tuple(steps),
         notes=notes(options, checkpoint),
     )
+
+
+def _ports(deployment: Deployment, options: RayOptions) -> tuple[Variable, ...]:
+    if "http_port" not in ray_words.port(deployment, options):
+        return ()
+    join = options.cluster == "join"
+    words = "port of the node's health" if join else "port of Serve's HTTP proxies"
+    number = str(deployment.server.http_port)
+    return (Variable(name="http_port", kind="port", default=number, help=words),)
 
 
 def requests(deployment: Deployment, checkpoint: Checkpoint) -> tuple[TextAnswered, ...]:

@@ -60,6 +60,13 @@ def gpus(options: RayOptions, checkpoint: Checkpoint) -> float:
     return options.num_gpus_per_replica
 
 
+def port(deployment: Deployment, options: RayOptions) -> str:
+    """Of Serve's proxies (template). A number that is given for an existing cluster is the cluster's:
+    whether it is free here says nothing."""
+    fixed = deployment.server.http_port if options.cluster == "existing" else 0
+    return str(fixed) if fixed else "${http_port}"
+
+
 def job(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) -> list[str]:
     """The job's whole command line (templates)."""
     if options.form == "application":
@@ -77,7 +84,7 @@ def application(deployment: Deployment, options: RayOptions, checkpoint: Checkpo
         f"--device={options.device}",
         f"--dtype={options.dtype}",
         f"--host={literal(deployment.server.address)}",
-        "--port=${http_port}",
+        f"--port={port(deployment, options)}",
         f"--replicas={options.num_replicas}",
         f"--cpus={options.num_cpus_per_replica:g}",
         f"--gpus={gpus(options, checkpoint):g}",
@@ -100,7 +107,7 @@ def arguments(deployment: Deployment, options: RayOptions, checkpoint: Checkpoin
     words = [
         f"--model_id={literal(deployment.served_name)}",
         f"--host={literal(deployment.server.address)}",
-        "--port=${http_port}",
+        f"--port={port(deployment, options)}",
         f"--num_replicas={options.num_replicas}",
         f"--num_cpus_per_replica={options.num_cpus_per_replica:g}",
     ]
@@ -168,7 +175,7 @@ def follower(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint
         f"--name={literal(deployment.served_name)}",
         "--folder=${work}/ray",
         f"--address={literal(deployment.server.address)}",
-        "--port=${http_port}",
+        f"--port={port(deployment, options)}",
     ]
     if options.token_env:
         words.append(f"--token-env={options.token_env}")

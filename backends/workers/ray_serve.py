@@ -452,7 +452,7 @@ class Follower:
         if (look["others"] or port) and port and port != given.port:
             raise CannotServe(
                 f"Serve runs in this cluster already, at port {port}",
-                f"set server.http_port = {port}",
+                f"set server.http_port = {port}, and accept the check port-http",
             )
 
     # -- following
@@ -587,8 +587,8 @@ class Node:
 
     def __init__(self, given, token):
         self.given, self.token = given, token
-        self.process = None
-        self.scratch = ""
+        self.process = self.reader = None
+        self.scratch = self.error = ""
 
     def words(self):
         """``ray start …``; nothing secret stands in it."""
@@ -623,17 +623,34 @@ class Node:
         say(shlex.join(words))
         # A session of its own: the application goes first, so it must not get this one's SIGTERM.
         self.process = subprocess.Popen(
-            words, env=env, stdin=subprocess.DEVNULL, start_new_session=True
+            words,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+            errors="replace",
         )
+        self.reader = threading.Thread(target=self.copy, daemon=True)
+        self.reader.start()
+
+    def copy(self):
+        """Its words into our log; the last one that tells an error is why it ended."""
+        for line in self.process.stdout:
+            say(line.rstrip())
+            if "Error" in line and not line.startswith(" "):
+                self.error = line.strip()[:500]
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
 
     def require_alive(self):
         if not self.alive():
-            code = self.process.returncode if self.process else None
+            self.reader.join(2)
+            why = self.error or f"exit code {self.process.returncode}"
             raise CannotServe(
-                f"Ray's own processes ended (exit code {code})", "read the log above", EX_SOFTWARE
+                f"Ray's own processes ended: {why}", "read the log above it", EX_SOFTWARE
             )
 
     def stop(self):
@@ -734,8 +751,20 @@ def healthy(agent):
 # ---------------------------------------------------------------------------- the three ways
 
 
+def require_head(place):
+    """Raise when nothing listens at the head: Ray itself would wait for it without a word."""
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise CannotServe(
+            f"nothing listens at {place}: {error}", "check gcs, and that the head runs"
+        ) from error
+
+
 def keep_node(given, token):
     """A node of somebody's cluster, until SIGTERM."""
+    require_head(given.gcs)
     node = Node(given, token)
     try:
         node.start()

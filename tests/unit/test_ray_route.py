@@ -184,6 +184,13 @@ def test_an_existing_cluster_needs_nothing_of_this_machine_but_a_python() -> Non
     assert spec.kind == "openai" and spec.models == ("llama",)
 
 
+def test_a_port_of_a_cluster_need_not_be_free_here() -> None:
+    spec = service(plan(server={"http_port": 8123}))
+    assert spec.http_url == "http://127.0.0.1:8123" and "--port=8123" in spec.process.argv
+    assert plan(server={"http_port": 8123}).variables == ()
+    assert "--port=${http_port}" in service(plan(server={"http_port": 0})).process.argv
+
+
 def test_a_head_runs_in_the_environment_that_replicas_import_from() -> None:
     made = plan(cluster="head", server={"expose": True}, node_address="10.0.0.1", node_cpus=2)
     spec = service(made)
@@ -249,7 +256,7 @@ def test_serve_on_the_loopback_of_another_machine_is_refused() -> None:
     assert failing(checks(**far)) == {"ray-reach"}
     open_ = {"address": "0.0.0.0", "expose": True}
     assert failing(checks(**far, server=open_)) == set()
-    assert service(plan(**far, server=open_)).http_url == "http://10.0.0.1:${http_port}"
+    assert service(plan(**far, server=open_)).http_url == "http://10.0.0.1:8000"
 
 
 def test_a_head_without_a_token_is_told() -> None:

@@ -217,6 +217,25 @@ def test_a_head_that_is_not_there_is_told(head: Head, keep: Any) -> None:
     assert "does not answer" in refused(keep("--", "python", "x.py"), 70)
 
 
+def test_a_cluster_to_join_that_is_not_there_is_told_before_ray_waits_for_it(keep: Any) -> None:
+    told = refused(keep("--cluster=join", "--gcs=127.0.0.1:9", "--token-env=T", T="token"))
+    assert "nothing listens at 127.0.0.1:9" in told
+
+
+def test_why_rays_own_processes_ended_is_told(keep: Any, tmp_path: Path) -> None:
+    ray = tmp_path / "ray-program"
+    ray.write_text(
+        "#!/bin/sh\necho starting\necho 'AuthenticationError: InvalidAuthToken'\nexit 3\n"
+    )
+    ray.chmod(0o755)
+    told = refused(keep("--cluster=head", f"--ray={ray}", "--", "python", "x.py"), 70)
+    assert (
+        told.rstrip()
+        .splitlines()[-1]
+        .startswith("error: Ray's own processes ended: AuthenticationError: InvalidAuthToken")
+    )
+
+
 def test_a_refused_token_is_told(head: Head, keep: Any) -> None:
     head.token = "the-cluster's-token"
     told = refused(keep("--", "python", "x.py"))
