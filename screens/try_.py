@@ -131,9 +131,9 @@ class TryScreen(DeckScreen):
         health = self.desk.health(view.endpoint)
         ready = tuple(m.name for m in health.models if m.ready)
         models = ready or view.models
-        # The model that the deployment asked for comes first; helpers of it come after.
+        # What the deployment serves comes last, after the models that it calls.
         chosen = model or next(
-            (m for m in view.models if m in models), models[0] if models else view.deployment
+            (m for m in reversed(view.models) if m in models), models[0] if models else view.deployment
         )
         metadata = self.desk.metadata(view.endpoint, chosen)
         adapter = self.desk.adapter(view.endpoint, metadata)

@@ -15,6 +15,8 @@ from psycopg.types.json import Jsonb
 from store import MOST, RANGES, StoreError, agree, conditions, secret
 
 SCHEMA = "tritondeck"
+FEW = 2000
+"""So many records that fit a filter are compared one by one."""
 INDEXED = 1000
 """Below so many records a scan is faster than an index, and exact."""
 
@@ -65,6 +67,8 @@ class Postgres:
         self.connection.execute("SET hnsw.iterative_scan = strict_order")
 
     def _prepare(self, agreed=True):
+        """Schema and table. Vectors stay in their rows where a page holds them (toast_tuple_target):
+        an exact search would have to gather them otherwise."""
         run, name = self.connection.execute, self.settings["collection"]
         with self.connection.transaction():
             # One at a time: CREATE … IF NOT EXISTS of two sessions may collide.
@@ -80,7 +84,7 @@ class Postgres:
             ]
             made = (
                 "CREATE TABLE IF NOT EXISTS {} (id text PRIMARY KEY, digest text NOT NULL, "
-                "document jsonb NOT NULL, {})"
+                "document jsonb NOT NULL, {}) WITH (toast_tuple_target = 8160)"
             )
             run(sql.SQL(made).format(self.table, sql.SQL(", ").join(columns)))
             run(
@@ -160,7 +164,30 @@ class Postgres:
         ).format(sql.Identifier(column), self.table, where)
         vector = np.asarray(vector, np.float32)
         given = (vector, *values, vector, max(1, min(int(top), MOST)))
-        return self._do(lambda: self.connection.execute(query, given).fetchall())
+        if not wanted:
+            return self._do(lambda: self.connection.execute(query, given).fetchall())
+        return self._do(lambda: self._filtered(query, given, where, values))
+
+    def _filtered(self, query, given, where, values):
+        """Rows of a search with a filter: exact where few records fit, else along the index.
+
+        The planner knows nothing of what a filter fits, and would compare a tenth of a large
+        collection one by one.
+        """
+        some = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS fitting")
+        limit = FEW + 1
+        run = self.connection.execute
+        few = run(some.format(self.table, where, limit), values).fetchone()[0] < limit
+        with self.connection.transaction():
+            if few:
+                run("SET LOCAL enable_indexscan = off")
+                return run(query, given).fetchall()
+            run("SET LOCAL enable_seqscan = off")
+            run("SET LOCAL enable_bitmapscan = off")
+            rows = run(query, given).fetchall()
+        if len(rows) < given[-1]:  # the index gave up before so many were found
+            rows = run(query, given).fetchall()
+        return rows
 
     def delete(self, ids=(), wanted=None):
         """Remove by ids, else by a filter; how many."""
@@ -191,6 +218,12 @@ class Postgres:
         return [
             self._do(lambda column=column: self._index(column, again)) for column in self.spaces
         ]
+
+    def _documents(self):
+        """An index over documents, for filters that few records fit."""
+        name = sql.Identifier("records_%s_document" % self.settings["collection"])
+        made = "CREATE INDEX IF NOT EXISTS {} ON {} USING gin (document jsonb_path_ops)"
+        self.connection.execute(sql.SQL(made).format(name, self.table))
 
     def _index(self, column, again):
         name = "records_%s_%s" % (self.settings["collection"], column)
