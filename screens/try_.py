@@ -133,7 +133,8 @@ class TryScreen(DeckScreen):
         models = ready or view.models
         # What the deployment serves comes last, after the models that it calls.
         chosen = model or next(
-            (m for m in reversed(view.models) if m in models), models[0] if models else view.deployment
+            (m for m in reversed(view.models) if m in models),
+            models[0] if models else view.deployment,
         )
         metadata = self.desk.metadata(view.endpoint, chosen)
         adapter = self.desk.adapter(view.endpoint, metadata)
