@@ -125,6 +125,7 @@ def _copy(work: Work) -> CommandStep:
         argv += ["--samples", SAMPLES]
         (case,) = verification(work)
         made = [tensor.file for tensor in case.inputs if tensor.file]
+        made += [expected.near_file for expected in case.expect if expected.near_file]
     outputs = (
         join(folder, "model.onnx"),
         *(join(folder, name) for name in sidecars),

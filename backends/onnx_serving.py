@@ -99,7 +99,9 @@ def verification(work: Work) -> tuple[Inference, ...]:
             onnx_requests.verify_case(c, i, work.name, work.request_graph, work.batching)
             for i, c in cases
         ]
-        made = onnx_requests.default_case(work.name, work.request_graph, work.batching, SAMPLES)
+        made = onnx_requests.default_case(
+            work.name, work.request_graph, work.batching, SAMPLES, work.tolerance
+        )
         return tuple(given) or (made,)
     sample = f"{SAMPLES}/sample.wav"
     if not work.text:

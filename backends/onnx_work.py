@@ -20,6 +20,10 @@ SHARED_SOURCES = ("sound", "features", "graphs")
 TEXT_SOURCES = (*SHARED_SOURCES, "decoding", "transducer")
 
 
+SAME_RUNTIME = 1e-3
+"""What two versions of ONNX Runtime may make of one graph, as a part of an output's 2-norm."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What every step needs to know."""
@@ -33,6 +37,9 @@ class Work:
     """Template: where a graph is put that is not served as it is; empty: its version folder."""
     sampled: GraphFacts | None = None
     """The types and sizes of requests, where these are not the graph's own."""
+    tolerance: float = SAME_RUNTIME
+    """How far a made-up request's answer may be from what ONNX Runtime makes of the graph, as a part of
+    its 2-norm; 0: it is not compared."""
 
     @property
     def name(self) -> str:

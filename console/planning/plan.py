@@ -115,6 +115,9 @@ class Expected(Frozen):
     output: str
     equals: tuple[Any, ...] | None = None
     near: tuple[float, ...] | None = None
+    near_file: str | None = None
+    """Template: an ``.npy`` of float32 or float64 values. The 2-norm of the difference may be
+    `tolerance` of their own; a file without values compares nothing."""
     tolerance: float = 1e-4
     shape: tuple[int, ...] | None = None
     finite: bool = True
@@ -133,6 +136,25 @@ class Inference(Frozen):
     inputs: tuple[SavedTensor, ...]
     expect: tuple[Expected, ...]
     timeout: float = 60.0
+
+    def indexed(self) -> tuple[dict[str, Any], list[str]]:
+        """The request as the script's helper takes it: files by their places in a list."""
+        files: list[str] = []
+
+        def entry(one: SavedTensor | Expected, key: str) -> dict[str, Any]:
+            said = one.model_dump(mode="json")
+            if (file := said.pop(key)) is not None:
+                said[key] = len(files)
+                files.append(file)
+            return said
+
+        spec = {
+            "model": self.model,
+            "timeout": self.timeout,
+            "inputs": [entry(tensor, "file") for tensor in self.inputs],
+            "expect": [entry(expected, "near_file") for expected in self.expect],
+        }
+        return spec, files
 
 
 class TextAnswered(Frozen):

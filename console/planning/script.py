@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from importlib import resources
-from typing import Any
 
 from console.planning.containers import (
     SHELL_HEAD,
@@ -456,21 +455,8 @@ def _probe(probe: Probe, log: str, url: str) -> str:
 
 
 def _infer(probe: Inference, helper: str, url: str) -> str:
-    files: list[str] = []
-    inputs: list[dict[str, Any]] = []
-    for tensor in probe.inputs:
-        entry = tensor.model_dump(mode="json", exclude={"file"})
-        if tensor.file is not None:
-            entry["file"] = len(files)
-            files.append(shell_word(tensor.file))
-        inputs.append(entry)
-    spec = {
-        "model": probe.model,
-        "timeout": probe.timeout,
-        "inputs": inputs,
-        "expect": [e.model_dump(mode="json") for e in probe.expect],
-    }
-    return " ".join([helper, "infer", shell_word(url), _json(spec), *files])
+    spec, files = probe.indexed()
+    return " ".join([helper, "infer", shell_word(url), _json(spec), *map(shell_word, files)])
 
 
 def _json(value: object) -> str:

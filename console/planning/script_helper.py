@@ -134,8 +134,26 @@ def text_problem(url: str, spec: dict[str, Any]) -> str | None:
     return None if text else "the answer is empty"
 
 
+def apart(path: str, values: list[Any], tolerance: float) -> str | None:
+    """None, or how far the values are from those of an .npy file of float32 or float64."""
+    content, _ = raw_tensor("FP32", path, [])
+    wide = b"f8" in Path(path).read_bytes()[:128]
+    wanted = [n for (n,) in struct.iter_unpack("<d" if wide else "<f", content)]
+    if not wanted:
+        return None
+    if len(wanted) != len(values):
+        return f"has {len(values)} values, expected {len(wanted)}"
+    gap = math.dist(values, wanted)
+    norm = math.hypot(*wanted) or 1.0
+    if gap / norm <= tolerance:
+        return None
+    return f"differs from the reference by {gap / norm:.2g} of its norm"
+
+
 def answer_problem(
-    outputs: dict[str, tuple[list[int], list[Any]]], expect: list[dict[str, Any]]
+    outputs: dict[str, tuple[list[int], list[Any]]],
+    expect: list[dict[str, Any]],
+    files: list[str],
 ) -> str | None:
     """None, or the first difference between an answer and what it must be."""
     for wanted in expect:
@@ -164,6 +182,10 @@ def answer_problem(
         numbers = [v for v in values if isinstance(v, float)]
         if wanted.get("finite", True) and not all(math.isfinite(v) for v in numbers):
             return f"{name} holds values that are not finite"
+        if wanted.get("near_file") is not None:
+            problem = apart(files[wanted["near_file"]], values, wanted["tolerance"])
+            if problem:
+                return f"{name} {problem}"
     return None
 
 
@@ -191,7 +213,7 @@ def main(argv: list[str]) -> str | None:
         return f"{who} answered {error.code}: {error.read(2000).decode(errors='replace')}"
     for name, (_, values) in outputs.items():
         print(f"{name}: {' '.join(str(v) for v in values[:8])}")
-    return answer_problem(outputs, spec["expect"])
+    return answer_problem(outputs, spec["expect"], rest[2:])
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ def _inference(context: Context, probe: Inference, endpoint: Endpoint | None) ->
     answer = context.patiently(lambda: infer(endpoint, wanted, timeout=probe.timeout))
     words = saved.words(answer, probe)
     context.say(f"{probe.title}: {words} ({answer.latency * 1000:.0f} ms)")
-    if differs := judge_answer(answer, probe.expect):
+    if differs := judge_answer(answer, saved.expected(probe, context.path)):
         raise DeckError(f"{probe.title}: the answer is not the expected one", why=differs)
     return words
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from console.facts import InferenceAnswer, InferenceRequest, TensorAnswer, TensorValue
-from console.planning.plan import Inference, Probe, TextAnswered
+from console.planning.plan import Expected, Inference, Probe, TextAnswered
 from console.runs.context import Context
 from console.text import clean
 
@@ -46,10 +46,19 @@ def requests(
                 t.model_copy(update={"file": str(path(t.file))}) if t.file else t
                 for t in probe.inputs
             )
-            found.append(probe.model_copy(update={"inputs": inputs}))
+            expect = expected(probe, path)
+            found.append(probe.model_copy(update={"inputs": inputs, "expect": expect}))
         elif isinstance(probe, TextAnswered):
             found.append(probe)
     return tuple(found)
+
+
+def expected(probe: Inference, path: Callable[[str], Path]) -> tuple[Expected, ...]:
+    """What its answer must be, with the template paths filled in."""
+    return tuple(
+        e.model_copy(update={"near_file": str(path(e.near_file))}) if e.near_file else e
+        for e in probe.expect
+    )
 
 
 def words(answer: InferenceAnswer, probe: Inference) -> str:

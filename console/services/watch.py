@@ -130,21 +130,14 @@ def _infer_ours(made: record.Record, probe: Inference) -> str | None:
     """By the script's own helper: standard library alone, for the supervisor stays small."""
     from console.planning import script_helper
 
-    files = [tensor.file for tensor in probe.inputs if tensor.file is not None]
-    inputs: list[dict[str, Any]] = []
-    for tensor in probe.inputs:
-        entry = tensor.model_dump(mode="json", exclude={"file"})
-        if tensor.file is not None:
-            entry["file"] = files.index(tensor.file)
-        inputs.append(entry)
-    spec = {"model": probe.model, "timeout": probe.timeout, "inputs": inputs}
+    spec, files = probe.indexed()
     try:
         outputs = script_helper.infer(made.endpoint.url, spec, files)
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code} {error.read(2000).decode(errors='replace')}"
     except (OSError, ValueError) as error:
         return str(error)
-    return script_helper.answer_problem(outputs, [e.model_dump(mode="json") for e in probe.expect])
+    return script_helper.answer_problem(outputs, spec["expect"], files)
 
 
 def _infer_theirs(made: record.Record, probe: Inference) -> str | None:

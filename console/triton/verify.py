@@ -9,7 +9,7 @@ from typing import Any
 from console.facts import InferenceAnswer, TensorAnswer
 from console.planning.plan import Expected
 from console.text import clean
-from console.triton.inference import fits
+from console.triton.inference import fits, load_npy
 
 
 def judge(answer: InferenceAnswer, expects: Iterable[Expected]) -> str | None:
@@ -49,6 +49,8 @@ def _difference(output: TensorAnswer, expected: Expected) -> str | None:
         return f"{_shown(texts)}, expected {_shown((expected.text,))}"
     if expected.near is not None:
         return _far(values, expected.near, expected.tolerance)
+    if expected.near_file is not None:
+        return _apart(output, expected.near_file, expected.tolerance)
     return None
 
 
@@ -67,6 +69,23 @@ def _far(values: tuple[Any, ...], near: tuple[float, ...], tolerance: float) -> 
         f"{len(far)} of {len(near)} values are further than {tolerance:g} away "
         f"(value {at} is {float(values[at]):g}, expected {near[at]:g})"
     )
+
+
+def _apart(output: TensorAnswer, file: str, tolerance: float) -> str | None:
+    """Whether the values are those of the file, as far as the 2-norm of all tells."""
+    import numpy as np
+
+    wanted = load_npy(file, output.name).astype(np.float64).ravel()
+    if not wanted.size:
+        return None
+    if wanted.size != len(output.values):
+        return f"{len(output.values)} values, expected {wanted.size}"
+    gap = float(np.linalg.norm(np.asarray(output.values, np.float64) - wanted))
+    norm = float(np.linalg.norm(wanted))
+    share = gap / norm if norm else gap
+    if share <= tolerance:
+        return None
+    return f"it differs from the reference by {share:.2g} of its norm, {tolerance:g} is allowed"
 
 
 def _shown(values: Iterable[Any]) -> str:

@@ -18,6 +18,7 @@ from console.facts import DeckError, InferenceRequest, Level, TensorValue
 from console.planning.deployment import VerifyCase
 from console.planning.plan import CommandStep, Inference
 from console.planning.variables import expand
+from console.runs import saved
 from console.triton import control, inference, verify
 
 pytestmark = pytest.mark.integration
@@ -140,18 +141,12 @@ def test_texts_go_through_a_graph(served):
 def test_the_made_up_request_of_the_plan_is_answered(served, model):
     (probe,) = served.plans[model].step("verify").success
     assert isinstance(probe, Inference)
-    inputs = tuple(
-        TensorValue(
-            tensor.name,
-            tensor.dtype,
-            tensor.shape,
-            values=tensor.values,
-            file=Path(expand(tensor.file, served.value_sets[model])) if tensor.file else None,
-        )
-        for tensor in probe.inputs
-    )
-    answer = inference.infer(served.endpoint, InferenceRequest(model, inputs))
-    assert verify.judge(answer, probe.expect) is None
+
+    def path(template: str) -> Path:
+        return Path(expand(template, served.value_sets[model]))
+
+    answer = inference.infer(served.endpoint, saved.filled(probe, path, model))
+    assert verify.judge(answer, saved.expected(probe, path)) is None
 
 
 def test_a_wrong_tensor_is_refused_by_the_server(served):

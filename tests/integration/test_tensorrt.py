@@ -41,9 +41,12 @@ if {broken!r} and "--builderOptimizationLevel=5" in words:
     print("&&&& FAILED TensorRT.trtexec [TensorRT v100500] # " + " ".join(words))
     sys.exit(1)
 print("[11/21/2026-09:00:00] [I] Start parsing network model.")
+graph = pathlib.Path(given["--onnx"]).read_bytes()
+if {wrong!r} and "--noTF32" in words:
+    graph = graph.replace(*{wrong!r})
 header = b"ftrt" + bytes(20) + bytes({version!r})
 plan = pathlib.Path(given["--saveEngine"])
-plan.write_bytes(header + pathlib.Path(given["--onnx"]).read_bytes())
+plan.write_bytes(header + graph)
 print("[11/21/2026-09:00:00] [I] Engine built in 12.5 sec.")
 print("&&&& PASSED TensorRT.trtexec [TensorRT v100500] # " + " ".join(words))
 """
@@ -72,11 +75,18 @@ def linear(path: Path) -> Path:
     return path
 
 
-def recorder(folder: Path, version: tuple[int, ...] = (10, 5, 0, 18), broken: str = "") -> Path:
+def recorder(
+    folder: Path,
+    version: tuple[int, ...] = (10, 5, 0, 18),
+    broken: str = "",
+    wrong: tuple[bytes, ...] = (),
+) -> Path:
     program = folder / "trtexec"
     record = str(folder / "record.json")
     program.write_text(
-        RECORDER.format(python=sys.executable, record=record, version=version, broken=broken)
+        RECORDER.format(
+            python=sys.executable, record=record, version=version, broken=broken, wrong=wrong
+        )
     )
     program.chmod(0o755)
     return program
@@ -144,6 +154,16 @@ def test_a_plan_is_built_read_back_served_and_answers(operator: Operator, tmp_pa
     assert json.loads(report.read_text())["tensorrt"] == "10.5.0.18"
     config = next(operator.home.rglob("repository/linear/*/config.pbtxt")).read_text()
     assert 'platform: "tensorrt_plan"' in config
+
+
+def test_a_plan_that_computes_something_else_is_found_out(
+    operator: Operator, tmp_path: Path
+) -> None:
+    """Its answer is compared with what ONNX Runtime makes of the graph; finite numbers do not do."""
+    installation(tmp_path)
+    recorder(tmp_path, wrong=(b"Relu", b"Tanh"))
+    failed = operator.json("deploy", str(deployment(tmp_path, tf32=False)), *ACCEPTED, code=1)
+    assert "differs from the reference by" in failed["run"]["error"]
 
 
 def test_a_failed_build_is_told_by_the_line_that_matters(

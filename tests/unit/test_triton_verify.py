@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from console.facts import InferenceAnswer, TensorAnswer
-from console.planning.plan import Expected
+from console.planning.plan import Expected, Inference
+from console.planning.script_helper import answer_problem
 from console.triton.verify import judge
 
 
@@ -57,3 +60,32 @@ def test_without_expectations_any_finite_answer_is_right_but_nothing_is_not():
     assert judge(answer(1.0), ()) is None
     assert "not finite" in str(judge(answer(math.nan), ()))
     assert judge(InferenceAnswer("m", "1", (), 0.0), ()) == "the answer has no outputs"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kept", "given", "words"),
+    [
+        ((3.0, 4.0), (3.0, 4.0), ""),
+        ((3.0, 4.0), (3.0, 4.04), ""),
+        ((3.0, 4.0), (3.0, 4.5), "of its norm"),
+        ((3.0, 4.0), (math.nan, 4.0), "finite"),
+        ((3.0, 4.0), (3.0,), "1 values, expected 2"),
+        ((), (3.0, 4.0), ""),
+    ],
+)
+def test_a_reference_in_a_file_is_kept_within_a_part_of_its_norm(
+    kept: tuple[float, ...], given: tuple[float, ...], words: str, dtype: type, tmp_path: Path
+) -> None:
+    """By the judge of a run, and by the script's own, which has no NumPy."""
+    file = tmp_path / "answer.npy"
+    np.save(file, np.array(kept, dtype))
+    expected = Expected(output="Y", near_file=str(file), tolerance=0.01)
+    probe = Inference(title="t", model="m", inputs=(), expect=(expected,))
+    spec, files = probe.indexed()
+    outputs = {"Y": ([1, len(given)], list(given))}
+    for said in (
+        judge(answer(*given), (expected,)),
+        answer_problem(outputs, spec["expect"], files),
+    ):
+        assert (words in said if words else False) if said else not words
