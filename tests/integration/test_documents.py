@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ROUTES = ("tensorrt.md", "tensorrt-llm.md")
+ROUTES = ("tensorrt.md", "tensorrt-llm.md", "retrieval.md")
 PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "servers.md", *(DOCS / p for p in ROUTES)]
 EXPORTS_AGAIN = {"serve-your-nemo"}
 """Pages that make a deployment of their own from the speech checkpoint; minutes on a busy machine."""

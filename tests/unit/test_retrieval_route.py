@@ -32,6 +32,7 @@ from console.facts import (
 )
 from console.planning.deployment import Deployment, VerifyCase
 from console.planning.plan import LoadStep, Plan, ServiceStep, VerifyStep, WriteStep
+from console.triton.repository import from_text
 from tests.contract import samples
 
 ROOT = Path(__file__).parents[2]
@@ -454,3 +455,40 @@ def test_the_example_is_taken_and_planned() -> None:
     found = towers(checkpoint)
     assert found is not None
     assert (found.dimension, found.size, found.tokens, found.masked) == (64, 64, 16, True)
+
+
+def drawn(plan: Plan) -> list[str]:
+    """The repository as docs/retrieval.md draws it, from the configurations alone."""
+    configs = {
+        path.split("/")[1]: from_text(text)
+        for path, text in files(plan).items()
+        if path.endswith("/config.pbtxt")
+    }
+    lines = []
+    for name, config in configs.items():
+        if steps := config.ensemble_scheduling.step:
+            first, last = steps
+            (given,), (made,) = config.input, config.output
+            between = ", ".join(sorted(first.output_map))
+            lines.append(
+                f"{name:20} {given.name} ─▶ {first.model_name} ─ {between} ─▶ {last.model_name} "
+                f"─▶ {made.name} {list(made.dims)}"
+            )
+    match = configs["shapes"]
+    asked = [match.parameters[f"{kind}_model"].string_value for kind in ("image", "text")]
+    made = ", ".join(output.name for output in match.output)
+    lines.append(f"{'shapes':20} IMAGE | TEXT ─▶ {' | '.join(asked)} ─▶ store ─▶ {made}")
+    return lines
+
+
+def test_the_picture_in_the_documents_is_the_real_repository() -> None:
+    from console.checkpoints.read import read
+    from console.planning.deployment import load
+
+    made = load(ROOT / "examples" / "shapes" / "deployment.toml")
+    plan = BACKEND.plan(
+        made, {"model": read(ROOT / "examples" / "shapes")}, samples.HOST, ToolFacts()
+    )
+    page = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
+    for line in drawn(plan):
+        assert line in page

@@ -61,6 +61,8 @@ SHOWN = {
     "--output_dir, --dtype, --tp_size, --pp_size, fill_template.py, "
     "launch_triton_server.py --model_repo, quantisation, in-flight batching, paged attention, "
     "speculative decoding, multi-GPU, multi-node",
+    "CLIP, MiniLM and the mock databases": "vision_encoder.py, text_encoder.py, "
+    "llava_ensemble/config.pbtxt, llava_llm_quantized_engine, mock-mongo.py, mock-vector.py",
     "004: PyTriton with an OpenAI-compatible server": "nemo_checkpoint, max_input_len, "
     "max_batch_size, server_port, num_gpus, tensor_parallelism_size, pipeline_parallelism_size, "
     "num_nodes, /v1/completions, /v1/chat/completions, /health, CUDA graphs, flash attention, "
