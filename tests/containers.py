@@ -155,7 +155,9 @@ class Daemon(Engine):
         if Path("/sys/class/net", self._bridge).exists():
             return
         taken = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
-        third = next(n for n in range(1, 250) if f"10.213.{n}." not in taken)
+        # Another test process may choose at this moment: each begins elsewhere.
+        order = ((os.getpid() + n) % 250 + 1 for n in range(250))
+        third = next(n for n in order if f"10.213.{n}." not in taken)
         for words in (
             ("link", "add", "name", self._bridge, "type", "bridge"),
             ("address", "add", f"10.213.{third}.1/24", "dev", self._bridge),

@@ -44,7 +44,9 @@ LLAMA = LanguageFacts(
     head_dim=128, vocabulary_size=128256, max_positions=8192, dtype="bf16",
     tokenizer="hugging-face",
 )  # fmt: skip
-VERSIONS = sorted({image.tensorrt_llm for image in catalog().images.values()}, key=numbers)
+VERSIONS = sorted(
+    {image.tensorrt_llm for image in catalog().images.values()}, key=lambda v: (numbers(v), v)
+)
 FAMILIES = {
     "gpt": "gpt2",
     "llama": "llama",
