@@ -77,7 +77,8 @@ def plan(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) ->
     specs = environments(deployment, options)
     spec = service(deployment, options, checkpoint)
     join = options.cluster == "join"
-    names = ["ray_serve"] if options.form == "script" or join else ["ray_serve", "ray_application"]
+    own = options.form == "application" and not join
+    names = ("ray_serve", "ray_rest", "ray_node", *((ray_words.APPLICATION,) if own else ()))
     files = tuple(worker(name) for name in names)
     timeout = max(900.0, deployment.server.load_timeout)
     steps: list[Step] = [

@@ -1,16 +1,14 @@
 """Keep an application on a Ray cluster: submit its job, follow it node by node, scale it, stop it.
 
-Standard library only; runs where the console runs and imports nothing of tritondeck. It speaks Ray's
-own REST interfaces at the head's dashboard: jobs (``/api/jobs/``), packages (``/api/packages/``),
-nodes (``/nodes``), Serve (``/api/serve/applications/``) and scaling (``/api/v1/applications/…``).
+Standard library only; runs where the console runs and imports nothing of tritondeck; `ray_rest.py` and
+`ray_node.py` lie beside it. It speaks Ray's own REST interfaces at the head's dashboard.
 
     python ray_serve.py --cluster existing --head http://127.0.0.1:8265 --name NAME --port 8000 \\
         --folder FOLDER -- python /opt/Export-Deploy/scripts/deploy/nlp/deploy_ray_hf.py …
 
 With ``--cluster head`` it starts a head here first, and a cluster of one node with it, which ends with
 this process. With ``--cluster join`` it starts a node here that joins a cluster, and submits nothing;
-``GET /v1/health`` at the port says whether the node is well. ``ray stop`` is never called: it ends
-every Ray of a host.
+``GET /v1/health`` at the port says whether the node is well.
 
 FOLDER/cluster.json  what the cluster was last seen to be: nodes, application, replicas
 FOLDER/scale.json    a request of the console: {"id": TEXT, "replicas": N}
@@ -29,51 +27,37 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import http.client
 import http.server
-import io
 import json
 import os
 import secrets
 import shlex
-import shutil
 import signal
 import socket
-import ssl
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zipfile
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
-EX_SOFTWARE = 70
-EX_CONFIG = 78
+from ray_node import Health, Node, say, until_answers
+from ray_rest import (
+    EX_SOFTWARE,
+    FOLLOWED,
+    JOB_STOP,
+    OVER,
+    CannotServe,
+    Ray,
+    Unreachable,
+    last_line,
+    lines,
+    package,
+    seen,
+)
+
 EVERY = 1.0  # seconds between two looks
 LOGS_EVERY = 5.0
 LOG_CAP = 4 << 20  # bytes of the job's log that are copied
-BODY_CAP = 32 << 20
-NODE_START = 90.0
-JOB_STOP = 30.0
-NODE_STOP = 5.0
-NODE_DRAIN = 35.0
-OVER = ("STOPPED", "SUCCEEDED", "FAILED")
-FOLLOWED = "tritondeck"  # key of a job's metadata that says which command line it is of
-
-
-class CannotServe(Exception):
-    """It cannot work here, or not any more: what is wrong, what helps, and the exit code."""
-
-    def __init__(self, reason, fix, code=EX_CONFIG):
-        super().__init__(reason)
-        self.fix = fix
-        self.code = code
-
-
-class Unreachable(CannotServe):
-    """The head does not answer."""
 
 
 class Ended(Exception):
@@ -103,10 +87,6 @@ def arguments(argv=None):
     parser.add_argument("--node-gpus", type=int, default=-1, help="-1: as many as there are")
     parser.add_argument("words", nargs="*", help="the job's command line")
     return parser.parse_args(argv)
-
-
-def say(text):
-    print(text, flush=True)
 
 
 def token_of(given):
@@ -141,241 +121,7 @@ def own_token(path):
     return path.read_text(encoding="ascii")
 
 
-# ---------------------------------------------------------------------------- Ray's REST interface
-
-
-class Ray:
-    """The head's dashboard. Every answer is bounded; no proxy is used and no redirect followed."""
-
-    def __init__(self, url, token):
-        self.url, self.token = url, token
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CannotServe(f"{url!r} is not the address of a head", "write http://HOST:8265")
-        self.parts = parts
-
-    def _connection(self, timeout):
-        host, port = self.parts.hostname, self.parts.port
-        if self.parts.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
-        return http.client.HTTPConnection(host, port or 8265, timeout=timeout)
-
-    def call(self, method, path, body=None, timeout=20.0):
-        """Status and text. `Unreachable` when nothing answers, `CannotServe` for a refused token."""
-        headers = {"Connection": "close", "Content-Type": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        connection = self._connection(timeout)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            text = answer.read(BODY_CAP).decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(
-                f"the head at {self.url} does not answer: {error or type(error).__name__}",
-                "check that it runs with a dashboard, and its address",
-                EX_SOFTWARE,
-            ) from error
-        finally:
-            connection.close()
-        if answer.status in (401, 403):
-            raise CannotServe(
-                f"the head refuses the token: {text[:200]}",
-                "name the cluster's token as token_env or token_file",
-            )
-        return answer.status, text
-
-    def told(self, method, path, body=None):
-        """The JSON of an answer that must be 200."""
-        status, text = self.call(method, path, body)
-        if status == 503:
-            # What stands behind the dashboard does not answer it for the moment.
-            raise Unreachable(f"{path}: {last_line(text)}", "read the head's own log", EX_SOFTWARE)
-        if status != 200:
-            raise CannotServe(
-                f"{method} {path}: HTTP {status} {last_line(text)}",
-                "read the head's own log",
-                EX_SOFTWARE,
-            )
-        return json.loads(text or "null")
-
-    def version(self):
-        return str(self.told("GET", "/api/version").get("ray_version", ""))
-
-    def nodes(self):
-        """Every node: id, address, state, what it has and what it uses."""
-        found = []
-        for one in self.told("GET", "/nodes?view=summary")["data"]["summary"]:
-            raylet = one.get("raylet", {})
-            total = raylet.get("resourcesTotal", {})
-            memory = one.get("mem") or [0, 0, 0, 0]
-            found.append(
-                {
-                    "id": raylet.get("nodeId", ""),
-                    "address": raylet.get("nodeManagerAddress") or one.get("ip", ""),
-                    "hostname": one.get("hostname", ""),
-                    "state": raylet.get("state", ""),
-                    "head": bool(raylet.get("isHeadNode")),
-                    "cpus": total.get("CPU", 0.0),
-                    "gpus": total.get("GPU", 0.0),
-                    "cpu_percent": one.get("cpu"),
-                    "memory_used": memory[3] if len(memory) > 3 else 0,
-                    "memory_total": memory[0],
-                    "gpu_percent": [
-                        gpu.get("utilizationGpu", gpu.get("utilization_gpu"))
-                        for gpu in one.get("gpus") or []
-                    ],
-                }
-            )
-        return found
-
-    def serve(self):
-        """What Serve says of itself."""
-        return self.told("GET", "/api/serve/applications/")
-
-    def job(self, submission):
-        """The job, or None where there is none."""
-        status, text = self.call("GET", f"/api/jobs/{quote(submission, safe='')}")
-        return json.loads(text) if status == 200 else None
-
-    def job_log(self, submission):
-        status, text = self.call("GET", f"/api/jobs/{quote(submission, safe='')}/logs")
-        return str(json.loads(text).get("logs") or "") if status == 200 else ""
-
-    def upload(self, files):
-        """A package of `files`, unless the cluster has it; its URI."""
-        content = package(files)
-        name = f"_ray_pkg_{hashlib.sha256(content).hexdigest()[:16]}.zip"
-        place = f"/api/packages/gcs/{name}"
-        if self.call("GET", place)[0] != 200:
-            self.told("PUT", place, content)
-        return f"gcs://{name}"
-
-    def submit(self, submission, words, files, mark):
-        body = {
-            # Ray gives it to a shell.
-            "entrypoint": shlex.join(words),
-            "submission_id": submission,
-            "metadata": {FOLLOWED: mark},
-            "runtime_env": {
-                "env_vars": {
-                    "HF_HUB_OFFLINE": "1",
-                    "TRANSFORMERS_OFFLINE": "1",
-                    "RAY_COLOR_PREFIX": "0",
-                }
-            },
-        }
-        if files:
-            body["runtime_env"]["working_dir"] = self.upload(files)
-        self.told("POST", "/api/jobs/", json.dumps(body).encode())
-
-    def end(self, submission):
-        """Stop a job and wait for its end."""
-        self.call("POST", f"/api/jobs/{quote(submission, safe='')}/stop")
-        until = time.monotonic() + JOB_STOP
-        while (job := self.job(submission)) and job["status"] not in OVER:
-            if time.monotonic() > until:
-                raise CannotServe(
-                    f"the job {submission} did not stop within {JOB_STOP:g} s",
-                    "look at it in Ray's dashboard",
-                    EX_SOFTWARE,
-                )
-            time.sleep(0.2)
-
-    def forget(self, submission):
-        self.call("DELETE", f"/api/jobs/{quote(submission, safe='')}")
-
-    def scale(self, application, deployment, replicas):
-        """An empty text, or why it is not done."""
-        path = f"/api/v1/applications/{quote(application, safe='')}"
-        path += f"/deployments/{quote(deployment, safe='')}/scale"
-        body = json.dumps({"target_num_replicas": replicas}).encode()
-        status, text = self.call("POST", path, body)
-        if status == 200:
-            return ""
-        if status == 412:
-            return "the application was not deployed for scaling: change num_replicas, deploy again"
-        if status == 404 and "not found" not in text:
-            return "this cluster's Ray has no interface for scaling: change num_replicas"
-        return f"HTTP {status} {last_line(text)}"
-
-
-def package(files):
-    """A zip with the same bytes whenever the files are the same."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        for file in files:
-            info = zipfile.ZipInfo(Path(file).name, (1980, 1, 1, 0, 0, 0))
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, Path(file).read_bytes())
-    return made.getvalue()
-
-
-def last_line(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip(" .")]
-    return lines[-1][:300] if lines else ""
-
-
-# ---------------------------------------------------------------------------- what is seen
-
-
-def seen(ray, name):
-    """Nodes and the application as they are now."""
-    served = ray.serve()
-    application = (served.get("applications") or {}).get(name)
-    return {
-        "time": time.time(),
-        "nodes": ray.nodes(),
-        "http": served.get("http_options"),
-        "application": summary(application) if application else None,
-        "others": sorted(n for n in served.get("applications") or {} if n != name),
-    }
-
-
-def summary(application):
-    return {
-        "status": application.get("status", ""),
-        "message": last_line(application.get("message") or ""),
-        "deployments": [
-            {
-                "name": name,
-                "status": one.get("status", ""),
-                "message": last_line(one.get("message") or ""),
-                "target": one.get("target_num_replicas"),
-                "replicas": [
-                    {
-                        "id": replica.get("replica_id", ""),
-                        "state": replica.get("state", ""),
-                        "node": replica.get("node_ip") or "",
-                    }
-                    for replica in one.get("replicas") or []
-                ],
-            }
-            for name, one in (application.get("deployments") or {}).items()
-        ],
-    }
-
-
-def lines(look):
-    """What is worth a line of the log, by what it is about."""
-    told = {}
-    for node in look["nodes"]:
-        gpus = f", {node['gpus']:g} GPUs" if node["gpus"] else ""
-        words = f"{node['state']} ({node['cpus']:g} CPUs{gpus})"
-        told[f"node {node['address']}"] = words
-    application = look["application"]
-    if application:
-        told["application"] = " ".join(
-            filter(None, (application["status"], application["message"]))
-        )
-        for one in application["deployments"]:
-            words = " ".join(filter(None, (one["status"], one["message"])))
-            told[f"deployment {one['name']}"] = f"{words}, {one['target']} replicas wanted"
-            for replica in one["replicas"]:
-                place = replica["node"] or "no node yet"
-                told[f"replica {replica['id']}"] = f"{replica['state']} on {place}"
-    return told
+# ---------------------------------------------------------------------------- the application
 
 
 class Follower:
@@ -577,175 +323,6 @@ def write(path, value):
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         json.dump(value, stream)
     Path(name).replace(path)
-
-
-# ---------------------------------------------------------------------------- a node of our own
-
-
-class Node:
-    """Ray's own processes on this machine, as a child that stays in the foreground."""
-
-    def __init__(self, given, token):
-        self.given, self.token = given, token
-        self.process = self.reader = None
-        self.scratch = self.error = ""
-
-    def words(self):
-        """``ray start …``; nothing secret stands in it."""
-        given = self.given
-        words = [given.ray, "start", "--block", "--disable-usage-stats", "--log-style=record"]
-        words += [f"--temp-dir={self.scratch}"]
-        if given.cluster == "head":
-            words += ["--head", f"--port={given.gcs_port}", "--include-dashboard=true"]
-            words += ["--dashboard-host=127.0.0.1", f"--dashboard-port={given.dashboard_port}"]
-        else:
-            words += [f"--address={given.gcs}"]
-            words += [f"--dashboard-agent-listen-port={given.agent_port}"]
-        if given.node_address:
-            words.append(f"--node-ip-address={given.node_address}")
-        if given.node_cpus:
-            words.append(f"--num-cpus={given.node_cpus}")
-        if given.node_gpus >= 0:
-            words.append(f"--num-gpus={given.node_gpus}")
-        return words
-
-    def start(self):
-        """Start it, with free ports where 0 is given."""
-        given = self.given
-        for name in ("gcs_port", "dashboard_port", "agent_port"):
-            setattr(given, name, getattr(given, name) or free_port())
-        # Sockets lie in it, and their paths have room for 107 characters.
-        self.scratch = tempfile.mkdtemp(prefix="tdray-")
-        env = {**os.environ, "RAY_DISABLE_DOCKER_CPU_WARNING": "1"}
-        if self.token:
-            env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        words = self.words()
-        say(shlex.join(words))
-        # A session of its own: the application goes first, so it must not get this one's SIGTERM.
-        self.process = subprocess.Popen(
-            words,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-        )
-        self.reader = threading.Thread(target=self.copy, daemon=True)
-        self.reader.start()
-
-    def copy(self):
-        """Its words into our log; the last one that tells an error is why it ended."""
-        for line in self.process.stdout:
-            say(line.rstrip())
-            if "Error" in line and not line.startswith(" "):
-                self.error = line.strip()[:500]
-
-    def alive(self):
-        return self.process is not None and self.process.poll() is None
-
-    def require_alive(self):
-        if not self.alive():
-            self.reader.join(2)
-            why = self.error or f"exit code {self.process.returncode}"
-            raise CannotServe(
-                f"Ray's own processes ended: {why}", "read the log above it", EX_SOFTWARE
-            )
-
-    def stop(self):
-        """End it; what it leaves is ended by whoever keeps this process."""
-        if self.alive():
-            self.process.terminate()
-            try:
-                # A node of somebody's cluster lets its replicas finish first, 30 seconds at most.
-                self.process.wait(NODE_DRAIN if self.given.cluster == "join" else NODE_STOP)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        end_group(self.scratch)
-        if self.scratch:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def end_group(scratch):
-    """End the processes that name our own folder on their command line: Ray's daemons."""
-    if not scratch:
-        return
-    until = time.monotonic() + NODE_STOP
-    number = signal.SIGTERM
-    while left := [pid for pid in own_processes() if names(pid, scratch)]:
-        if time.monotonic() > until:
-            number = signal.SIGKILL
-        if time.monotonic() > until + 5:
-            return
-        for pid in left:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass  # it has just ended
-        time.sleep(0.2)
-
-
-def own_processes():
-    return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
-
-
-def names(pid, word):
-    try:
-        return pid != os.getpid() and word.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False  # it has ended, or is somebody else's
-
-
-def until_answers(ray, node):
-    """Wait for the dashboard of a head that has just been started."""
-    until = time.monotonic() + NODE_START
-    while True:
-        node.require_alive()
-        try:
-            ray.version()
-            return
-        except Unreachable:
-            if time.monotonic() > until:
-                raise
-        time.sleep(0.3)
-
-
-class Health(http.server.BaseHTTPRequestHandler):
-    """``GET /v1/health``: what the node's own agent says of it."""
-
-    agent: Ray | None = None
-
-    def do_GET(self):
-        well = self.path == "/v1/health" and healthy(self.agent)
-        listed = self.path == "/v1/models"
-        told = (
-            {"object": "list", "data": []} if listed else {"status": "ok" if well else "not ready"}
-        )
-        body = json.dumps(told).encode()
-        self.send_response(200 if well or listed else 503)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *words):
-        """Nothing for each request."""
-
-
-def healthy(agent):
-    try:
-        status, text = agent.call("GET", "/api/local_raylet_healthz", timeout=3.0)
-    except CannotServe:
-        return False
-    return status == 200 and "success" in text
 
 
 # ---------------------------------------------------------------------------- the three ways

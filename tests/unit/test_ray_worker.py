@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -16,11 +17,18 @@ from typing import Any
 
 import pytest
 
-from backends.workers import ray_serve
+import backends.workers
 from tests.ray_head import Head, served
 
-WORKERS = Path(ray_serve.__file__).parent
+WORKERS = Path(backends.workers.__file__).parent
 JOB = "/api/jobs/tritondeck-facts"
+
+
+@pytest.fixture
+def ray_serve(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The worker as a module; what lies beside it is found as in its own folder."""
+    monkeypatch.syspath_prepend(str(WORKERS))
+    return importlib.import_module("ray_serve")
 
 
 @pytest.fixture
@@ -181,7 +189,9 @@ def test_the_token_comes_by_its_name_and_stands_on_no_command_line(
     assert written and not any(head.token.encode() in f.read_bytes() for f in written)
 
 
-def test_a_head_without_a_name_for_its_token_makes_a_private_one(tmp_path: Path) -> None:
+def test_a_head_without_a_name_for_its_token_makes_a_private_one(
+    ray_serve: Any, tmp_path: Path
+) -> None:
     words = ["--cluster=head", "--name=x", f"--folder={tmp_path}", "--port=1"]
     first = ray_serve.token_of(ray_serve.arguments(words))
     assert len(first) == 64
@@ -190,7 +200,7 @@ def test_a_head_without_a_name_for_its_token_makes_a_private_one(tmp_path: Path)
 
 
 @pytest.mark.parametrize("cluster", ["head", "join"])
-def test_a_node_is_started_with_nothing_secret_in_its_words(cluster: str) -> None:
+def test_a_node_is_started_with_nothing_secret_in_its_words(ray_serve: Any, cluster: str) -> None:
     words = [f"--cluster={cluster}", "--name=x", "--folder=/f", "--port=1", "--gcs=10.0.0.1:6379"]
     words += ["--node-address=10.0.0.2", "--node-cpus=3", "--node-gpus=0", "--gcs-port=6400"]
     node = ray_serve.Node(ray_serve.arguments(words), "the-cluster's-token")
