@@ -155,7 +155,7 @@ def remove(path):
 
 
 def fail(sentence):
-    print("[tritondeck] fail %s" % sentence, flush=True)
+    print(sentence, flush=True)
     return 1
 
 
@@ -204,7 +204,7 @@ def main(argv):
     for name, value in facts.items():
         write(Path(args.facts, name), value + "\n")
     told = "TensorRT-LLM %s, TensorRT %s, GPU architecture %s" % tuple(facts.values())[:3]
-    print("[tritondeck] pass %s" % told, flush=True)
+    print(told, flush=True)
     return 0
 
 

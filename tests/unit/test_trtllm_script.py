@@ -27,34 +27,9 @@ from console.planning.script import render
 from console.planning.variables import expand
 from console.runs import keys
 from tests.contract import samples
+from tests.trtllm import VERSION, packages, programs, recorded
 
 WORKER = Path(trtllm_place.__file__)
-VERSION = "1.2.1"
-CONVERTED = """
-import json, pathlib, sys
-words = sys.argv
-with open(RECORD + words[0].rpartition("/")[2], "a") as file:
-    file.write(json.dumps(words[1:]) + "\\n")
-folder = pathlib.Path(args.output_dir)
-folder.mkdir(parents=True)
-world = args.tp_size * args.pp_size
-(folder / "config.json").write_text(json.dumps({"mapping": {"world_size": world}}))
-for rank in range(world):
-    (folder / f"rank{rank}.safetensors").write_text("weights")
-print("Total time of converting checkpoints: 00:00:01")
-"""
-BUILT = """
-import json, pathlib, sys
-words = sys.argv
-with open(RECORD + "trtllm-build", "a") as file:
-    file.write(json.dumps(words[1:]) + "\\n")
-given = json.loads((pathlib.Path(args.checkpoint_dir) / "config.json").read_text())
-folder = pathlib.Path(args.output_dir)
-folder.mkdir(parents=True, exist_ok=True)
-(folder / "config.json").write_text(json.dumps({"pretrained_config": given}))
-for rank in range(given["mapping"]["world_size"]):
-    (folder / f"rank{rank}.engine").write_text("engine")
-"""
 SERVER = """
 import http.server, json, sys
 if sys.argv[1:] == ["--help"]:
@@ -92,69 +67,21 @@ exec "${{words[@]}}"
 """
 
 
-def parser(program: str) -> str:
-    """The lines of a script with the flags of the catalog, as upstream declares them."""
-    lines = ["import argparse", "parser = argparse.ArgumentParser(allow_abbrev=False)"]
-    for name, flag in catalog().flags[program].items():
-        if not flag.holds(VERSION):
-            continue
-        given = f'"{name}", action="store_true"' if flag.switch else f'"{name}"'
-        if flag.values:
-            given += f", choices={sorted(flag.values)!r}"
-        if name in ("--tp_size", "--pp_size", "--workers"):
-            given += ", type=int, default=1"
-        lines.append(f"parser.add_argument({given})")
-    return "\n".join([*lines, "args = parser.parse_args()"])
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A machine with TensorRT-LLM of a version, its scripts and programs, all of which record."""
+    programs(tmp_path, ("gpt", "llama"))
     record = repr(str(tmp_path / "said-"))
-    examples, programs = tmp_path / "examples", tmp_path / "bin"
-    programs.mkdir()
-    for family in ("gpt", "llama"):
-        script = examples / catalog().script(family, VERSION)
-        script.parent.mkdir(parents=True)
-        script.write_text(parser(family) + CONVERTED.replace("RECORD", record))
-    start = f"#!{sys.executable}\n"
     texts = {
-        "trtllm-build": start + parser("trtllm-build") + BUILT.replace("RECORD", record),
-        "tritonserver": start + SERVER.replace("RECORD", record),
+        "tritonserver": f"#!{sys.executable}\n" + SERVER.replace("RECORD", record),
         "python3": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
         "mpirun": MPIRUN.format(record=tmp_path / "said-"),
     }
     for name, text in texts.items():
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
     packages(tmp_path, VERSION)
     return tmp_path
-
-
-PLUGINS = ("gpt_attention_plugin", "gemm_plugin", "context_fmha", "remove_input_padding",
-           "tokens_per_block", "use_paged_context_fmha")  # fmt: skip
-
-
-def packages(place: Path, version: str) -> None:
-    for name, told in (("tensorrt_llm", version), ("tensorrt", "10.14.1.48")):
-        folder = place / "site" / f"{name}-{told}.dist-info"
-        folder.mkdir(parents=True)
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {told}\n")
-    package = place / "site" / "tensorrt_llm"
-    options = [line for line in parser("trtllm-build").splitlines() if not plugin(line)]
-    texts = {
-        "__init__.py": "raise RuntimeError('importing it takes a GPU and half a minute')",
-        "commands/build.py": "\n".join(options),
-        "plugin/plugin.py": f"cli_plugin_args = {list(PLUGINS)!r}",
-    }
-    for name, text in texts.items():
-        (package / name).parent.mkdir(exist_ok=True)
-        (package / name).write_text(text)
-
-
-def plugin(line: str) -> bool:
-    """Whether it declares an option that upstream makes of a name in a list."""
-    return any(f'"--{name}"' in line for name in PLUGINS)
 
 
 def checkpoint(place: Path, name: str = "model") -> Any:
@@ -201,10 +128,6 @@ def bash(place: Path, made: Plan) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
-
-
-def recorded(place: Path, program: str) -> list[list[str]]:
-    return [json.loads(line) for line in (place / f"said-{program}").read_text().splitlines()]
 
 
 def expected(place: Path, made: Plan, *steps: str) -> list[list[str]]:
