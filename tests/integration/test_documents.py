@@ -30,8 +30,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ROUTES = ("tensorrt.md", "tensorrt-llm.md", "retrieval.md")
 PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "servers.md", *(DOCS / p for p in ROUTES)]
-EXPORTS_AGAIN = {"serve-your-nemo"}
-"""Pages that make a deployment of their own from the speech checkpoint; minutes on a busy machine."""
+SLOW = {"serve-your-nemo", "roll-back", "share-a-server"}
+"""Pages with deployments of their own; test_versions.py does what the last two do."""
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>.*?) -->\n+)?^```sh\n(?P<command>.*?)^```\n"
     r"(?:^```text\n(?P<shown>.*?)^```\n)?",
@@ -158,9 +158,7 @@ def test_the_tutorial_works_as_written_and_leaves_nothing_running(
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(
-            page, id=page.stem, marks=[pytest.mark.slow] if page.stem in EXPORTS_AGAIN else []
-        )
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
         for page in PAGES
     ],
 )

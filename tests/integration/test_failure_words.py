@@ -132,7 +132,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("script", "words"), CASES.values(), ids=list(CASES))
+SLOW = {"misspelt field", "broken syntax", "initialize raises"}
+"""Told from the server's log like the others; each case starts a model twice."""
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, case in CASES.items()
+    ],
+)
 def test_a_damaged_model_fails_to_load_in_words_and_a_retry_serves_it(
     settings: Settings, doubler: Path, script: str, words: tuple[str, ...]
 ) -> None:

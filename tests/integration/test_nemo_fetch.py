@@ -43,6 +43,7 @@ def fetch(
     )
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_answered_with_names_like_it(
     nemo_environment: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_without_a_network_the_address_and_the_way_out_are_told(
     assert not (tmp_path / "fetched").exists()
 
 
+@pytest.mark.slow
 def test_a_name_becomes_the_file_in_nemos_cache_and_a_broken_one_is_replaced(
     nemo_environment: Path, tmp_path: Path
 ) -> None:

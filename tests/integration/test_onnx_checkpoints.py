@@ -57,7 +57,7 @@ def values_for(work: Path, nemo: Path) -> dict[str, str]:
     ("name", "factor"),
     [
         ("hybrid_bpe", 8),
-        ("quartznet_char", 2),
+        pytest.param("quartznet_char", 2, marks=pytest.mark.slow),
         pytest.param("conformer_bpe", 4, marks=pytest.mark.slow),
         pytest.param("conformer_wpe", 4, marks=pytest.mark.slow),
         pytest.param("streaming_bpe", 8, marks=pytest.mark.slow),
@@ -90,6 +90,7 @@ def export_step(checkpoint, tmp_path: Path, nemo: Path, **changes):
     return step, values
 
 
+@pytest.mark.slow
 def test_a_graph_past_the_tolerance_is_not_published(checkpoints, tmp_path, nemo_environment):
     step, values = export_step(
         read(checkpoints / "conformer_bpe.nemo"), tmp_path, nemo_environment, tolerance=1e-12

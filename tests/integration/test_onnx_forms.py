@@ -103,6 +103,7 @@ def test_a_transducer_reads_a_batch_of_unequal_recordings_as_nemo_does(forms, na
     assert all(0 < score <= 1 for score in heard["CONFIDENCE"])
 
 
+@pytest.mark.slow
 def test_the_symbols_at_one_step_are_bounded_in_the_export_and_in_the_server(forms):
     model = forms.serve("transducer_bpe", max_symbols=1)
     # The export has compared the bounded search with NeMo's own, bounded alike.
@@ -133,7 +134,7 @@ def test_a_forks_checkpoint_reads_each_language_with_its_own_columns(forms):
         assert all("\u0b80" <= letter <= "\u0bff" or letter == " " for letter in tamil)
 
 
-@pytest.mark.parametrize("language", ["hi", "ta"])
+@pytest.mark.parametrize("language", ["hi", pytest.param("ta", marks=pytest.mark.slow)])
 def test_a_forks_transducer_is_served_for_the_language_that_is_named(forms, language):
     model = forms.serve("indic_fork", decoder="rnnt", language=language)
     said = report(forms.values(model))
