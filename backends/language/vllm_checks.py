@@ -35,6 +35,7 @@ def checks(
     yield from _form(deployment, options, checkpoint, tools)
     if options.device == "cuda":
         yield from gpus(options, checkpoint, host)
+        yield from _experts(checkpoint)
     elif options.layout.world > 1:
         yield Verdict(
             "parallelism",
@@ -89,6 +90,20 @@ def gpus(options: VllmOptions, checkpoint: Checkpoint, host: Host) -> Iterator[V
             options.layout,
             fraction=options.gpu_memory_utilization,
             length=options.max_model_len or limit,
+        )
+
+
+def _experts(checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """A first start that looks as if it hung: nothing is logged while nvcc runs."""
+    if checkpoint.language is not None and checkpoint.language.experts:
+        yield Verdict(
+            "experts-kernels",
+            Level.WARN,
+            "the first start may compile the kernels of the experts, without a word, for minutes",
+            f"{checkpoint.language.experts} experts; not ready after 4 min on H200s (vLLM 0.22.1)",
+            "FlashInfer builds them with nvcc where flashinfer-jit-cache is not installed",
+            "raise load_timeout, and keep ~/.cache/flashinfer for later starts",
+            "server.load_timeout",
         )
 
 

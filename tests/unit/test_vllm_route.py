@@ -127,6 +127,12 @@ def test_heads_that_cannot_be_split_are_refused() -> None:
     assert found.level is Level.FAIL
 
 
+@pytest.mark.parametrize(("experts", "told"), [(0, False), (8, True)])
+def test_a_mixture_of_experts_is_said_to_start_slowly(experts: int, told: bool) -> None:
+    found = checks(deployment(), checkpoint(replace(LLAMA_8B, experts=experts)), gpus=8)
+    assert ("experts-kernels" in found) is told
+
+
 def test_code_of_the_checkpoint_is_off_and_told() -> None:
     risky = checkpoint(risks=(Risk("remote-code", Severity.DANGER, "runs its own code"),))
     assert checks(deployment(), risky, 1)["remote-code"].level is Level.WARN
