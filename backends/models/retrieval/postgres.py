@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from store import MOST, RANGES, StoreError, agree, conditions, secret
 
 SCHEMA = "tritondeck"
-FEW = 2000
+FEW = 500
 """So many records that fit a filter are compared one by one."""
 INDEXED = 1000
 """Below so many records a scan is faster than an index, and exact."""
@@ -158,15 +158,18 @@ class Postgres:
         if column not in self.spaces:
             raise StoreError("this store has no %s vectors: %s" % (column, ", ".join(self.spaces)))
         where, values = _where(wanted or {})
+        # %b: binary. As text the vector would take longer to write and read than the search does.
         query = sql.SQL(
-            "SELECT id, -({0} <#> %s), document FROM {1} WHERE {0} IS NOT NULL AND {2} "
-            "ORDER BY {0} <#> %s LIMIT %s"
+            "SELECT id, {0} <#> %b AS distance, document FROM {1} WHERE {0} IS NOT NULL AND {2} "
+            "ORDER BY distance LIMIT %s"
         ).format(sql.Identifier(column), self.table, where)
-        vector = np.asarray(vector, np.float32)
-        given = (vector, *values, vector, max(1, min(int(top), MOST)))
-        if not wanted:
-            return self._do(lambda: self.connection.execute(query, given).fetchall())
-        return self._do(lambda: self._filtered(query, given, where, values))
+        count = max(1, min(int(top), MOST))
+        given = (np.asarray(vector, np.float32), *values, count)
+        if wanted:
+            rows = self._do(lambda: self._filtered(query, given, where, values))
+        else:
+            rows = self._do(lambda: self.connection.execute(query, given).fetchall())
+        return [(name, -distance, document) for name, distance, document in rows]
 
     def _filtered(self, query, given, where, values):
         """Rows of a search with a filter: exact where few records fit, else along the index.
@@ -175,14 +178,13 @@ class Postgres:
         collection one by one.
         """
         some = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} WHERE {} LIMIT {}) AS fitting")
-        limit = FEW + 1
-        run = self.connection.execute
-        few = run(some.format(self.table, where, limit), values).fetchone()[0] < limit
-        with self.connection.transaction():
+        limit, run = FEW + 1, self.connection.execute
+        with self.connection.pipeline(), self.connection.transaction():
+            run("SET LOCAL enable_seqscan = off")
+            few = run(some.format(self.table, where, limit), values).fetchone()[0] < limit
             if few:
                 run("SET LOCAL enable_indexscan = off")
                 return run(query, given).fetchall()
-            run("SET LOCAL enable_seqscan = off")
             run("SET LOCAL enable_bitmapscan = off")
             rows = run(query, given).fetchall()
         if len(rows) < given[-1]:  # the index gave up before so many were found
@@ -215,6 +217,7 @@ class Postgres:
         """Make the indexes that a collection of this size should have, or make them anew; their names."""
         if self.count() < INDEXED and not again:
             return []
+        self._do(self._documents)
         return [
             self._do(lambda column=column: self._index(column, again)) for column in self.spaces
         ]
