@@ -16,6 +16,8 @@ WRITERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "CausalLM")
 BUILT = frozenset({Format.TRTLLM_ENGINE})
 READY = frozenset({Format.TRTLLM_CHECKPOINT, Format.QNEMO})
 """What goes to TensorRT-LLM's build as it is."""
+ENCODED = frozenset({Format.NEMO, Format.NEMO2, Format.TRTLLM_ENGINE})
+"""Formats of NeMo's whose models with an encoder only its own exporter serves."""
 FAMILIES: dict[str, Family] = {
     "gpt2": "gpt", "gpt": "gpt", "gptnext": "gpt", "gpt_bigcode": "gpt", "starcoder": "gpt",
     "starcoder2": "gpt", "nemotron": "gpt", "persimmon": "gpt", "kosmos-2": "gpt",
@@ -39,6 +41,9 @@ class LanguageDoor(Door):
         if checkpoint.format is Format.HUGGING_FACE and not generates(checkpoint):
             fix = "take clip-retrieval for images and sentences, or name a model that writes"
             return refused("this model does not write text", found, fix)
+        facts = checkpoint.language
+        if facts is not None and facts.multimodal and checkpoint.format in ENCODED:
+            return refused("this route serves text alone", found, "take nemo-multimodal")
         return self._read(checkpoint, found)
 
     def _read(self, checkpoint: Checkpoint, found: str) -> Verdict:
@@ -100,8 +105,6 @@ class NemoTrtllmDoor(LanguageDoor):
                 found,
                 fixes.get(checkpoint.format, "choose a NeMo checkpoint of a language model"),
             )
-        if facts.multimodal:
-            return refused("this route serves text alone", found, "take the multimodal route")
         return taken("a language model that TensorRT-LLM can be built from", found)
 
 
@@ -125,11 +128,9 @@ class TrtllmEngineDoor(LanguageDoor):
         return judged if judged.level is not Level.PASS else found
 
     def _read(self, checkpoint: Checkpoint, found: str) -> Verdict:
-        facts = checkpoint.language
-        if facts is not None and facts.multimodal:
-            return refused("this route serves text alone", found, "take the multimodal route")
         if checkpoint.format in READY | BUILT:
             return taken("it needs no conversion", found)
+        facts = checkpoint.language
         nemo = checkpoint.format is Format.NEMO and facts is not None
         folder = checkpoint.format is Format.HUGGING_FACE and facts is not None
         if nemo or (folder and facts is not None and facts.family.lower() in FAMILIES):

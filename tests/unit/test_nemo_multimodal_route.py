@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from backends import registry
 from backends.multimodal import words
 from backends.multimodal.kinds import KINDS
 from backends.multimodal.options import MultimodalOptions
@@ -490,3 +491,13 @@ def test_the_documented_deployment_and_questions_are_real() -> None:
         assert words.text
     for name, kind in KINDS.items():
         assert f"| {kind.title} | `{name}` |" in page
+
+
+@pytest.mark.parametrize("kind", ["neva", "salm", "multimodal-engines"])
+def test_no_route_for_text_takes_a_model_with_an_encoder(kind: str) -> None:
+    takers = [
+        name
+        for name in registry.names()
+        if registry.door(name).accepts({"model": samples.ALL[kind]}).level is not Level.FAIL
+    ]
+    assert takers == ["nemo-multimodal"]
