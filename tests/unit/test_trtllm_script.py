@@ -190,6 +190,15 @@ def test_another_version_than_the_planned_one_ends_the_script_first(
     assert not list(place.glob("said-*"))
 
 
+def test_another_patch_of_the_planned_series_is_told_and_taken(place: Path) -> None:
+    shutil.rmtree(place / "site")
+    packages(place, "1.2.0rc6")
+    done = look(place, "--checkpoint", str(place), "--expect", VERSION)
+    assert done.returncode == 0 and "planned was 1.2.1 of the same series" in done.stdout
+    bound = (place / "facts" / "tensorrt-llm-version").read_text()
+    assert bound == "1.2.0rc6\n"
+
+
 def test_a_flag_that_the_installed_script_lacks_ends_the_script_before_it_runs(place: Path) -> None:
     script = place / "examples" / catalog().script("llama", VERSION)
     script.write_text(script.read_text().replace('"--use_parallel_embedding"', '"--other"'))
