@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import VllmDoor
 from backends.language import vllm_checks, vllm_nemo, vllm_plan, vllm_proxy, vllm_triton
 from backends.language.common import spread
 from backends.language.vllm_options import VllmOptions
-from backends.upstream.vllm_arguments import ENGINE, FRONTS
+from backends.upstream.vllm_arguments import ENGINE, FRONTS, newest_image
 from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
@@ -21,7 +22,7 @@ from console.facts import (
     Verdict,
 )
 from console.generation.form import TextForm
-from console.planning.deployment import Deployment
+from console.planning.deployment import Deployment, ServerSection
 from console.planning.parallelism import Spread
 from console.planning.plan import EnvironmentSpec, Plan
 from console.prompts import Style
@@ -37,6 +38,13 @@ class VllmBackend(VllmDoor, Backend):
     def own_server(self, deployment: Deployment) -> bool:
         """vLLM is the server, or PyTriton's is; else it is the launcher's Triton."""
         return self._options(deployment).serve_as in ("openai", "nemo")
+
+    def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
+        """For Triton's vLLM backend in a container: an image that has it, and its GPUs."""
+        if options.get("serve_as") != "triton" or server.launcher != "container":
+            return server
+        image, gpus = server.image or newest_image(), server.gpus or "all"
+        return server.model_copy(update={"image": image, "gpus": gpus})
 
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """The installed vLLM's own arguments."""

@@ -19,6 +19,7 @@ from backends.upstream.flags import compare
 from backends.vllm import VllmBackend
 from backends.workers import check_vllm
 from console.checkpoints.model import Checkpoint, Format
+from console.desk.desk import Desk
 from console.facts import (
     Endpoint,
     EnvironmentFacts,
@@ -29,15 +30,18 @@ from console.facts import (
     UsageError,
     Verdict,
 )
-from console.planning.deployment import Deployment
+from console.planning.deployment import Deployment, ServerSection
 from console.planning.plan import Plan, ServiceStep, TextAnswered, WriteStep
 from console.planning.script import render
+from console.settings import load
+from console.triton.lint import Surroundings, lint
 from console.triton.plain_http import token_headers
 from console.triton.repository import from_text
 from tests.unit.test_vllm_route import checkpoint, deployment, host
 from tests.upstream import Refusal, real
 
 BACKEND = VllmBackend()
+FACTS = Path(__file__).parents[2] / "examples" / "facts"
 TAG = "26.07-vllm-python-py3"
 CONTAINER = {"launcher": "container", "image": TAG, "gpus": "all"}
 HAVING = [n for n in generations.catalog().generations if generations.has("nemo-vllm", n)]
@@ -197,6 +201,35 @@ def test_a_server_without_the_backend_is_refused() -> None:
     tools = ToolFacts(triton_backends=frozenset({"python", "ensemble"}))
     refused = failing(told(made, tools=tools))["vllm-backend"]
     assert "vllm-python-py3" in refused.fix and refused.option == "server.launcher"
+
+
+def test_triton_would_take_the_configuration() -> None:
+    text = written(plan(deployment(serve_as="triton", server=CONTAINER)))
+    config = from_text(text["${repository}/llama/config.pbtxt"])
+    around = Surroundings("llama", gpus=2, backends=frozenset({"vllm"}), server_version=(2, 71))
+    assert [v for v in lint(config, around) if v.level is Level.FAIL] == []
+
+
+def test_a_container_without_an_image_gets_one_that_has_the_backend() -> None:
+    seated = BACKEND.seat(ServerSection(launcher="container"), {"serve_as": "triton"})
+    assert seated.image.endswith("-vllm-python-py3") and seated.gpus == "all"
+    named = ServerSection(launcher="container", image=TAG, gpus="0")
+    assert BACKEND.seat(named, {"serve_as": "triton"}) == named
+    assert BACKEND.seat(ServerSection(), {"serve_as": "triton"}).launcher == "embedded"
+
+
+def test_the_desk_refuses_the_embedded_server_which_has_no_such_backend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITONDECK_HOME", str(tmp_path))
+    file = tmp_path / "facts.toml"
+    file.write_text(
+        'version = 1\nname = "facts"\nbackend = "vllm"\n'
+        f'[checkpoints]\nmodel = "{FACTS}"\n[options]\nserve_as = "triton"\n'
+    )
+    desk = Desk(load())
+    found = {v.check: v for v in desk.check(desk.open(str(file))).verdicts}
+    assert found["vllm-backend"].blocks and "python" in found["vllm-backend"].figure
 
 
 @pytest.mark.parametrize("kind", ["triton", "proxy"])
