@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import wave
 from pathlib import Path
 
@@ -51,6 +52,35 @@ def video(
             pixels = np.full((size[1], size[0], 3), level, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
+    return path
+
+
+def turned(path: Path, degrees: int) -> Path:
+    """A black film with a white upper left quarter, which a telephone would show turned clockwise by
+    90, 180 or 270 degrees."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        pixels = np.zeros((48, 64, 3), np.uint8)
+        pixels[:24, :32] = 255
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    one = 1 << 16
+    corners = {
+        0: (one, 0, 0, one),
+        90: (0, one, -one, 0),
+        180: (-one, 0, 0, -one),
+        270: (0, -one, one, 0),
+    }
+
+    def matrix(turn: int) -> bytes:
+        a, b, c, d = corners[turn]
+        return struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+
+    raw = path.read_bytes()
+    at = raw.index(matrix(0), raw.index(b"tkhd"))
+    path.write_bytes(raw[:at] + matrix(degrees) + raw[at + 36 :])
     return path
 
 

@@ -123,7 +123,15 @@ def decoder(path: Path, field: str) -> Any:
     return av
 
 
+def _turns(frame: Any) -> int:
+    """Quarters that a frame is turned by, against the clock: a telephone writes how it was held."""
+    quarters: int = round(frame.rotation / 90) % 4
+    return quarters
+
+
 def _decoded(path: Path, field: str, sampling: Sampling, kind: files.Kind) -> np.ndarray[Any, Any]:
+    import numpy as np
+
     av = decoder(path, field)
     try:
         with path.open("rb") as raw, av.open(raw, format=files.FORMATS[kind]) as container:
@@ -142,7 +150,10 @@ def _decoded(path: Path, field: str, sampling: Sampling, kind: files.Kind) -> np
             shape = {"width": found.shape[2], "height": found.shape[1], "format": "rgb24"}
             done = 0
             for frame in _frames(container, stream, wanted, keys):
-                found[done] = frame.reformat(**shape).to_ndarray()
+                pixels = np.rot90(frame.reformat(**shape).to_ndarray(), _turns(frame))
+                # Upright, a film on its side has its sides exchanged, and as many bytes.
+                found = found if done else found.reshape(len(wanted), *pixels.shape)
+                found[done] = pixels
                 done += 1
     except (av.FFmpegError, OSError, ValueError) as error:
         raise files.damaged(path, field, str(error)) from error

@@ -158,6 +158,16 @@ def test_a_large_film_is_scaled_down_with_its_proportions(tmp_path: Path) -> Non
     assert films.film(path, "media", Sampling(shorter=360)).shape == (2, 360, 640, 3)
 
 
+@pytest.mark.parametrize(("degrees", "corner"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
+def test_a_film_that_was_taken_on_its_side_is_put_upright(
+    tmp_path: Path, degrees: int, corner: tuple[int, int]
+) -> None:
+    """The white corner of the picture, which is its upper left one, goes round with the clock."""
+    frames = films.film(mediafiles.turned(tmp_path / "a.mp4", degrees), "media", Sampling())
+    assert frames.shape == ((2, 48, 64, 3) if degrees == 180 else (2, 64, 48, 3))
+    assert frames[0][corner].min() > 200 and frames[0].mean() < 80
+
+
 def test_an_animated_picture_is_a_film_and_a_still_one_has_one_frame(tmp_path: Path) -> None:
     frames = films.film(mediafiles.gif(tmp_path / "a.gif"), "media", Sampling())
     assert np.abs(frames.mean(axis=(1, 2, 3)) - mediafiles.shades(5)).max() < 6
