@@ -158,7 +158,8 @@ def _language_note(work: Work) -> str:
 
 
 def environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
-    what = "exports the checkpoint" if spec.name == "nemo" else "runs Triton"
+    does = {"nemo": "exports the checkpoint", "modelopt": "rewrites the graph"}
+    what = does.get(spec.name, "opens the graph, or runs Triton")
     return EnvironmentStep(
         id=f"environment-{spec.name}",
         title=f"environment: {spec.title}",

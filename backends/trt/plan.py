@@ -58,6 +58,7 @@ from console.planning.plan import (
     FileExists,
     FileSpec,
     ImageSpec,
+    ImageStep,
     InputFile,
     JsonFile,
     LogMarker,
@@ -108,9 +109,11 @@ def plan(
         return observing(work)
     start = launcher(deployment)
     specs = [environment(name, deployment) for name in environments_of(deployment, options)]
-    images = (*start.images(deployment, requirements(work, tools)), *_build_images(options))
+    servers = start.images(deployment, requirements(work, tools))
+    images = (*servers, *_build_images(options))
     steps: list[Step] = [environment_step(spec) for spec in specs]
-    steps += [image_step(image) for image in images]
+    steps += [image_step(image) for image in servers]
+    steps += [_build_image_step(image) for image in _build_images(options)]
     steps += [_workers(work, options, start.worker), _repository(work, options, host)]
     steps += [graph_step(work), *_precision(work, options)]
     if form == "tensorrt":
@@ -134,6 +137,15 @@ def _build_images(options: TensorrtOptions) -> tuple[ImageSpec, ...]:
         return ()
     reference = releases.reference(options.build_image)
     return (ImageSpec(name=BUILD_IMAGE, title=reference, reference=reference),)
+
+
+def _build_image_step(image: ImageSpec) -> Step:
+    return ImageStep(
+        id=f"image-{image.name}",
+        title=f"image: {image.title}",
+        why="the image that the plan is built in, loaded or pulled once",
+        image=image.name,
+    )
 
 
 def _rewritten(work: Work, options: TensorrtOptions) -> bool:

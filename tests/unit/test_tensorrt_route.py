@@ -481,3 +481,12 @@ def test_another_commands_log_is_no_builders(tmp_path: Path) -> None:
     log = tmp_path / "other.log"
     log.write_text("Failed to parse onnx file\n")
     assert of_builder(log) is None and of_builder(tmp_path / "none") is None
+
+
+def test_a_plan_may_be_built_in_another_image_than_the_servers() -> None:
+    made = plan(deployment(build_image="nvcr.io/nvidia/tensorrt:24.10-py3"))
+    build = made.step("build")
+    assert isinstance(build, CommandStep)
+    assert build.command.runtime == "image:tensorrt" and build.command.argv[0] == "trtexec"
+    assert {image.name for image in made.images} == {"server", "tensorrt"}
+    assert "built in" in made.step("image-tensorrt").why
