@@ -366,6 +366,13 @@ class LlmapiOptions(TrtllmOptions):
         description="dummy takes random ones, to learn whether a model's shape fits.",
         json_schema_extra=extra("Model", "load_format"),
     )
+    python_model: Folder = Field(
+        "",
+        title="Python model's folder",
+        description="TensorRT-LLM's own model.py and helpers.py for Triton, of the version that is "
+        "installed. Empty takes the image's (/app/all_models/llmapi).",
+        json_schema_extra=extra("Serving"),
+    )
     trust_remote_code: bool = Field(
         False,
         title="Trust the checkpoint's code",

@@ -279,7 +279,7 @@ def _place(
         command=command(
             deployment,
             argv,
-            reads=paths,
+            reads=[*paths, *((copy[0],) if copy and copy[0] != LLMAPI else ())],
             writes=("${work}", *((copy[1],) if copy else ())),
             env={},
         ),
@@ -404,7 +404,8 @@ def llmapi_plan(deployment: Deployment, options: LlmapiOptions, checkpoint: Chec
     one."""
     deployment = settled(deployment, 1)
     name = deployment.served_name
-    copy = (LLMAPI, join(trtllm_repository.REPOSITORY, name, "1"))
+    source = literal(options.python_model) or LLMAPI
+    copy = (source, join(trtllm_repository.REPOSITORY, name, "1"))
     place = _place(deployment, options, ((checkpoint, ""),), options.layout, copy=copy)
     files = trtllm_llmapi_repository.llmapi_files(name, options, checkpoint)
     spec = service(deployment, (name,), (name,), (literal(str(checkpoint.path)),))

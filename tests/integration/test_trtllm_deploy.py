@@ -3,6 +3,7 @@ with a stand-in for its Triton backend, the rest of it for real."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 FACTS = Path(__file__).parents[2] / "examples" / "facts"
 STANDIN = Path(__file__).with_name("trtllm_standin.py")
+LLMAPI = Path(__file__).with_name("trtllm_llmapi_standin.py")
 ACCEPTED = [w for name in ("gpu", "gpu-memory") for w in ("--accept", name)]
 QUESTION = "What is the color of a banana?"
 TRAIN = """
@@ -61,23 +63,22 @@ def operator(machine: Path) -> Iterator[Operator]:
     python.chmod(0o755)
     someone.env["PATH"] = f"{machine / 'bin'}:{someone.env['PATH']}"
     yield someone
-    someone.does("stop", "facts-engine", code=None)
+    someone.does("stop", "facts-trtllm", code=None)
 
 
-def deployment(machine: Path) -> Path:
+def deployment(machine: Path, backend: str, **options: object) -> Path:
+    given = "\n".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
     file = machine / "facts.toml"
     file.write_text(
         f"""version = 1
-name = "facts-engine"
-backend = "trtllm-engine"
+name = "facts-trtllm"
+backend = "{backend}"
 [checkpoints]
 model = "{FACTS}"
 [options]
 tensorrt_llm = "{VERSION}"
-examples = "{machine / "examples"}"
-tokenizer = "{machine / "tokenizer"}"
-max_input_len = 128
 max_seq_len = 256
+{given}
 [server]
 launcher = "local"
 path = "{machine / "opt" / "tritonserver" / "bin" / "tritonserver"}"
@@ -95,12 +96,13 @@ expect = "{QUESTION}"
 def test_an_engine_is_built_served_asked_and_taken_again_until_what_it_is_bound_to_changes(
     operator: Operator, machine: Path
 ) -> None:
-    file = str(deployment(machine))
+    places = {name: str(machine / name) for name in ("examples", "tokenizer")}
+    file = str(deployment(machine, "trtllm-engine", max_input_len=128, **places))
     first = operator.json("deploy", file, *ACCEPTED)["run"]
     assert first["state"] == "succeeded" and QUESTION in first["answer"]
     assert len(recorded(machine, "convert_checkpoint.py")) == 1
     assert len(recorded(machine, "trtllm-build")) == 1
-    assert QUESTION in operator.does("query", "facts-engine", "--text", QUESTION)
+    assert QUESTION in operator.does("query", "facts-trtllm", "--text", QUESTION)
 
     again = operator.json("deploy", file, *ACCEPTED)["run"]
     states = {step["id"]: step["state"] for step in again["steps"]}
@@ -113,3 +115,18 @@ def test_an_engine_is_built_served_asked_and_taken_again_until_what_it_is_bound_
     assert build["state"] == "done" and "tensorrt-version changed" in str(build)
     assert len(recorded(machine, "convert_checkpoint.py")) == 1
     assert len(recorded(machine, "trtllm-build")) == 2
+
+
+def test_the_llm_api_is_served_with_the_model_of_its_installation(
+    operator: Operator, machine: Path
+) -> None:
+    source = machine / "all_models"
+    source.mkdir()
+    (source / "model.py").write_text(LLMAPI.read_text())
+    file = str(deployment(machine, "trtllm-llmapi", python_model=str(source)))
+    run = operator.json("deploy", file, *ACCEPTED)["run"]
+    assert run["state"] == "succeeded" and QUESTION in run["answer"]
+    assert QUESTION in operator.does("query", "facts-trtllm", "--text", QUESTION)
+    source.joinpath("model.py").unlink()
+    failed = operator.json("deploy", file, *ACCEPTED, code=1)["run"]
+    assert "has no python model of this TensorRT-LLM" in failed["error"]

@@ -183,39 +183,13 @@ def test_each_round_of_a_draft_model_is_a_piece_of_the_stream(drafted: Any) -> N
     assert (len([piece for piece in pieces if piece]) > 4) is streams
 
 
-LLMAPI_STANDIN = """
-import json, os
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    def initialize(self, args):
-        folder = os.path.join(args["model_repository"], args["model_version"], "model.yaml")
-        self.given = json.load(open(folder))
-
-    def execute(self, requests):
-        for request in requests:
-            sender = request.get_response_sender()
-            given = pb_utils.get_input_tensor_by_name
-            text = given(request, "text_input").as_numpy()[0].decode()
-            limit = given(request, "sampling_param_max_tokens").as_numpy()[0]
-            words = text.split()[:limit]
-            streaming = given(request, "streaming")
-            pieces = [" ".join(words)]
-            if streaming is not None and streaming.as_numpy()[0]:
-                pieces = [word + " " for word in words]
-            for piece in pieces:
-                out = pb_utils.Tensor("text_output", np.array([piece], dtype=object))
-                sender.send(pb_utils.InferenceResponse([out]))
-            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-"""
+LLMAPI_STANDIN = Path(__file__).with_name("trtllm_llmapi_standin.py")
 
 
 def test_the_llm_apis_model_answers_whole_and_as_a_stream(make_server: Any) -> None:
     server = make_server()
     written(llmapi.llmapi_files("facts", LlmapiOptions(), read(FACTS)), server.values)
-    (server.repository / "facts" / "1" / "model.py").write_text(LLMAPI_STANDIN)
+    (server.repository / "facts" / "1" / "model.py").write_text(LLMAPI_STANDIN.read_text())
     server.start()
     control.load(server.endpoint, "facts", timeout=60)
     form = TrtllmLlmapiBackend().prompts(

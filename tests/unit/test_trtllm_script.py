@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from backends.language.trtllm_catalog import catalog
-from backends.language.trtllm_plan import LLMAPI
 from backends.trtllm_engine import TrtllmEngineBackend
 from backends.trtllm_llmapi import TrtllmLlmapiBackend
 from backends.workers import trtllm_place
@@ -244,26 +243,20 @@ def test_a_plugin_that_the_installed_build_lacks_is_found_before_the_conversion(
 
 
 def test_the_llm_apis_script_takes_the_model_that_is_installed(place: Path) -> None:
-    model = checkpoint(place)
+    model, source = checkpoint(place), place / "all_models"
+    source.mkdir()
+    (source / "model.py").write_text("installed = True\n")
     made = Deployment.model_validate(
         {
             "name": "llama",
             "backend": "trtllm-llmapi",
             "checkpoints": {"model": str(model.path)},
-            "options": {"tensorrt_llm": VERSION},
+            "options": {"tensorrt_llm": VERSION, "python_model": str(source)},
             "server": {"launcher": "local", "http_port": 0, "grpc_port": 0, "metrics_port": 0},
         }
     )
     plan = TrtllmLlmapiBackend().plan(made, {"model": model}, samples.GPU_HOST, ToolFacts())
-    source = place / "all_models"
-    source.mkdir()
-    (source / "model.py").write_text("installed = True\n")
-    step = plan.step("place")
-    assert isinstance(step, CommandStep)
-    argv = tuple(str(source) if word == LLMAPI else word for word in step.command.argv)
-    moved = step.model_copy(update={"command": step.command.model_copy(update={"argv": argv})})
-    steps = tuple(moved if one.id == "place" else one for one in plan.steps)
-    done = bash(place, plan.model_copy(update={"steps": steps}))
+    done = bash(place, plan)
     assert done.returncode == 0, done.stdout + done.stderr
     (copied,) = place.glob("llama/**/llama/1/model.py")
     assert copied.read_text() == "installed = True\n"
