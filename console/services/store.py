@@ -88,18 +88,22 @@ class ServiceStore:
             private_folder(self.settings.folders.state)
             private_folder(self.folder)
             with self._alone(deployment):
+                adopted = ""
                 for old in self.views():
                     if old.deployment != deployment or old.state not in _LIVING:
                         continue
                     if (name := self._record(old.id).spec.name) != spec.name and name in beside:
                         continue
-                    if self._same(old, spec, values):
+                    if not adopted and self._same(old, spec, values):
+                        adopted = old.id
                         if old.endpoint.ours:
                             sampling.start(old.folder, self.settings)
-                        return old.id
+                        continue
                     if progress:
                         progress(f"stopping {old.id}, which has other settings or needs a restart")
                     self._stop(old, progress)
+                if adopted:
+                    return adopted
                 self._prune(deployment)
                 return self._launch(spec, values, deployment)
         except OSError as error:
@@ -176,18 +180,20 @@ class ServiceStore:
     # -- stopping -----------------------------------------------------------------------
 
     def stop(self, name_or_id: str, progress: Progress | None = None) -> ServiceView:
-        """Stop a service and wait for its end; one that has ended already is left as it is. A
-        deployment's name stops all of its servers, the one that was started last first.
+        """Stop a service and wait for its end; one that has ended already is left as it is. The
+        servers of its deployment that were started before it stand behind it and end after it.
 
         An attached server is only forgotten: it is somebody else's. SIGTERM, the spec's
         `stop_timeout`, then SIGKILL to everything that it started.
         """
         try:
-            first = self._stop(self.view(name_or_id), progress)
-            for other in self.views() if name_or_id == first.deployment else ():
-                if other.deployment == first.deployment and other.state in _LIVING:
+            front = self.view(name_or_id)
+            mine = [v for v in self.views() if v.deployment == front.deployment]
+            ended = self._stop(front, progress)
+            for other in mine:
+                if other.id != front.id and other.started <= front.started:
                     self._stop(other, progress)
-            return first
+            return ended
         except OSError as error:
             raise storage.storage_error(error, Path(error.filename or self.folder)) from error
 
