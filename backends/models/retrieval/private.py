@@ -117,7 +117,8 @@ class Server:
 
     def _start(self):
         python = str(Path(self.environment, "bin", "python"))
-        with (self.folder / "postgres.log").open("ab") as log:
+        log = os.open(str(self.folder / "postgres.log"), _APPEND, 0o600)
+        try:
             return subprocess.Popen(
                 [python, "-B", str(Path(__file__).resolve()), str(self.folder), self.environment],
                 stdin=subprocess.DEVNULL,
@@ -127,6 +128,8 @@ class Server:
                 start_new_session=True,
                 env={"PATH": os.defpath, "LANG": "C.UTF-8"},
             )
+        finally:
+            os.close(log)
 
     def _until(self, until, attempt):
         while (found := attempt()) is None:
@@ -142,6 +145,7 @@ class Server:
 
 
 _SHARED = fcntl.LOCK_SH | fcntl.LOCK_NB
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 # ---------------------------------------------------------------------------- the keeper
