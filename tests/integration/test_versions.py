@@ -148,6 +148,7 @@ def test_a_rollback_goes_back_and_forth_without_one_failed_request(box: Box):
     assert box.versions()["live"] == 2
 
 
+@pytest.mark.slow
 def test_options_that_made_a_version_take_it_up_again_without_building(box: Box):
     make_adder(box.graph, 2)
     box.operator.does("deploy", "adder")
@@ -200,6 +201,7 @@ def test_versions_are_pruned_only_when_they_are_named(box: Box):
     assert ask(box.url, "adder") == (2.0, "2")
 
 
+@pytest.mark.slow
 def test_a_server_that_loads_by_itself_starts_anew_with_a_new_version(box: Box):
     box.operator.does("deploy", "adder", "--set", "server.control=none")
     pid = box.server["pid"]
@@ -239,6 +241,7 @@ def test_a_second_deployment_goes_into_the_running_server(box: Box):
     assert ask(url, "other") == (10.0, "1")
 
 
+@pytest.mark.slow
 def test_a_server_that_starts_anew_has_its_guests_again(box: Box):
     other = make_adder(box.operator.home / "other.onnx", 10)
     box.operator.does("deploy", str(other), "--name", "other", "--set", "server.join=adder")
@@ -248,6 +251,7 @@ def test_a_server_that_starts_anew_has_its_guests_again(box: Box):
     assert ask(box.url, "other") == (10.0, "1")
 
 
+@pytest.mark.slow
 def test_a_server_that_crashes_comes_back_with_its_guests(box: Box):
     box.operator.does("stop", "adder")
     box.operator.does("deploy", "adder", "--set", "server.restart=on-failure")
@@ -284,6 +288,7 @@ def test_a_model_name_of_another_deployment_is_refused(box: Box):
     assert ask(box.url, "adder") == (1.0, "1")
 
 
+@pytest.mark.slow
 def test_a_model_that_another_deployments_ensemble_needs_is_not_removed(box: Box):
     other = make_adder(box.operator.home / "other.onnx", 10)
     box.operator.does("deploy", str(other), "--name", "other", "--set", "server.join=adder")
