@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,7 @@ def checks(
     if options.form == "tensorrt":
         found += _versions(deployment, options)
         found += _server(deployment, tools)
+        found += _builder(deployment, options)
         found += _gpus(deployment, options, host)
         found += _types(deployment, options, graph)
         found += _batch(options, graph)
@@ -117,8 +119,7 @@ def _compatible(options: TensorrtOptions, built: str, serving: str, figure: str)
 
 
 def _server(deployment: Deployment, tools: ToolFacts) -> Iterator[Verdict]:
-    there = tools.triton_backends if deployment.server.launcher != "container" else frozenset()
-    there = there or onnx_checks.triton_backends(deployment, ToolFacts())
+    there = onnx_checks.triton_backends(deployment, tools)
     if "tensorrt" in there:
         yield Verdict("tensorrt-server", Level.PASS, "the server has the tensorrt backend")
         return
@@ -132,6 +133,24 @@ def _server(deployment: Deployment, tools: ToolFacts) -> Iterator[Verdict]:
         f"launcher {deployment.server.launcher}",
         'take a -py3 image of NVIDIA\'s, or set form = "onnxruntime"',
         "options.form",
+    )
+
+
+def _builder(deployment: Deployment, options: TensorrtOptions) -> Iterator[Verdict]:
+    """Whether a builder that runs on this machine is there; an image's is found when it runs."""
+    if image_of(deployment, options):
+        return
+    program = options.program or options.builder
+    place = shutil.which(program)
+    if place:
+        yield Verdict("tensorrt-builder", Level.PASS, "the builder is there", clean(place))
+        return
+    yield Verdict(
+        "tensorrt-builder",
+        Level.FAIL,
+        f"there is no program {clean(program)} on this machine",
+        fix="name it as program, or an image to build in as build_image",
+        option="options.program",
     )
 
 

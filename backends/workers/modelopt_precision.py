@@ -187,6 +187,26 @@ def kinds(graph):
     return dict(sorted(found.items()))
 
 
+def rewritten(options, source, target, feeds, wanted):
+    """Rewrite the graph; how many nodes of each type the result has."""
+    try:
+        convert(options, source, target, feeds, wanted)
+    # A foreign library over a foreign graph: its words are the reason.
+    except Exception as error:
+        said = str(error).splitlines()[0] if str(error) else ""
+        raise Refused(
+            "ModelOpt does not rewrite the graph: %s: %s" % (type(error).__name__, said)
+        ) from error
+    if not target.is_file():
+        raise Refused("ModelOpt left the graph as it is: it found nothing to rewrite")
+    made = kinds(target)
+    if options.precision == "int8" and "QuantizeLinear" not in made:
+        raise Refused(
+            "ModelOpt quantised nothing: the graph's matrices and convolutions are too small, or kept"
+        )
+    return made
+
+
 def run(options, scratch):
     import modelopt
     import onnxruntime
@@ -205,21 +225,7 @@ def run(options, scratch):
     progress(
         0.3, "rewriting it for %s with ModelOpt %s" % (options.precision, modelopt.__version__)
     )
-    try:
-        convert(options, source, target, feeds, wanted)
-    # A foreign library over a foreign graph: its words are the reason.
-    except Exception as error:
-        said = str(error).splitlines()[0] if str(error) else ""
-        raise Refused(
-            "ModelOpt does not rewrite the graph: %s: %s" % (type(error).__name__, said)
-        ) from error
-    if not target.is_file():
-        raise Refused("ModelOpt left the graph as it is: it found nothing to rewrite")
-    made = kinds(target)
-    if options.precision == "int8" and "QuantizeLinear" not in made:
-        raise Refused(
-            "ModelOpt quantised nothing: the graph's matrices and convolutions are too small, or kept"
-        )
+    made = rewritten(options, source, target, feeds, wanted)
     progress(0.8, "comparing")
     result, why = outputs(target, feeds, wanted)
     report = {

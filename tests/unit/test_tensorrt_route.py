@@ -490,3 +490,13 @@ def test_a_plan_may_be_built_in_another_image_than_the_servers() -> None:
     assert build.command.runtime == "image:tensorrt" and build.command.argv[0] == "trtexec"
     assert {image.name for image in made.images} == {"server", "tensorrt"}
     assert "built in" in made.step("image-tensorrt").why
+
+
+def test_a_builder_on_this_machine_is_looked_for(tmp_path: Path) -> None:
+    check = "tensorrt-builder"
+    missing = said(deployment(launcher="local", program=str(tmp_path / "trtexec")))[check]
+    assert missing.level is Level.FAIL and "build_image" in missing.fix
+    (tmp_path / "trtexec").write_text("#!/bin/sh\n")
+    (tmp_path / "trtexec").chmod(0o755)
+    assert not said(deployment(launcher="local", program=str(tmp_path / "trtexec")))[check].blocks
+    assert check not in said(deployment())
