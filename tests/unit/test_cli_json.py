@@ -16,6 +16,7 @@ from console.checkpoints.model import Checkpoint, Risk
 from console.desk.scaling import ClusterNode, ClusterView, Replica
 from console.desk.views import BackendView, DeploymentView, OptionField, RouteView
 from console.facts import DeckError, Endpoint, EnvironmentFacts, TensorAnswer, Verdict
+from console.planning.parallelism import ParallelismView, RankView
 from console.planning.plan import InputFile
 from console.runs.model import RunView, StepView
 from console.services.model import ServiceView
@@ -43,6 +44,9 @@ SHAPES: dict[type, str] = {
     ClusterNode: "address hostname state head cpus gpus cpu_percent gpu_percent memory_used "
     "memory_total",
     Replica: "id state node",
+    ParallelismView: "tensor pipeline nodes gpus split fixed weights cache_a_token activations context "
+    "budget tokens length batches ranks choices verdicts formula",
+    RankView: "rank node gpu index name tensor pipeline total free",
 }
 
 
