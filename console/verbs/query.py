@@ -107,6 +107,8 @@ def _values(args: argparse.Namespace, form: PromptAdapter) -> dict[str, str]:
         if text is None or text == "":
             continue
         field = next((field for field in form.fields if field.kind is kind), None)
+        if field is None and kind is FieldKind.IMAGE:  # a video of one frame
+            field = next((f for f in form.fields if f.kind is FieldKind.VIDEO), None)
         if field is None:
             raise UsageError(f"this model takes no {kind.value} ({flag})", why=_listed(form))
         values[field.name] = text

@@ -130,7 +130,7 @@ def test_a_server_of_somebody_else_is_known_by_its_inputs_and_asked_for_its_type
     operator: Operator, served: Server, tmp_path: Path
 ) -> None:
     path = mediafiles.picture(tmp_path / "a.png")
-    said = ask(operator, served, THEIRS, "--video", path, "--input", "model_type=vila")
+    said = ask(operator, served, THEIRS, "--image", path, "--input", "model_type=vila")
     assert said.startswith(r"'<image>\n What?': uint8 1 frames 64x48")
 
 
