@@ -196,3 +196,13 @@ def test_plan_tells_it_to_people_and_as_json(
     assert main(["plan", "--json", str(file)]) == 0
     told = json.loads(capsys.readouterr().out)["parallelism"]
     assert [rank["index"] for rank in told["ranks"]] == [0, 1] and told["tokens"] > 0
+
+
+def test_check_tells_it_and_leaves_a_checkpoint_that_is_gone_to_the_report(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["check", str(file)])
+    assert "parallelism: tensor 2" in capsys.readouterr().out
+    file.write_text(file.read_text().replace(str(FACTS), "/nowhere/model"))
+    assert main(["check", str(file)]) == 3
+    assert "parallelism" not in capsys.readouterr().out
