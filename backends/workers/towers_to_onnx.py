@@ -254,6 +254,8 @@ def compare(torch, module, inputs, output, file):
 def tower(torch, module, inputs, output, into, options):
     """Export and compare one tower; what the report says of it."""
     file = into / "model.onnx"
+    # The whole of it: the exporter gives a module back in the mode that it had, dropout included.
+    module.eval()
     export(torch, module, {n: v[:2] for n, v in inputs.items()}, output, file, options.opset)
     dimension, difference = compare(torch, module, inputs, output, file)
     if dimension != options.dimension:
