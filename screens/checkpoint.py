@@ -253,7 +253,7 @@ class CheckpointScreen(TreeScan, RoleChoice):
             if read is None and chosen.format is not Format.UNKNOWN:
                 self._read_whole((chosen,))
             else:
-                self._read_ahead()
+                self.call_after_refresh(self._read_ahead)
             width = self.query_one("#checkpoint-detail").scrollable_content_region.width
             shown = (
                 details(read.checkpoint, read.routes, width)

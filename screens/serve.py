@@ -86,14 +86,14 @@ class ServeScreen(ServingActs):
     @work(thread=True, exclusive=True, exit_on_error=False, group="look")
     def look(self) -> None:
         view = self.desk.server(self.flow.service, self.flow.name)
-        told = serving.told(view)
-        if told != self._told:
-            self._told = told
+        if serving.told(view) != self._told:
             self.tell(self.Seen(view))
 
     @on(Seen)
     def _seen(self, message: Seen) -> None:
         self.server = message.view
+        # Here and not where it is asked: what a later look has replaced was never shown.
+        self._told = serving.told(message.view)
         service = message.view.service
         if not self.flow.name:
             self.move(replace(self.flow, name=service.deployment))

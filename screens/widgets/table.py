@@ -175,7 +175,9 @@ class DeckTable(PlacedView, can_focus=True):
     def _tell(self) -> None:
         if self.chosen and self.chosen != self._told:
             self._told = self.chosen
-            self.post_message(self.RowHighlighted(self))
+            # Straight to the screen: while it rose through what holds the table, the cursor's frame
+            # would be drawn without what follows from it, and that in a second one.
+            self.screen.post_message(self.RowHighlighted(self))
 
     def _reveal(self) -> None:
         """Scroll until the cursor is seen: half a page at once, a line a key would send a page a key."""

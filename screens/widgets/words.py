@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self, cast
 
-from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import messages
 from textual.content import Content
 from textual.css.styles import RulesMap
 from textual.geometry import Region
+from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from screens.phrase import Phrase
+from screens.phrase import Phrase, Role, rich_style
 
 
 class Words(Static):
     """Text of ours or cleaned text of others; never markup. Saying the same again sends nothing."""
 
     _changed: tuple[Region, ...] = ()
+    _looks: dict[Role, Style] | None = None
+    """How its lines are drawn, by role; None where Textual draws them."""
 
     def __init__(
         self,
@@ -28,15 +34,25 @@ class Words(Static):
     ) -> None:
         super().__init__(phrase.content(), id=id, classes=classes, markup=False)
         self._phrase = phrase
+        self._take(phrase)
+
+    def _take(self, phrase: Phrase) -> None:
+        self._lines = phrase.lines()
+        self._widest = max(line.width for line in self._lines)
 
     def show(self, phrase: Phrase) -> None:
         if phrase != self._phrase:
-            before, self._phrase = self._phrase, phrase
+            before, wide, self._phrase = self._lines, self._widest, phrase
+            self._take(phrase)
             content = phrase.content()
             resizes = self._resizes(content)
-            self._changed = () if resizes else self._lines_that_differ(before, phrase)
+            self._changed = () if resizes else self._lines_that_differ(before, wide)
             self.update(content, layout=resizes)
             self._changed = ()
+            if self.is_attached and not resizes:
+                # At once, and not when this widget comes to rest: what a key says is drawn with the
+                # frame of the key.
+                self.screen.post_message(messages.Update(self))
 
     def refresh(
         self,
@@ -49,11 +65,33 @@ class Words(Static):
         regions = regions or self._changed
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
-    def _lines_that_differ(self, before: Phrase, after: Phrase) -> tuple[Region, ...]:
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._looks = None
+        if self._fits and self.text_selection is None and self.styles.text_align == "start":
+            colours, base = self.app.theme_variables, self.rich_style
+            used = {role for line in self._lines for _, role in line.parts}
+            self._looks = {role: base + Style.parse(rich_style(role, colours)) for role in used}
+            self._looks[""] = base
+        return super().render_lines(crop)
+
+    def render_line(self, y: int) -> Strip:
+        # Textual wraps and styles all lines anew for one that differs: ten times what that one takes.
+        if (looks := self._looks) is None:
+            return super().render_line(y)
+        parts = self._lines[y].parts if y < len(self._lines) else ()
+        strip = Strip([Segment(text, looks[role]) for text, role in parts])
+        return strip.adjust_cell_length(self.content_size.width, looks[""]).apply_offsets(0, y)
+
+    @property
+    def _fits(self) -> bool:
+        """Whether no line is wrapped or cut."""
+        return self._widest <= self.content_size.width
+
+    def _lines_that_differ(self, before: Sequence[Phrase], wide: int) -> tuple[Region, ...]:
         """Where the lines are that differ; nowhere when a line is wrapped, so that all are drawn."""
         width, height = self.content_size
-        old, new = before.lines(), after.lines()
-        if any(cell_len(line.plain) > width for line in (*old, *new)):
+        old, new = before, self._lines
+        if max(wide, self._widest) > width:
             return ()
         rows = range(min(height, max(len(old), len(new))))
         differ = (row for row in rows if old[row : row + 1] != new[row : row + 1])
@@ -65,8 +103,11 @@ class Words(Static):
         styles, room = self.styles, self.content_size
         if styles.is_auto_width or not room.width:
             return True
-        height = content.get_height(cast("RulesMap", styles), room.width)
+        if not styles.is_auto_height:
+            return False
+        rules = cast("RulesMap", styles)
+        height = len(self._lines) if self._fits else content.get_height(rules, room.width)
         if styles.min_height is not None and isinstance(self.parent, Widget):
             # Said to fill what holds it.
             height = max(height, self.parent.scrollable_content_region.height)
-        return styles.is_auto_height and height != room.height
+        return height != room.height
