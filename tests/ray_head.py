@@ -29,6 +29,7 @@ class Head:
         self.asked: list[tuple[str, str, bytes]] = []
         self.job = "missing"
         self.metadata: dict[str, str] = {}
+        self.submission = ""
         self.packages: dict[str, bytes] = {}
         self.replicas = 1
         self.scalable = True
@@ -76,10 +77,13 @@ class Head:
         if method == "POST" and path == "/api/jobs/":
             self.job, self.deployed = "running", True
             told = json.loads(body)
-            self.metadata = told["metadata"]
+            self.metadata, self.submission = told["metadata"], told["submission_id"]
             if port := re.search(r"--port=(\d+)", told["entrypoint"]):
                 self.proxy = started(self.application, int(port[1]))
             return recorded("job-submitted")
+        if path == "/api/jobs/":
+            mine = {"metadata": self.metadata, "submission_id": self.submission}
+            return 200, [] if self.job == "missing" else [recorded(f"job-{self.job}")[1] | mine]
         if path.endswith("/stop"):
             self.job, self.deployed = "stopped", False
             self.close()

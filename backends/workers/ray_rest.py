@@ -24,6 +24,7 @@ BODY_CAP = 32 << 20
 JOB_STOP = 30.0
 OVER = ("STOPPED", "SUCCEEDED", "FAILED")
 FOLLOWED = "tritondeck"  # key of a job's metadata that says which command line it is of
+OF = "tritondeck-application"  # and which application
 
 
 class CannotServe(Exception):
@@ -129,6 +130,11 @@ class Ray:
         """What Serve says of itself."""
         return self.told("GET", "/api/serve/applications/")
 
+    def jobs(self, application):
+        """Jobs that a follower has submitted for this application."""
+        found = self.told("GET", "/api/jobs/")
+        return [one for one in found if (one.get("metadata") or {}).get(OF) == application]
+
     def job(self, submission):
         """The job, or None where there is none."""
         status, text = self.call("GET", f"/api/jobs/{quote(submission, safe='')}")
@@ -147,12 +153,12 @@ class Ray:
             self.told("PUT", place, content)
         return f"gcs://{name}"
 
-    def submit(self, submission, words, files, mark):
+    def submit(self, submission, application, words, files, mark):
         body = {
             # Ray gives it to a shell.
             "entrypoint": shlex.join(words),
             "submission_id": submission,
-            "metadata": {FOLLOWED: mark},
+            "metadata": {FOLLOWED: mark, OF: application},
             "runtime_env": {
                 "env_vars": {
                     "HF_HUB_OFFLINE": "1",

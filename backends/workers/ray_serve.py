@@ -130,7 +130,9 @@ class Follower:
     def __init__(self, ray, given):
         self.ray, self.given = ray, given
         self.folder = Path(given.folder)
-        self.submission = f"tritondeck-{given.name}"
+        # Ray has traces of an ended job for a while, and refuses another one of the same name.
+        self.submission = f"tritondeck-{given.name}-{secrets.token_hex(4)}"
+        self.begun = False
         self.told = {}
         self.log = ""
         self.next_log = 0.0
@@ -145,19 +147,32 @@ class Follower:
         say(f"Ray {self.ray.version()} at {self.ray.url}")
         content = package(given.package)
         mark = hashlib.sha256(shlex.join(given.words).encode() + content).hexdigest()[:16]
-        job = self.ray.job(self.submission)
-        if job and job["status"] not in OVER:
-            if (job.get("metadata") or {}).get(FOLLOWED) == mark:
+        for job in self.ray.jobs(given.name):
+            if job["status"] in OVER:
+                self.ray.forget(job["submission_id"])
+            elif (job.get("metadata") or {}).get(FOLLOWED) == mark:
+                self.submission, self.begun = job["submission_id"], True
                 say(f"the job {self.submission} runs already: following it")
                 return
-            say(f"the job {self.submission} has another command line: stopping it")
-            self.ray.end(self.submission)
-        if job:
-            self.ray.forget(self.submission)
+            else:
+                say(f"the job {job['submission_id']} has another command line: stopping it")
+                self.ray.end(job["submission_id"])
+                self.settle()
         self.await_nodes()
         self.refuse_conflicts()
-        self.ray.submit(self.submission, given.words, given.package, mark)
+        self.begun = True
+        self.ray.submit(self.submission, given.name, given.words, given.package, mark)
         say(f"submitted the job {self.submission}: {shlex.join(given.words)}")
+
+    def settle(self):
+        """Wait until the application of an ended job is gone, and the Serve that it had started."""
+        until = time.monotonic() + JOB_STOP
+        while time.monotonic() < until:
+            served = self.ray.serve()
+            others = served.get("applications") or {}
+            if self.given.name not in others and (others or not served.get("http_options")):
+                return
+            time.sleep(0.2)
 
     def await_nodes(self):
         """Wait until the cluster has as many nodes as are wanted; refuse a replica that fits none."""
@@ -292,8 +307,7 @@ class Follower:
             # Ray gives a job three seconds; where that was too short, another job does the rest.
             words = [*self.given.words[:2], f"--name={name}", "--delete"]
             cleaner = f"{self.submission}-end"
-            self.ray.forget(cleaner)
-            self.ray.submit(cleaner, words, self.given.package, "end")
+            self.ray.submit(cleaner, "", words, self.given.package, "end")
             self.wait_over(cleaner)
             self.ray.forget(cleaner)
         until = time.monotonic() + JOB_STOP
@@ -367,15 +381,13 @@ def keep_application(given, token):
         else:
             ray = Ray(given.head, token)
         follower = Follower(ray, given)
-        begun = False
         try:
             follower.begin()
-            begun = True
             follower.follow()
         except Ended:
             # A second SIGTERM must not break off what the first one has begun.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            if begun or ray.job(follower.submission):
+            if follower.begun:
                 follower.end()
             raise
     finally:

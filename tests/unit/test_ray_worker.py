@@ -21,7 +21,6 @@ import backends.workers
 from tests.ray_head import Head, served
 
 WORKERS = Path(backends.workers.__file__).parent
-JOB = "/api/jobs/tritondeck-facts"
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_a_job_is_submitted_and_followed_node_by_node(head: Head, keep: Any) -> 
     (body,) = head.requests("POST", "/api/jobs/")
     told = json.loads(body)
     assert shlex.split(told["entrypoint"]) == words
-    assert told["submission_id"] == "tritondeck-facts"
+    assert told["submission_id"].startswith("tritondeck-facts-")
     state = kept.state()
     assert [node["address"] for node in state["nodes"]] == ["10.77.0.1", "10.77.0.2"]
     assert state["application"]["status"] == "RUNNING"
@@ -124,7 +123,7 @@ def test_the_application_is_taken_away_at_the_end(head: Head, keep: Any) -> None
     kept = keep("--", "python", "x.py")
     kept.until(lambda: serving(kept))
     assert kept.stop() == 0
-    assert head.requests("POST", f"{JOB}/stop") and head.job == "missing"
+    assert head.requests("POST", f"/api/jobs/{head.submission}/stop") and head.job == "missing"
     assert "the application facts is gone" in kept.text()
 
 
@@ -145,9 +144,10 @@ def test_another_command_line_takes_the_place_of_the_first(head: Head, keep: Any
     first.until(lambda: serving(first))
     first.process.kill()
     first.process.wait()
+    before = head.submission
     second = keep("--", "python", "y.py")
     second.until(lambda: len(head.requests("POST", "/api/jobs/")) == 2)
-    assert head.requests("POST", f"{JOB}/stop")
+    assert head.requests("POST", f"/api/jobs/{before}/stop") and head.submission != before
 
 
 def test_a_wish_for_replicas_reaches_the_cluster(head: Head, keep: Any) -> None:
