@@ -125,7 +125,9 @@ def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
     given = spec.process
     env = dict(QUIET) | ({} if options.hf_token else OFFLINE)
     secrets = (options.hf_token,) if options.hf_token else ()
-    changed: dict[str, object] = {"secrets": (*given.secrets, *secrets)}
+    # The backend itself says which tensors its model has: by version, and that it is decoupled.
+    argv = tuple(word for word in given.argv if word != "--disable-auto-complete-config")
+    changed: dict[str, object] = {"argv": argv, "secrets": (*given.secrets, *secrets)}
     if given.container is not None:
         mounts = (*given.container.mounts, *_reads(options, checkpoint))
         changed["container"] = given.container.model_copy(

@@ -178,6 +178,14 @@ def test_the_server_reads_the_model_at_its_own_path_and_looks_nothing_up() -> No
     assert mounts["/models/llama"] is True and step.service.kind == "triton"
 
 
+@pytest.mark.parametrize("server", [CONTAINER, {"launcher": "local"}])
+def test_the_server_lets_the_backend_complete_the_configuration(server: dict[str, str]) -> None:
+    (step,) = services(plan(deployment(serve_as="triton", server=server)))
+    assert not [word for word in step.service.process.argv if "auto-complete" in word]
+    _, proxied = services(plan(deployment(serve_as="proxy", device="cpu")))
+    assert "--disable-auto-complete-config" in proxied.service.process.argv
+
+
 def test_adapters_stand_in_a_file_of_their_own() -> None:
     made = plan(deployment(serve_as="triton", server=CONTAINER, **OPTIONS["lora"]))
     files = written(made)
