@@ -128,6 +128,9 @@ def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
     # The backend itself says which tensors its model has: by version, and that it is decoupled.
     argv = tuple(word for word in given.argv if word != "--disable-auto-complete-config")
     changed: dict[str, object] = {"argv": argv, "secrets": (*given.secrets, *secrets)}
+    if deployment.server.launcher == "local":
+        # The backend finds vLLM in the first Python on PATH: this machine's own, not a managed one.
+        changed |= {"argv": ("python3", *argv[1:]), "runtime": "host"}
     if given.container is not None:
         mounts = (*given.container.mounts, *_reads(options, checkpoint))
         changed["container"] = given.container.model_copy(

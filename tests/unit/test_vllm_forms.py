@@ -186,6 +186,15 @@ def test_the_server_lets_the_backend_complete_the_configuration(server: dict[str
     assert "--disable-auto-complete-config" in proxied.service.process.argv
 
 
+def test_a_local_server_finds_vllm_in_this_machines_own_python() -> None:
+    made = plan(deployment(serve_as="triton", server={"launcher": "local"}))
+    (step,) = services(made)
+    assert step.service.process.argv[0] == "python3" and not made.environments
+    assert step.service.process.runtime == "host"
+    compared = made.step("arguments").model_dump(mode="json")["command"]
+    assert (compared["argv"][0], compared["runtime"]) == ("python3", "host")
+
+
 def test_adapters_stand_in_a_file_of_their_own() -> None:
     made = plan(deployment(serve_as="triton", server=CONTAINER, **OPTIONS["lora"]))
     files = written(made)
