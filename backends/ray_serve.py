@@ -63,7 +63,9 @@ class RayServeBackend(RayServeDoor, Backend):
             return None
         replicas = 0 if options.cluster == "join" else options.num_replicas
         each = GIB + checkpoint.size * 2 if options.device == "cpu" else 2 * GIB
-        source = "a rule of thumb: 2 GiB for Ray itself, 1 GiB for a replica on the CPU, and weights"
+        source = (
+            "a rule of thumb: 2 GiB for Ray itself, 1 GiB for a replica on the CPU, and weights"
+        )
         return MemoryEstimate(host_serve=2 * GIB + replicas * each, source=source)
 
     def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
