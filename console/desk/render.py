@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from console.desk import options
 from console.desk import plan as planning
 from console.facts import UsageError
 from console.settings import Settings
@@ -76,7 +77,9 @@ def _renderer(form: str) -> Callable[[Serving], str]:
 
 def _fitting(deployment: Deployment, form: str) -> tuple[Deployment, tuple[str, ...]]:
     """The deployment as the format runs it, and what is to be said about the difference."""
-    server, notes = deployment.server, []
+    chosen, values = options.backend(deployment.backend), options.bound(deployment)
+    server = chosen.seat(deployment.server, values.model_dump(mode="json", exclude_none=True))
+    notes: list[str] = []
     if form in _IN_IMAGES and server.launcher in ("embedded", "local"):
         image = server.image or _image_for(server.launcher)
         name, launcher = deployment.name, server.launcher

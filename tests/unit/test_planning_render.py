@@ -210,3 +210,31 @@ def test_a_format_for_triton_refuses_another_server_in_words(desk: Desk, form: s
 def test_a_server_that_is_not_triton_is_ready_under_slurm_when_it_says_so(desk: Desk):
     text = desk.render(desk.open(str(ROOT / "examples" / "facts" / "deployment.toml")), "slurm")
     assert '"http://127.0.0.1:$HTTP_PORT/v1/health"' in text
+
+
+@pytest.mark.parametrize("form", ["docker", "compose", "kubernetes", "slurm"])
+def test_what_a_server_reads_beside_its_repository_is_there_in_every_form(
+    desk: Desk, form: str
+) -> None:
+    """An engine and a tokenizer lie outside of the repository; two ranks load what is theirs."""
+    made = desk.open(str(ROOT / "examples" / "facts" / "trtllm-engine.toml"))
+    options = {**made.options, "tensor_parallel_size": 2}
+    text = desk.render(made.model_copy(update={"options": options}), form)
+    assert "/work/facts-engine/engine" in text and str(ROOT / "examples" / "facts") in text
+    assert text.count("--load-model") == 1
+    if form in ("docker", "slurm"):
+        told = subprocess.run(
+            ["shellcheck", "-"], input=text, capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 0, told.stdout
+    if form == "compose":
+        jsonschema.Draft7Validator(SCHEMA).validate(yaml.safe_load(text))
+    if form == "kubernetes":
+        for document in yaml.safe_load_all(text):
+            kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+
+def test_a_route_that_needs_an_image_of_its_own_is_rendered_in_it(desk: Desk) -> None:
+    made = desk.open(str(ROOT / "examples" / "facts" / "trtllm-engine.toml"))
+    bare = made.model_copy(update={"server": type(made.server)()})
+    assert "-trtllm-python-py3" in desk.render(bare, "docker")

@@ -58,7 +58,17 @@ def _service(serving: Serving) -> dict[str, Any]:
                 "target": box.mounts[0].target,
                 "read_only": True,
                 "bind": {"create_host_path": False},
-            }
+            },
+            *(
+                {
+                    "type": "bind",
+                    "source": _escaped(source),
+                    "target": _escaped(target),
+                    "read_only": True,
+                    "bind": {"create_host_path": False},
+                }
+                for source, target in serving.data
+            ),
         ],
         "configs": [{"source": "triton-server", "target": box.mounts[1].target}],
         "secrets": [{"source": "triton-token", "target": box.mounts[2].target}],

@@ -12,8 +12,7 @@ def render(serving: Serving) -> str:
     """Bash, clean under shellcheck: pull once, make a token, run, wait until it is ready."""
     image = image_variable(serving.image.name).upper()
     engine = "" if serving.plan.engine == "auto" else serving.plan.engine
-    command = serving.command.model_copy(update={"argv": serving.argv})
-    words = run_words(command)
+    words = run_words(serving.placed)
     body = serving.worker if serving.worker.endswith("\n") else serving.worker + "\n"
     head = serving.head(f"Stop it with: docker stop {_unit(serving)}", *serving.derived())
     ports = "\n".join(

@@ -121,7 +121,7 @@ def _deployment(serving: Serving) -> dict[str, Any]:
 
 def _container(serving: Serving) -> dict[str, Any]:
     box = serving.container
-    models, worker, token = (mount.target for mount in box.mounts)
+    models, worker, token = (mount.target for mount in box.mounts[:3])
     http = box.ports[0].container
     made: dict[str, Any] = {
         "name": "triton",
@@ -147,6 +147,10 @@ def _container(serving: Serving) -> dict[str, Any]:
             {"name": "token", "mountPath": token, "subPath": "token", "readOnly": True},
             {"name": "shm", "mountPath": "/dev/shm"},
             {"name": "tmp", "mountPath": "/tmp"},
+            *(
+                {"name": f"data-{number}", "mountPath": target, "readOnly": True}
+                for number, (_, target) in enumerate(serving.data)
+            ),
         ],
         # Triton answers nothing before the models that it starts with are loaded.
         "startupProbe": {
@@ -196,6 +200,11 @@ def _volumes(serving: Serving) -> list[dict[str, Any]]:
             },
         },
         {"name": "tmp", "emptyDir": {}},
+        *(
+            # Folders of this machine: the node must have them at the same paths.
+            {"name": f"data-{number}", "hostPath": {"path": source, "type": "Directory"}}
+            for number, (source, _) in enumerate(serving.data)
+        ),
     ]
 
 

@@ -22,7 +22,7 @@ from console.planning.plan import (
     ServiceStep,
     WriteStep,
 )
-from console.planning.variables import expand
+from console.planning.variables import expand, literal
 
 PORTS = {"http": 8000, "grpc": 8001, "metrics": 8002}
 """Triton's own, where the deployment leaves a port open."""
@@ -70,7 +70,9 @@ class Serving:
     def argv(self) -> tuple[str, ...]:
         """The server's words (templates), told to load its models: nobody else does."""
         loads = tuple(f"--load-model={model}" for model in self.models)
-        explicit = "--model-control-mode=explicit" in self.command.argv
+        # Of several ranks the first loads every model as it starts, the others their own.
+        alone = self.command.argv[0] != "mpirun"
+        explicit = alone and "--model-control-mode=explicit" in self.command.argv
         return (*self.command.argv, *(loads if explicit else ()))
 
     def filled(self, template: str) -> str:
@@ -80,6 +82,25 @@ class Serving:
     def words(self) -> tuple[str, ...]:
         """`argv` with every value filled in."""
         return tuple(map(self.filled, self.argv))
+
+    @property
+    def data(self) -> tuple[tuple[str, str], ...]:
+        """What else the server reads: folders of this machine (engine, checkpoint, tokenizer) and where
+        it looks for them. Repository, worker and token, the first three mounts, go their own ways."""
+        further = self.container.mounts[3:]
+        return tuple((self.filled(one.source), self.filled(one.target)) for one in further)
+
+    @property
+    def placed(self) -> Command:
+        """The command with the server's words; `data` is named by its places on this machine, for the
+        script has a folder of its own for the worker and the token."""
+        box = self.container
+        further = [
+            one.model_copy(update={"source": literal(source), "target": literal(target)})
+            for one, (source, target) in zip(box.mounts[3:], self.data, strict=True)
+        ]
+        changed = box.model_copy(update={"mounts": (*box.mounts[:3], *further)})
+        return self.command.model_copy(update={"argv": self.argv, "container": changed})
 
     @property
     def worker(self) -> str:

@@ -114,7 +114,8 @@ def _process(serving: Serving) -> str:
 def _container(serving: Serving) -> str:
     """Through pyxis. The container shares the node's network, so Triton is told its own ports."""
     box = serving.container
-    models, worker, token = (mount.target for mount in box.mounts)
+    models, worker, token = (mount.target for mount in box.mounts[:3])
+    further = "".join(f",{source}:{target}:ro" for source, target in serving.data)
     inside = dict(zip(("http", "grpc", "metrics"), box.ports, strict=True))
     words: list[str] = []
     for word in serving.argv:
@@ -132,7 +133,7 @@ def _container(serving: Serving) -> str:
         f"REPOSITORY={repository}\n"
         f"srun --ntasks=1 --container-image={image} --no-container-mount-home \\\n"
         f'  --container-mounts="$REPOSITORY:{models}:ro,$FOLDER/triton_server.py:{worker}:ro,'
-        f'$TOKEN_FILE:{token}:ro" \\\n'
+        f'$TOKEN_FILE:{token}:ro"{shell_word(literal(further)) if further else ""} \\\n'
         f"  {' '.join(words)} &"
     )
 
