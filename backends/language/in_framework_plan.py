@@ -37,6 +37,10 @@ from console.triton.options import shm_prefix
 ENVIRONMENT = "inframework"
 STOP_TIMEOUT = 40.0
 """Seconds from SIGTERM to SIGKILL; Triton waits up to 10 for requests in flight."""
+SCRATCH = "${work}/scratch"
+HOME = {"HOME": SCRATCH, "TMPDIR": SCRATCH, "USER": "tritondeck"}
+"""PyTriton copies its server beneath the home and kernels are compiled there: on disk, in a folder of
+ours, for the image does not know the user."""
 QUIET = {
     # What is served is on this disk: nothing is to be looked up elsewhere.
     "HF_HUB_OFFLINE": "1",
@@ -265,9 +269,12 @@ def _script_service(
             argv=script_words(deployment, options, checkpoint, generation),
             nodes=options.num_nodes,
             runtime="image:nemo",
-            env=QUIET,
+            env=QUIET | HOME,
             container=Container(
-                mounts=(Mount(source=path, target=path, read_only=True),),
+                mounts=(
+                    Mount(source=path, target=path, read_only=True),
+                    Mount(source=SCRATCH, target=SCRATCH, create=True),
+                ),
                 ports=()
                 if several
                 else tuple(
@@ -281,7 +288,6 @@ def _script_service(
                 memory=server.memory,
                 workdir=generations.generation(generation).root,
                 ulimits=("memlock=-1", "stack=67108864"),
-                # PyTriton copies its server beneath the home folder and compiles kernels there.
                 read_only=False,
             ),
         ),

@@ -47,6 +47,9 @@ HTTP, GRPC, METRICS = 8000, 8001, 8002
 EXPORTING = "ed-0.1"
 """The last generation that exports a .nemo file for vLLM."""
 SCRATCH = "${work}/scratch"
+HOME = {"HOME": SCRATCH, "TMPDIR": SCRATCH, "USER": "tritondeck"}
+"""PyTriton copies its server beneath the home and kernels are compiled there: on disk, in a folder of
+ours, for the image does not know the user."""
 EARLY = Names(prompt="prompts", text="outputs", stream="", length="max_output_len")
 LATE = Names(prompt="prompts", text="sentences", stream="", length="max_tokens")
 """What the served model calls its tensors, until 0.1 and from 0.2 on."""
@@ -173,7 +176,7 @@ def _command(
         PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
         for name, port in inside
     )
-    env = QUIET | ({} if options.hf_token else OFFLINE) | {"HOME": SCRATCH, "TMPDIR": SCRATCH}
+    env = QUIET | ({} if options.hf_token else OFFLINE) | HOME
     return Command(
         argv=argv,
         runtime="image:nemo",

@@ -41,6 +41,9 @@ INSIDE_PORT = 8000
 STOP_TIMEOUT = 30.0
 """Seconds from SIGTERM to SIGKILL; it ends within 2 to 4 with nothing in flight."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+CACHES = {"HOME": "/tmp", "HF_HOME": "/tmp/huggingface", "USER": "tritondeck"}
+"""In a container: kernels are compiled and cached beneath the home, and PyTorch asks for the user's
+name, which the image does not know."""
 CHECKER = join(WORKERS, "check_vllm.py")
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """Nothing is told to anybody outside."""
@@ -151,11 +154,12 @@ def service(
             shm_size=deployment.server.shm_size,
             memory=deployment.server.memory,
             ulimits=("memlock=-1", "stack=67108864"),
-            # It compiles kernels and writes caches beneath its home.
+            # Kernels are compiled into /tmp and loaded from there: a tmpfs would forbid that.
             read_only=False,
+            tmpfs=(),
         )
         command = Command(
-            argv=argv, runtime="image:vllm", env=env, secrets=secrets, container=container
+            argv=argv, runtime="image:vllm", env=env | CACHES, secrets=secrets, container=container
         )
     else:
         name = environment_of(options)

@@ -12,6 +12,7 @@ import json
 from backends.language.common import cases
 from backends.language.vllm_options import VllmOptions
 from backends.language.vllm_plan import (
+    CACHES,
     CHECKER,
     OFFLINE,
     QUIET,
@@ -51,8 +52,6 @@ from console.triton.repository import Instances, model_config, to_text
 REPOSITORY = "${repository}"
 NAMES = Names(sampling="sampling_parameters", without_prompt="exclude_input_in_output")
 """What the backend calls the parts of a request (24.07 to 26.07)."""
-CACHES = {"HOME": "/tmp", "HF_HOME": "/tmp/huggingface"}
-"""vLLM compiles and caches beneath its home; the container's user has none."""
 
 
 def version_of(deployment: Deployment) -> str:
@@ -134,7 +133,7 @@ def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
     if given.container is not None:
         mounts = (*given.container.mounts, *_reads(options, checkpoint))
         changed["container"] = given.container.model_copy(
-            update={"mounts": mounts, "read_only": False}
+            update={"mounts": mounts, "read_only": False, "tmpfs": ()}
         )
         env |= CACHES
     changed["env"] = given.env | env

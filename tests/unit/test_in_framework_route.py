@@ -180,6 +180,13 @@ def test_the_front_is_waited_for_at_the_health_url_that_exists(
     assert not any(url.endswith(":${http_port}/health") for url in urls)
 
 
+def test_the_script_has_a_home_that_it_can_write_and_run_from() -> None:
+    command = service(plan(of("ed-0.4"), form="script", generation="ed-0.4")).service.process
+    assert command.container is not None
+    written = {mount.target for mount in command.container.mounts if not mount.read_only}
+    assert {command.env["HOME"], command.env["TMPDIR"]} == written and command.env["USER"]
+
+
 def test_the_question_to_the_script_has_its_tensors() -> None:
     made = plan(of("ed-0.4"), form="script", generation="ed-0.4")
     verify = made.steps[-1]

@@ -178,6 +178,17 @@ def test_the_server_reads_the_model_at_its_own_path_and_looks_nothing_up() -> No
     assert mounts["/models/llama"] is True and step.service.kind == "triton"
 
 
+@pytest.mark.parametrize(
+    "options", [{"place": "container"}, {"serve_as": "triton", "server": CONTAINER}]
+)
+def test_kernels_can_be_compiled_and_loaded_in_the_container(options: dict[str, Any]) -> None:
+    """A tmpfs of an engine forbids to run what lies in it."""
+    (step,) = services(plan(deployment(**options)))
+    command = step.service.process
+    assert command.container and not command.container.tmpfs and not command.container.read_only
+    assert (command.env["HOME"], command.env["USER"]) == ("/tmp", "tritondeck")
+
+
 @pytest.mark.parametrize("server", [CONTAINER, {"launcher": "local"}])
 def test_the_server_lets_the_backend_complete_the_configuration(server: dict[str, str]) -> None:
     (step,) = services(plan(deployment(serve_as="triton", server=server)))
