@@ -359,9 +359,10 @@ def _attached_cells(server: AttachedServer) -> tuple[Phrase, ...]:
 
 def _ago(seconds: float) -> str:
     """Coarse on purpose: a list that shows seconds would be redrawn every second."""
-    if seconds < 60:
-        return "just now"
-    return human_seconds(seconds // 60 * 60) if seconds < 86400 else f"{seconds // 86400:.0f} d"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return "now"
 
 
 def _detail(view: DeploymentView, width: int) -> Phrase:
