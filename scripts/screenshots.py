@@ -34,7 +34,6 @@ from screens.help import HelpScreen
 from screens.home import HomeScreen
 from screens.serve import ServeScreen
 from screens.try_ import TryScreen
-from screens.widgets.options import OptionsForm
 from screens.widgets.table import Listing
 from screens.widgets.words import Words
 
@@ -108,7 +107,7 @@ class Photographer:
         await self.take("checkpoint")
         await self.pilot.press("enter")
         await self.on(ConfigureScreen)
-        await self.until(lambda: self.app.screen.query(OptionsForm))
+        await self.until(lambda: self.app.screen.query("#option-server-metrics_port Input"))
         for port in ("http", "grpc", "metrics"):
             self.app.screen.query_one(f"#option-server-{port}_port").query_one(Input).value = "0"
         await self.pilot.press("enter", "tab")

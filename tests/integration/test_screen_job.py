@@ -36,7 +36,6 @@ from screens.viewer import TextScreen
 from screens.widgets.fields import TextField
 from screens.widgets.flag import Flag
 from screens.widgets.logview import LogView
-from screens.widgets.options import OptionsForm
 from screens.widgets.textview import TextView
 from tests.screens.conftest import until
 from tests.screens.pseudo import Terminal
@@ -88,7 +87,8 @@ async def choose_and_start(operator: Operator) -> None:
         await sees(pilot, "#detail", "✓ onnx")
         await pilot.press("enter")
         await on(pilot, ConfigureScreen)
-        await until(pilot, lambda: pilot.app.screen.query(OptionsForm), 30)
+        last = "#option-server-metrics_port Input"
+        await until(pilot, lambda: pilot.app.screen.query(last), 30)
         await pilot.press("enter")
         for option, value in (
             ("#option-max_batch_size", "4"),
