@@ -302,6 +302,17 @@ def pooling_of(folder):
     return "mean"
 
 
+def length_of(folder, most):
+    """Most tokens of a sentence: what the encoder was trained for, where its folder says so."""
+    from transformers import AutoTokenizer
+
+    said = [most, AutoTokenizer.from_pretrained(folder, local_files_only=True).model_max_length]
+    file = Path(folder, "sentence_bert_config.json")
+    if file.is_file():
+        said.append(json.loads(file.read_text(encoding="utf-8")).get("max_seq_length") or most)
+    return int(min(said))
+
+
 def sentence(options, scratch):
     import torch
 
@@ -309,12 +320,13 @@ def sentence(options, scratch):
     progress(0.05, "loading the sentence encoder")
     model = load(options.model, "sentence")
     pooling = pooling_of(options.model)
-    encode = write_tokens(options.model, scratch["tokens"], options.length, 16, True)
+    length = length_of(options.model, options.length)
+    encode = write_tokens(options.model, scratch["tokens"], length, 16, True)
     ids, mask = same_tokens(encode, scratch["tokens"], options.sources)
     inputs = {"input_ids": ids, "attention_mask": mask}
     progress(0.3, "exporting the sentence encoder")
     made = module(model, pooling)
-    report = {"pooling": pooling, "tokens_equal": True}
+    report = {"pooling": pooling, "length": length, "tokens_equal": True}
     report["text"] = tower(torch, made, inputs, "text_embeds", scratch["text"], options)
     return report
 
