@@ -158,17 +158,27 @@ def _several(serving: Serving) -> str:
     """Once on each node, which reads its number from Slurm; all meet at the first node."""
     words = " ".join(shell_word(word) for word in serving.argv)
     inner = f'NODE_RANK="$SLURM_NODEID"; export NODE_RANK; exec {words}'
-    paths = ",".join(f"{mount.source}:{mount.target}:ro" for mount in serving.container.mounts)
+    mounts = serving.container.mounts
+    paths = ",".join(
+        f"{serving.filled(mount.source)}:{serving.filled(mount.target)}"
+        + (":ro" if mount.read_only else "")
+        for mount in mounts
+    )
+    made = [shell_word(literal(serving.filled(mount.source))) for mount in mounts if mount.create]
     box = ""
     if serving.command.image:
         image = shell_word(literal(_enroot(serving.image.tag)))
         box = f" --container-image={image} --no-container-mount-home"
-        box += f" --container-mounts={shell_word(paths)}" if paths else ""
+        box += f" --container-mounts={shell_word(literal(paths))}" if paths else ""
     lines = [
+        *(f"mkdir -p {folder}" for folder in made),
         'MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
         'TRITON_PORT="${TRITON_PORT:-$(free_port)}"',
         "export MASTER_ADDR HTTP_PORT TRITON_PORT",
-        *(f"export {name}={shell_word(value)}" for name, value in serving.command.env.items()),
+        *(
+            f"export {name}={shell_word(literal(serving.filled(value)))}"
+            for name, value in serving.command.env.items()
+        ),
         f"srun --ntasks-per-node=1 --kill-on-bad-exit=1{box} \\",
         f"  bash -c {shlex.quote(inner)} &",
     ]
