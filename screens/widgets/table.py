@@ -9,6 +9,7 @@ takes what is left, and columns of little weight go first when there is too litt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.dom import NoScreen
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
@@ -177,7 +179,8 @@ class DeckTable(PlacedView, can_focus=True):
             self._told = self.chosen
             # Straight to the screen: while it rose through what holds the table, the cursor's frame
             # would be drawn without what follows from it, and that in a second one.
-            self.screen.post_message(self.RowHighlighted(self))
+            with suppress(NoScreen):  # on its way out of one
+                self.screen.post_message(self.RowHighlighted(self))
 
     def _reveal(self) -> None:
         """Scroll until the cursor is seen: half a page at once, a line a key would send a page a key."""

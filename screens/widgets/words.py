@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self, cast
 
 from rich.segment import Segment
@@ -10,6 +11,7 @@ from rich.style import Style
 from textual import messages
 from textual.content import Content
 from textual.css.styles import RulesMap
+from textual.dom import NoScreen
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -49,10 +51,14 @@ class Words(Static):
             self._changed = () if resizes else self._lines_that_differ(before, wide)
             self.update(content, layout=resizes)
             self._changed = ()
-            if self.is_attached and not resizes:
-                # At once, and not when this widget comes to rest: what a key says is drawn with the
-                # frame of the key.
-                self.screen.post_message(messages.Update(self))
+            if not resizes:
+                self._announce()
+
+    def _announce(self) -> None:
+        # At once, and not when this widget comes to rest: what a key says is drawn with the frame of
+        # the key. Without a screen, on its way in or out of one, nothing is drawn.
+        with suppress(NoScreen):
+            self.screen.post_message(messages.Update(self))
 
     def refresh(
         self,
@@ -67,12 +73,16 @@ class Words(Static):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._looks = None
-        if self._fits and self.text_selection is None and self.styles.text_align == "start":
-            colours, base = self.app.theme_variables, self.rich_style
-            used = {role for line in self._lines for _, role in line.parts}
-            self._looks = {role: base + Style.parse(rich_style(role, colours)) for role in used}
-            self._looks[""] = base
+        with suppress(NoScreen):  # it is drawn once more on its way out of one
+            if self._fits and self.text_selection is None and self.styles.text_align == "start":
+                self._looks = self._found_looks()
         return super().render_lines(crop)
+
+    def _found_looks(self) -> dict[Role, Style]:
+        colours, base = self.app.theme_variables, self.rich_style
+        used = {role for line in self._lines for _, role in line.parts}
+        looks = {role: base + Style.parse(rich_style(role, colours)) for role in used}
+        return {**looks, "": base}
 
     def render_line(self, y: int) -> Strip:
         # Textual wraps and styles all lines anew for one that differs: ten times what that one takes.
