@@ -64,7 +64,10 @@ _ATTACH = _of("attach")
 
 
 class ServerSection(Section):
-    """How the model is served. Port 0 means: find a free one when the server starts."""
+    """How the model is served. Port 0 means: find a free one when the server starts.
+
+    As long as it is because each field carries its help; there is no other code in it.
+    """
 
     launcher: Launcher = Field(
         "embedded",

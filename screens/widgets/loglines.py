@@ -84,22 +84,6 @@ class LogLines(LogDrawing, can_focus=True):
         """Rows that came since the reader stopped following."""
         return 0 if self.following else max(0, self._end - self._seen)
 
-    @property
-    def number(self) -> int | None:
-        """Number of the first visible line, from 1; None while it is not settled, or filtered."""
-        region = self._region
-        if region is None or not region.whole or self.least is not Level.VERBOSE:
-            return None
-        return self.scroll_offset.y + 1
-
-    def number_of(self, offset: int) -> int | None:
-        """Number of the line that begins at `offset`, from 1; None while it is not settled."""
-        region = self._feed.region(Level.VERBOSE) if self._feed else None
-        if self._feed is None or region is None or not region.whole:
-            return None
-        with self._feed.lock:
-            return region.row_of(offset) - region.counts.start + 1
-
     def open(self, path: Path | None) -> None:
         """Show another file, from its end; None shows nothing."""
         if path == self.path and (path is None) == (self._feed is None):

@@ -85,6 +85,24 @@ class LogView(LogLines):
         self._stop_search()
         super().close()
 
+    # -- numbers
+
+    @property
+    def number(self) -> int | None:
+        """Number of the first visible line, from 1; None while it is not settled, or filtered."""
+        region = self._region
+        if region is None or not region.whole or self.least is not Level.VERBOSE:
+            return None
+        return self.scroll_offset.y + 1
+
+    def number_of(self, offset: int) -> int | None:
+        """Number of the line that begins at `offset`, from 1; None while it is not settled."""
+        region = self._feed.region(Level.VERBOSE) if self._feed else None
+        if self._feed is None or region is None or not region.whole:
+            return None
+        with self._feed.lock:
+            return region.row_of(offset) - region.counts.start + 1
+
     # -- search
 
     def _stop_search(self) -> None:
