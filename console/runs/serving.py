@@ -18,8 +18,9 @@ from console.services.store import ServiceStore
 from console.text import clean, human_seconds
 
 _SERVER_START = 60.0
-_NOTICED = 2.0
-"""Seconds from a connection that broke until the end of the process behind it shows."""
+_NOTICED = 5.0
+"""Seconds from a connection that broke until the end of the process behind it shows: a killed server
+closes its sockets first, and more than 2 s were seen on a busy machine until it was gone."""
 _TIDIED = 20.0
 """Seconds that a supervisor may take to end what a dead server left before it writes how it died."""
 

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,12 @@ def test_a_killed_stub_in_a_container_is_told_too(operator: Operator, contained:
     served = living(operator, contained)
 
     def stubs() -> list[psutil.Process]:
-        below = psutil.Process(served["pid"]).children(recursive=True)
-        return [p for p in below if p.cmdline() and p.name().startswith("triton_python_b")]
+        found = []
+        for process in psutil.Process(served["pid"]).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if process.cmdline() and process.name().startswith("triton_python_b"):
+                    found.append(process)
+        return found
 
     # An earlier version answers no more, and its process ends a moment later.
     until(lambda: len(stubs()) == 1)

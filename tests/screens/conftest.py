@@ -50,7 +50,7 @@ def make_app(desk: Desk, start: str = "/opt/checkpoints", **more: object) -> Tri
     )
 
 
-async def until(pilot: Pilot[None], predicate: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(pilot: Pilot[None], predicate: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for a state; the screens answer from threads, so no number of pauses would be right."""
     end = time.monotonic() + seconds
     while not predicate():
