@@ -159,6 +159,7 @@ def _run(
         try:
             for line in process.stdout:
                 result = _told(line, last, progress, on_failed) or result
+        # Whatever ends this (a cancel, ctrl+c, a defect of ours): leaving the `with` waits for the worker.
         except BaseException:
             process.terminate()
             raise

@@ -18,9 +18,8 @@ from console.services.store import ServiceStore
 from console.text import clean, human_seconds
 
 _SERVER_START = 60.0
-_NOTICED = 5.0
-"""Seconds from a connection that broke until the end of the process behind it shows: a killed server
-closes its sockets first, and more than 2 s were seen on a busy machine until it was gone."""
+_NOTICED = 2.0
+"""Seconds from a connection that broke until the end of the process behind it shows."""
 _TIDIED = 20.0
 """Seconds that a supervisor may take to end what a dead server left before it writes how it died."""
 
@@ -116,22 +115,22 @@ def load(context: Context, step: LoadStep) -> None:
     from console.triton.control import LoadHangs
 
     services, view = _service_of(context, step.service)
-    names = versioned.prepare(context, step, view) if step.version else step.models
     since = reasons.size(view.log)
-    for index, model in enumerate(names):
-        context.progress(f"loading {model}", index / len(names))
-        try:
+    try:
+        names = versioned.prepare(context, step, view) if step.version else step.models
+        for index, model in enumerate(names):
+            context.progress(f"loading {model}", index / len(names))
             _load_one(context, services, view, model, step.model_timeout)
-        except Cancelled:
-            versioned.back_out(context, view)
-            raise
-        except DeckError as error:
-            context.say(str(error))
-            beside = versioned.back_out(context, view)
-            if isinstance(error, LoadHangs) and not beside:
-                services.mark_broken(view.id)
-            _death_says_more(error, services, view.id, since)
-            raise reasons.of_server(error, view.log, since) from error
+    except Cancelled:
+        versioned.back_out(context, view)
+        raise
+    except DeckError as error:
+        context.say(str(error))
+        beside = versioned.back_out(context, view)
+        if isinstance(error, LoadHangs) and not beside:
+            services.mark_broken(view.id)
+        _death_says_more(error, services, view.id, since)
+        raise reasons.of_server(error, view.log, since) from error
     if not context.run.staged:
         judge(context, None, view.endpoint)
 

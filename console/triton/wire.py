@@ -78,6 +78,7 @@ class _Connection(http.client.HTTPConnection):
         if self.tls is not None:
             try:
                 made = self.tls.wrap_socket(made, server_hostname=self.host)  # type: ignore[assignment]
+            # Also for a cancel or ctrl+c: nobody else has the socket yet, which would stay open.
             except BaseException:
                 made.close()
                 raise

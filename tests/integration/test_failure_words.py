@@ -188,7 +188,6 @@ def test_a_killed_stub_is_told_by_verify_and_a_retry_serves_again(
     assert again.state is RunState.SUCCEEDED, again.error
 
 
-@pytest.mark.slow  # beside another test file the connection's error was told twice, and not the end
 def test_a_killed_server_is_told_by_load_and_a_retry_serves_again(
     settings: Settings, doubler: Path
 ) -> None:
