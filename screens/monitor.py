@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.geometry import Size
 from textual.widget import Widget
 
 from console.desk.monitor import MonitorSource
@@ -73,6 +74,8 @@ class MonitorScreen(Moment, Ending):
         self._reversed: set[str] = set()
         self._large = ""
         self._arranged: tuple[object, ...] = ()
+        self._drawn = Size()
+        """The screen's size when it was drawn last."""
         self.span = 600.0
         self.paused = False
         self._begun = False
@@ -102,7 +105,7 @@ class MonitorScreen(Moment, Ending):
         frame = self._frame
         if frame is None or frame.view.reading is None:
             return
-        reading = frame.view.reading
+        reading, self._drawn = frame.view.reading, self.size
         found = {
             "devices": rows.devices(reading, self._spark("devices", 4)),
             "servers": rows.servers(frame.view, self._spark("servers", 10)),
@@ -204,6 +207,15 @@ class MonitorScreen(Moment, Ending):
             yield join(say(f"{self._last} by", "dim"), say(f"{by}{turned}"), between=" ")
 
     # -- keys
+
+    @on(Chart.Resized)
+    @on(DeckTable.Resized)
+    def _resized(self) -> None:
+        """Draw what there is room for now: a replay has no later look that would."""
+        if self.size != self._drawn:
+            self.draw()
+        elif self._ticker is not None:
+            self._ticker.want(self.wanted())
 
     @on(DeckTable.RowHighlighted)
     def _moved(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from textual.message import Message
+
 from screens.phrase import Phrase, Role, say
 from screens.widgets.painted import Painted
 
@@ -39,6 +41,12 @@ class Chart(Painted):
     """A title, the area, an axis. Changes in its last column only, until the curve moves on."""
 
     DEFAULT_CSS = "Chart { padding: 0 1; }"
+
+    class Resized(Message):
+        """There is room for another number of cells or rows than before."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
 
     @property
     def room(self) -> int:

@@ -87,6 +87,9 @@ class DeckTable(PlacedView, can_focus=True):
         def can_replace(self, message: Message) -> bool:
             return isinstance(message, DeckTable.RowHighlighted) and message.table is self.table
 
+    class Resized(Message):
+        """There is room for other columns or rows than before."""
+
     class RowSelected(Message):
         """The row under the cursor was clicked."""
 
@@ -238,6 +241,7 @@ class DeckTable(PlacedView, can_focus=True):
             self._widths = [own or max(4, width - taken) for own in fixed]
             self.refresh()
         self._reveal()
+        self.post_message(self.Resized())
 
     def _refresh_row(self, number: int) -> None:
         self.refresh(Region(0, HEAD + number - round(self.scroll_y), self.size.width, 1))

@@ -299,6 +299,15 @@ async def test_a_replay_starts_at_its_end_and_goes_back_by_key_and_click(desk: D
         assert "13:13:20" in screen.query_one(ScrubBar).lines[1]
 
 
+async def test_a_replay_fills_the_room_that_a_terminal_gets(desk: DeskDouble) -> None:
+    async with opened(desk, MonitorDouble(2, live=False), (80, 24)) as (pilot, screen):
+        await pilot.resize_terminal(160, 48)
+        await until(pilot, lambda: screen.query_one("#second", Chart).lines)
+        first = screen.query_one("#first", Chart)
+        await until(pilot, lambda: ("gpu/0/memory", first.room) in screen._frame.curves)  # type: ignore[union-attr]
+        await until(pilot, lambda: any("▁" in line or "█" in line for line in first.lines))
+
+
 async def test_a_replay_plays_by_itself(desk: DeskDouble) -> None:
     source = MonitorDouble(1, live=False)
     async with opened(desk, source) as (pilot, _):
