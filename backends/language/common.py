@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
-
-from pydantic import Field
 
 from backends.base import BackendOptions
+from backends.fields import PipelineParallel, TensorParallel
 from console.checkpoints.model import Checkpoint, LanguageFacts
 from console.facts import Gpu, Host, Level, UsageError, Verdict
 from console.generation.probe import probe
@@ -19,31 +17,15 @@ from console.planning.plan import TextAnswered
 from console.prompts import Names, Style, TextRequest, Turn
 from console.text import clean, human_bytes
 
-Ranks = Annotated[int, Field(ge=1, le=1024)]
 QUESTION = "Hello"
 """What a model is asked where the deployment names no case: any text proves that it answers."""
-
-
-def extra(group: str, flag: str = "", unit: str = "") -> dict[str, Any]:
-    """What a field of `Options` says of itself beside title and description."""
-    return {k: v for k, v in (("group", group), ("flag", flag), ("unit", unit)) if v}
 
 
 class LayoutOptions(BackendOptions):
     """How a model is spread over GPUs."""
 
-    tensor_parallel_size: Ranks = Field(
-        1,
-        title="Tensor parallel size",
-        description="GPUs that share every layer. The attention heads must be divisible by it.",
-        json_schema_extra=extra("Parallelism", "--tensor-parallel-size"),
-    )
-    pipeline_parallel_size: Ranks = Field(
-        1,
-        title="Pipeline parallel size",
-        description="Stages that the layers are cut into, one after the other.",
-        json_schema_extra=extra("Parallelism", "--pipeline-parallel-size"),
-    )
+    tensor_parallel_size: TensorParallel = 1
+    pipeline_parallel_size: PipelineParallel = 1
 
     @property
     def layout(self) -> Layout:

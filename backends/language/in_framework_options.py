@@ -6,18 +6,31 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from backends.language.common import LayoutOptions, Ranks, extra
-
-Count = Annotated[int, Field(ge=0, le=100_000)]
-Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
-GenerationName = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,20}$")]
+from backends.fields import (
+    ContextParallel,
+    Count,
+    GenerationName,
+    Image,
+    LegacyCheckpoint,
+    PipelineParallel,
+    Port,
+    Ranks,
+    TensorParallel,
+    Tokens,
+    TorchPrecision,
+    TrustRemoteCode,
+    extra,
+)
+from backends.language.common import LayoutOptions
 
 
 class InFrameworkOptions(LayoutOptions):
     """How a model is served by PyTorch itself, through PyTriton."""
 
+    tensor_parallel_size: TensorParallel = Field(1, json_schema_extra=extra("Parallelism", "-tps"))
+    pipeline_parallel_size: PipelineParallel = Field(
+        1, json_schema_extra=extra("Parallelism", "-pps")
+    )
     form: Literal["worker", "script"] = Field(
         "worker",
         title="Form",
@@ -53,12 +66,7 @@ class InFrameworkOptions(LayoutOptions):
         "ed-0.3, …). Empty: by the image's tag, the newer one where a tag has two.",
         json_schema_extra=extra("Server"),
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto",
-        title="Precision",
-        description="Hugging Face models: auto takes the checkpoint's.",
-        json_schema_extra=extra("Model", "--torch_dtype"),
-    )
+    dtype: TorchPrecision = "auto"
     device_map: Literal["", "auto", "balanced", "balanced_low_0", "sequential"] = Field(
         "auto",
         title="Device map",
@@ -112,12 +120,7 @@ class InFrameworkOptions(LayoutOptions):
         description="Several nodes: where the processes meet, on the first node.",
         json_schema_extra=extra("Parallelism", "torchrun --master-port"),
     )
-    context_parallel_size: Ranks = Field(
-        1,
-        title="Context parallel size",
-        description="GPUs that share a sequence.",
-        json_schema_extra=extra("Parallelism", "--context_parallel_size"),
-    )
+    context_parallel_size: ContextParallel = 1
     expert_model_parallel_size: Ranks = Field(
         1,
         title="Expert parallel size",
@@ -180,12 +183,7 @@ class InFrameworkOptions(LayoutOptions):
         description="Megatron checkpoints; empty is gpt.",
         json_schema_extra=extra("Model", "--model_type"),
     )
-    legacy_ckpt: bool = Field(
-        False,
-        title="Legacy checkpoint",
-        description="Loads checkpoints that older Megatron versions wrote.",
-        json_schema_extra=extra("Model", "--legacy_ckpt"),
-    )
+    legacy_ckpt: LegacyCheckpoint = False
     legacy_model_format: bool = Field(
         False,
         title="Legacy model format",
@@ -198,12 +196,8 @@ class InFrameworkOptions(LayoutOptions):
         description="The script's or Triton's own verbose log. nemo_eval's log_level never existed.",
         json_schema_extra=extra("Server", "--debug_mode"),
     )
-    trust_remote_code: bool = Field(
-        False,
-        title="Trust the checkpoint's code",
-        description="Runs Python code that lies in the checkpoint's folder. Only for checkpoints whose "
-        "code you have read.",
-        json_schema_extra=extra("Safety", "--trust_remote_code"),
+    trust_remote_code: TrustRemoteCode = Field(
+        False, json_schema_extra=extra("Safety", "--trust_remote_code")
     )
 
     @property

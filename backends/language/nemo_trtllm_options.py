@@ -6,23 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from backends.language.common import LayoutOptions, Ranks, extra
-from backends.upstream.place import File, PlaceOptions
+from backends.fields import PipelineParallel, TensorParallel, Tokens, extra
+from backends.language.common import LayoutOptions
+from backends.upstream.engine_options import (
+    LargestBatch,
+    LongestAnswer,
+    LongestPrompt,
+    LoraPluginOptions,
+    ModelVersion,
+)
+from backends.upstream.place import PlaceOptions
 
-Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+File = Annotated[str, Field(pattern=r"^/[^\x00-\x1f]+$")]
 Word = Annotated[str, Field(pattern=r"^[^-\s][^\r\n]*$", max_length=200)]
 Plugin = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,20}$")]
 Override = Literal["auto", "true", "false"]
-Target = Literal[
-    "attn_qkv",
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_dense",
-    "mlp_h_to_4h",
-    "mlp_gate",
-    "mlp_4h_to_h",
-]
 
 
 class PromptTableOptions(PlaceOptions, LayoutOptions):
@@ -52,24 +50,6 @@ class PromptTableOptions(PlaceOptions, LayoutOptions):
         description="Checkpoints of adapters; Export-Deploy wants folders, unpacked.",
         json_schema_extra=extra("LoRA", "--lora_ckpt"),
     )
-    use_lora_plugin: Literal["", "float16", "float32", "bfloat16"] = Field(
-        "",
-        title="LoRA plugin",
-        description="Precision of the plugin that applies adapters; empty leaves it out.",
-        json_schema_extra=extra("LoRA", "--use_lora_plugin"),
-    )
-    lora_target_modules: tuple[Target, ...] = Field(
-        (),
-        title="LoRA targets",
-        description="Parts of a layer that adapters change; only with the plugin.",
-        json_schema_extra=extra("LoRA", "--lora_target_modules"),
-    )
-    max_lora_rank: Annotated[int, Field(ge=1, le=512)] = Field(
-        64,
-        title="Largest LoRA rank",
-        description="Sizes the plugin's working memory.",
-        json_schema_extra=extra("LoRA", "--max_lora_rank"),
-    )
 
     @model_validator(mode="after")
     def _tables_together(self) -> PromptTableOptions:
@@ -83,23 +63,19 @@ class PromptTableOptions(PlaceOptions, LayoutOptions):
                 "prompt tables need max_prompt_embedding_table_size: the virtual tokens of all of "
                 "them together"
             )
-        if self.lora_target_modules and not self.use_lora_plugin:
-            raise ValueError("lora_target_modules works only with use_lora_plugin")
         return self
 
 
-class NemoTrtllmOptions(PromptTableOptions):
+class NemoTrtllmOptions(LoraPluginOptions, PromptTableOptions):
     """How NeMo builds a TensorRT-LLM engine and serves it through PyTriton."""
 
-    tensor_parallel_size: Ranks = Field(
+    tensor_parallel_size: TensorParallel = Field(
         1,
-        title="Tensor parallel size",
         description="GPUs that share every layer. A .qnemo and an engine fix it.",
         json_schema_extra=extra("Parallelism", "--tensor_parallelism_size"),
     )
-    pipeline_parallel_size: Ranks = Field(
+    pipeline_parallel_size: PipelineParallel = Field(
         1,
-        title="Pipeline parallel size",
         description="Stages that the layers are cut into. A .qnemo and an engine fix it.",
         json_schema_extra=extra("Parallelism", "--pipeline_parallelism_size"),
     )
@@ -112,12 +88,7 @@ class NemoTrtllmOptions(PromptTableOptions):
         "1 and 2 are starcoder.",
         json_schema_extra=extra("Model", "--model_type"),
     )
-    model_version: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1,
-        title="Model version",
-        description="Version under which it is served.",
-        json_schema_extra=extra("Model", "--triton_model_version"),
-    )
+    model_version: ModelVersion = 1
     dtype: Literal["bfloat16", "float16", "fp8", "int8"] = Field(
         "bfloat16",
         title="Precision",
@@ -137,30 +108,15 @@ class NemoTrtllmOptions(PromptTableOptions):
         description="auto takes what the checkpoint says.",
         json_schema_extra=extra("Model", "--use_fp8_kv_cache"),
     )
-    max_input_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
-        256,
-        title="Longest prompt",
-        description="Tokens of the longest prompt; fixed in the engine.",
-        json_schema_extra=extra("Limits", "--max_input_len", "tokens"),
-    )
-    max_output_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
-        256,
-        title="Longest answer",
-        description="Tokens of the longest answer; fixed in the engine.",
-        json_schema_extra=extra("Limits", "--max_output_len", "tokens"),
-    )
+    max_input_len: LongestPrompt = 256
+    max_output_len: LongestAnswer = 256
     max_seq_len: Tokens = Field(
         0,
         title="Longest sequence",
         description="Tokens of prompt and answer together; 0 leaves it to upstream.",
         json_schema_extra=extra("Limits", "--max_seq_len", "tokens"),
     )
-    max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        8,
-        title="Largest batch",
-        description="Requests that are computed at once; fixed in the engine.",
-        json_schema_extra=extra("Limits", "--max_batch_size"),
-    )
+    max_batch_size: LargestBatch = 8
     max_num_tokens: Tokens = Field(
         0,
         title="Tokens of a step",

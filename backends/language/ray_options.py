@@ -6,22 +6,39 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from backends.language.common import LayoutOptions, Ranks, extra
+from backends.fields import (
+    ContextParallel,
+    Count,
+    GenerationName,
+    LegacyCheckpoint,
+    PipelineParallel,
+    Port,
+    Ranks,
+    TensorParallel,
+    Tokens,
+    TorchPrecision,
+    TrustRemoteCode,
+    VariableName,
+    extra,
+)
+from backends.language.common import LayoutOptions
 
-Count = Annotated[int, Field(ge=0, le=100_000)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 Url = Annotated[str, Field(pattern=r"^https?://[\w.:\[\]-]+$", max_length=300)]
 Place = Annotated[str, Field(pattern=r"^([\w.\[\]-]+:\d+)?$", max_length=300)]
 Address = Annotated[str, Field(pattern=r"^[0-9A-Fa-f.:]*$", max_length=64)]
 Share = Annotated[float, Field(ge=0.0, le=1024.0)]
-VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
 Program = Annotated[str, Field(pattern=r"^[\w./-]+$", max_length=300)]
-GenerationName = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,20}$")]
 
 
 class RayOptions(LayoutOptions):
     """How a model is served by Ray Serve, on one machine or many."""
 
+    tensor_parallel_size: TensorParallel = Field(
+        1, json_schema_extra=extra("Parallelism", "--tensor_model_parallel_size")
+    )
+    pipeline_parallel_size: PipelineParallel = Field(
+        1, json_schema_extra=extra("Parallelism", "--pipeline_model_parallel_size")
+    )
     form: Literal["application", "script"] = Field(
         "application",
         title="Form",
@@ -152,12 +169,7 @@ class RayOptions(LayoutOptions):
         description="Python of the nodes that runs the job, as their PATH finds it.",
         json_schema_extra=extra("Server"),
     )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto",
-        title="Precision",
-        description="Hugging Face models: auto takes the checkpoint's.",
-        json_schema_extra=extra("Model", "--torch_dtype"),
-    )
+    dtype: TorchPrecision = "auto"
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] = Field(
         "auto",
         title="Device map",
@@ -171,12 +183,7 @@ class RayOptions(LayoutOptions):
         "CUDA_VISIBLE_DEVICES=0 for every replica unless they are named.",
         json_schema_extra=extra("Replicas", "--cuda_visible_devices"),
     )
-    context_parallel_size: Ranks = Field(
-        1,
-        title="Context parallel size",
-        description="GPUs that share a sequence.",
-        json_schema_extra=extra("Parallelism", "--context_parallel_size"),
-    )
+    context_parallel_size: ContextParallel = 1
     expert_model_parallel_size: Ranks = Field(
         1,
         title="Expert parallel size",
@@ -189,20 +196,20 @@ class RayOptions(LayoutOptions):
         description="NeMo, Megatron and TensorRT-LLM: requests of one batch; 0 is upstream's default.",
         json_schema_extra=extra("Limits", "--max_batch_size"),
     )
-    inference_max_seq_length: Count = Field(
+    inference_max_seq_length: Tokens = Field(
         0,
         title="Longest sequence",
         description="NeMo and Megatron: tokens of prompt and answer together; 0 is upstream's "
         "default of 4096. From 0.4 on.",
         json_schema_extra=extra("Limits", "--inference_max_seq_length", "tokens"),
     )
-    max_input_len: Count = Field(
+    max_input_len: Tokens = Field(
         0,
         title="Longest prompt",
         description="TensorRT-LLM: 0 is upstream's default of 2048.",
         json_schema_extra=extra("Limits", "--max_input_len", "tokens"),
     )
-    max_output_len: Count = Field(
+    max_output_len: Tokens = Field(
         0,
         title="Longest answer",
         description="TensorRT-LLM: 0 is upstream's default of 1024.",
@@ -220,15 +227,9 @@ class RayOptions(LayoutOptions):
         description="NeMo and Megatron: records a step's kernels once.",
         json_schema_extra=extra("Speed", "--enable_cuda_graphs"),
     )
-    legacy_ckpt: bool = Field(
+    legacy_ckpt: LegacyCheckpoint = False
+    trust_remote_code: TrustRemoteCode = Field(
         False,
-        title="Legacy checkpoint",
-        description="Loads checkpoints that older Megatron versions wrote.",
-        json_schema_extra=extra("Model", "--legacy_ckpt"),
-    )
-    trust_remote_code: bool = Field(
-        False,
-        title="Trust the checkpoint's code",
         description="Runs Python code that lies in the checkpoint's folder, on every node. Only for "
         "checkpoints whose code you have read.",
         json_schema_extra=extra("Safety", "--trust_remote_code"),

@@ -6,14 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from backends.language.common import LayoutOptions, Ranks, extra
+from backends.fields import (
+    AbsolutePath,
+    CachePrecision,
+    LongestSequence,
+    PipelineParallel,
+    TensorParallel,
+    Tokens,
+    TrustRemoteCode,
+    extra,
+)
+from backends.language.common import LayoutOptions
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
-Count = Annotated[int, Field(ge=1, le=1024)]
+Processes = Annotated[int, Field(ge=1, le=1024)]
 Id = Annotated[int, Field(ge=-1, le=100_000_000)]
 Known = Annotated[str, Field(pattern=r"^(\d+(\.\w+)*)?$")]
-Folder = Annotated[str, Field(pattern=r"^(/[^\x00-\x1f]*)?$")]
 Word = Annotated[str, Field(pattern=r"^[\w./:-]{0,200}$")]
 Quantisation = Literal[
     "none", "int8", "int4", "smoothquant", "fp8", "int4_awq", "w4a8_awq", "nvfp4"
@@ -26,17 +34,11 @@ CALIBRATED = frozenset({"fp8", "int4_awq", "w4a8_awq", "nvfp4"})
 class TrtllmOptions(LayoutOptions):
     """What both routes have."""
 
-    tensor_parallel_size: Ranks = Field(
-        1,
-        title="Tensor parallel size",
-        description="GPUs that share every layer. The attention heads must be divisible by it.",
-        json_schema_extra=extra("Parallelism", "--tp_size"),
+    tensor_parallel_size: TensorParallel = Field(
+        1, json_schema_extra=extra("Parallelism", "--tp_size")
     )
-    pipeline_parallel_size: Ranks = Field(
-        1,
-        title="Pipeline parallel size",
-        description="Stages that the layers are cut into, one after the other.",
-        json_schema_extra=extra("Parallelism", "--pp_size"),
+    pipeline_parallel_size: PipelineParallel = Field(
+        1, json_schema_extra=extra("Parallelism", "--pp_size")
     )
     moe_tp_size: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
@@ -66,11 +68,8 @@ class TrtllmOptions(LayoutOptions):
         "2048 takes gigabytes.",
         json_schema_extra=extra("Limits", "--max_batch_size"),
     )
-    max_seq_len: Tokens = Field(
-        0,
-        title="Longest sequence",
-        description="Tokens of prompt and answer together; 0 takes the model's own limit.",
-        json_schema_extra=extra("Limits", "--max_seq_len", "tokens"),
+    max_seq_len: LongestSequence = Field(
+        0, json_schema_extra=extra("Limits", "--max_seq_len", "tokens")
     )
     max_num_tokens: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         8192,
@@ -176,7 +175,7 @@ class EngineOptions(TrtllmOptions):
         description="Loads the weights into host memory to convert them.",
         json_schema_extra=extra("Build", "--load_model_on_cpu"),
     )
-    workers: Count = Field(
+    workers: Processes = Field(
         1,
         title="Workers",
         description="Ranks that are converted and built at once, one GPU each.",
@@ -220,7 +219,7 @@ class EngineOptions(TrtllmOptions):
         description="A power of two; 0 is the version's default.",
         json_schema_extra=extra("Memory", "--tokens_per_block", "tokens"),
     )
-    examples: Folder = Field(
+    examples: AbsolutePath = Field(
         "",
         title="Examples folder",
         description="TensorRT-LLM's examples of the very same version, on this machine. Empty takes "
@@ -282,13 +281,13 @@ class EngineOptions(TrtllmOptions):
         description="Part of the free GPU memory for the draft model's own key/value cache.",
         json_schema_extra=extra("Draft model", "kv_cache_free_gpu_mem_fraction"),
     )
-    draft_instances: Count = Field(
+    draft_instances: Processes = Field(
         4,
         title="Texts at once",
         description="Texts that are answered at once with a draft model, one process each.",
         json_schema_extra=extra("Draft model", "bls_instance_count"),
     )
-    tokenizer: Folder = Field(
+    tokenizer: AbsolutePath = Field(
         "",
         title="Tokenizer folder",
         description="A folder with tokenizer.json or what transformers reads; empty takes the "
@@ -307,7 +306,7 @@ class EngineOptions(TrtllmOptions):
         description="Special tokens are left out of the answer.",
         json_schema_extra=extra("Text", "skip_special_tokens"),
     )
-    text_instances: Count = Field(
+    text_instances: Processes = Field(
         1,
         title="Tokenizer processes",
         description="Processes of each of the two stages around the engine.",
@@ -319,13 +318,10 @@ class EngineOptions(TrtllmOptions):
         description="Id that ends an answer; -1 takes the checkpoint's.",
         json_schema_extra=extra("Text"),
     )
-
-    trust_remote_code: bool = Field(
+    trust_remote_code: TrustRemoteCode = Field(
         False,
-        title="Trust the checkpoint's code",
         description="Upstream's scripts run Python code that lies in a Hugging Face folder, unasked. Set "
         "this when you have read that code; a folder without code needs it not.",
-        json_schema_extra=extra("Safety"),
     )
 
     @model_validator(mode="after")
@@ -354,11 +350,8 @@ class LlmapiOptions(TrtllmOptions):
         description="auto takes the checkpoint's.",
         json_schema_extra=extra("Model", "dtype"),
     )
-    kv_cache_dtype: Literal["auto", "fp8"] = Field(
-        "auto",
-        title="Cache precision",
-        description="fp8 halves the key/value cache, on GPUs that have it.",
-        json_schema_extra=extra("Memory", "kv_cache_config.dtype"),
+    kv_cache_dtype: CachePrecision = Field(
+        "auto", json_schema_extra=extra("Memory", "kv_cache_config.dtype")
     )
     load_format: Literal["auto", "dummy"] = Field(
         "auto",
@@ -366,17 +359,13 @@ class LlmapiOptions(TrtllmOptions):
         description="dummy takes random ones, to learn whether a model's shape fits.",
         json_schema_extra=extra("Model", "load_format"),
     )
-    python_model: Folder = Field(
+    python_model: AbsolutePath = Field(
         "",
         title="Python model's folder",
         description="TensorRT-LLM's own model.py and helpers.py for Triton, of the version that is "
         "installed. Empty takes the image's (/app/all_models/llmapi).",
         json_schema_extra=extra("Serving"),
     )
-    trust_remote_code: bool = Field(
-        False,
-        title="Trust the checkpoint's code",
-        description="Runs Python code that lies in the checkpoint's folder. Only for checkpoints whose "
-        "code you have read.",
-        json_schema_extra=extra("Safety", "trust_remote_code"),
+    trust_remote_code: TrustRemoteCode = Field(
+        False, json_schema_extra=extra("Safety", "trust_remote_code")
     )

@@ -6,15 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from backends.language.common import LayoutOptions, extra
+from backends.fields import (
+    CachePrecision,
+    Count,
+    GenerationName,
+    Image,
+    LongestSequence,
+    Port,
+    Tokens,
+    TrustRemoteCode,
+    VariableName,
+    extra,
+)
+from backends.language.common import LayoutOptions
 
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
-Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
-VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
-Port = Annotated[int, Field(ge=0, le=65535)]
-GenerationName = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,20}$")]
 Adapter = Annotated[str, Field(pattern=r"^[\w.-]+=/.+$")]
-Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
 
 
 class VllmOptions(LayoutOptions):
@@ -74,13 +81,8 @@ class VllmOptions(LayoutOptions):
         description="Empty takes what the checkpoint says of itself.",
         json_schema_extra=extra("Model", "--quantization"),
     )
-    max_model_len: Tokens = Field(
-        0,
-        title="Longest sequence",
-        description="Tokens of prompt and answer together; 0 takes the model's own limit.",
-        json_schema_extra=extra("Limits", "--max-model-len", "tokens"),
-    )
-    max_num_seqs: Annotated[int, Field(ge=0, le=100_000)] = Field(
+    max_model_len: LongestSequence = 0
+    max_num_seqs: Count = Field(
         0,
         title="Sequences at once",
         description="Most sequences of one step; 0 is vLLM's default.",
@@ -98,12 +100,7 @@ class VllmOptions(LayoutOptions):
         description="Part of each GPU's memory that vLLM takes for weights and cache together.",
         json_schema_extra=extra("Memory", "--gpu-memory-utilization"),
     )
-    kv_cache_dtype: Literal["auto", "fp8"] = Field(
-        "auto",
-        title="Cache precision",
-        description="fp8 halves the key/value cache, on GPUs that have it.",
-        json_schema_extra=extra("Memory", "--kv-cache-dtype"),
-    )
+    kv_cache_dtype: CachePrecision = "auto"
     cpu_offload_gb: Annotated[float, Field(ge=0.0, le=10_000.0)] = Field(
         0.0,
         title="Offload to the host",
@@ -153,12 +150,8 @@ class VllmOptions(LayoutOptions):
         description="NAME=FOLDER of each adapter.",
         json_schema_extra=extra("LoRA", "--lora-modules"),
     )
-    trust_remote_code: bool = Field(
-        False,
-        title="Trust the checkpoint's code",
-        description="Runs Python code that lies in the checkpoint's folder. Only for checkpoints whose "
-        "code you have read.",
-        json_schema_extra=extra("Safety", "--trust-remote-code"),
+    trust_remote_code: TrustRemoteCode = Field(
+        False, json_schema_extra=extra("Safety", "--trust-remote-code")
     )
     api_key_env: Annotated[str, Field(pattern=r"^(VLLM_API_KEY)?$")] = Field(
         "",

@@ -6,19 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from backends.language.common import Ranks, extra
+from backends.fields import AbsolutePath, Ranks, extra
 from backends.multimodal.kinds import KINDS
-from backends.upstream.place import Folder, PlaceOptions
+from backends.upstream.engine_options import (
+    LargestBatch,
+    LongestAnswer,
+    LongestPrompt,
+    LoraPluginOptions,
+    ModelVersion,
+)
+from backends.upstream.place import PlaceOptions
 
-OptionalFile = Annotated[str, Field(pattern=r"^(/[^\r\n]+)?$")]
-Target = Literal[
-    "attn_qkv", "attn_q", "attn_k", "attn_v", "attn_dense", "mlp_h_to_4h", "mlp_gate", "mlp_4h_to_h"
-]
 ModelType = Literal["auto", "neva", "video-neva", "lita", "vila", "vita", "mllama", "salm"]
 
 
-class SalmOptions(PlaceOptions):
-    """What happens before the export."""
+class PartOptions(PlaceOptions):
+    """Parts of the model that are merged or fetched before the export, or served beside it."""
 
     export_with: Literal["auto", "neva_export", "export_mm_to_trtllm"] = Field(
         "auto",
@@ -34,7 +37,7 @@ class SalmOptions(PlaceOptions):
         "language model before the export; never exports the language model alone.",
         json_schema_extra=extra("SALM"),
     )
-    lora_file: OptionalFile = Field(
+    lora_file: AbsolutePath = Field(
         "",
         title="LoRA to merge",
         description="A LoRA .nemo that is merged into the language checkpoint before the export.",
@@ -47,50 +50,21 @@ class SalmOptions(PlaceOptions):
         "runs code that comes with it (trust_remote_code).",
         json_schema_extra=extra("Vision encoder"),
     )
-    hf_cache: Folder = Field(
+    hf_cache: AbsolutePath = Field(
         "",
         title="Hugging Face cache",
         description="A folder (HF_HOME) that holds the vision encoder already.",
         json_schema_extra=extra("Vision encoder"),
     )
-
-
-class LoraOptions(SalmOptions):
-    """An adapter that is served beside the model."""
-
-    lora_checkpoint_path: OptionalFile = Field(
+    lora_checkpoint_path: AbsolutePath = Field(
         "",
         title="LoRA adapter",
         description="Checkpoint of an adapter; from 25.07 on a folder.",
         json_schema_extra=extra("LoRA", "--lora_checkpoint_path"),
     )
-    use_lora_plugin: Literal["", "float16", "float32", "bfloat16"] = Field(
-        "",
-        title="LoRA plugin",
-        description="Precision of the plugin that applies adapters; empty leaves it out.",
-        json_schema_extra=extra("LoRA", "--use_lora_plugin"),
-    )
-    lora_target_modules: tuple[Target, ...] = Field(
-        (),
-        title="LoRA targets",
-        description="Parts of a layer that adapters change; only with the plugin.",
-        json_schema_extra=extra("LoRA", "--lora_target_modules"),
-    )
-    max_lora_rank: Annotated[int, Field(ge=1, le=512)] = Field(
-        64,
-        title="Largest LoRA rank",
-        description="Sizes the plugin's working memory.",
-        json_schema_extra=extra("LoRA", "--max_lora_rank"),
-    )
-
-    @model_validator(mode="after")
-    def _targets(self) -> LoraOptions:
-        if self.lora_target_modules and not self.use_lora_plugin:
-            raise ValueError("lora_target_modules works only with use_lora_plugin")
-        return self
 
 
-class MultimodalOptions(LoraOptions):
+class MultimodalOptions(LoraPluginOptions, PartOptions):
     """How NeMo builds TensorRT engines of a multimodal model and serves them through PyTriton."""
 
     model_type: ModelType = Field(
@@ -114,12 +88,7 @@ class MultimodalOptions(LoraOptions):
         "Mistral, gptnext for NVIDIA's GPT.",
         json_schema_extra=extra("Model", "--llm_model_type"),
     )
-    model_version: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1,
-        title="Model version",
-        description="Version under which it is served.",
-        json_schema_extra=extra("Model", "--triton_model_version"),
-    )
+    model_version: ModelVersion = 1
     num_gpus: Ranks = Field(
         1,
         title="GPUs",
@@ -132,24 +101,11 @@ class MultimodalOptions(LoraOptions):
         description="What the language model's engine computes in; upstream supports bfloat16 only.",
         json_schema_extra=extra("Model", "--dtype"),
     )
-    max_input_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
-        4096,
-        title="Longest prompt",
-        description="Tokens of the longest prompt, those of pictures and sound included.",
-        json_schema_extra=extra("Limits", "--max_input_len", "tokens"),
+    max_input_len: LongestPrompt = Field(
+        4096, description="Tokens of the longest prompt, those of pictures and sound included."
     )
-    max_output_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
-        256,
-        title="Longest answer",
-        description="Tokens of the longest answer; fixed in the engine.",
-        json_schema_extra=extra("Limits", "--max_output_len", "tokens"),
-    )
-    max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        1,
-        title="Largest batch",
-        description="Requests that are computed at once; fixed in the engine.",
-        json_schema_extra=extra("Limits", "--max_batch_size"),
-    )
+    max_output_len: LongestAnswer = 256
+    max_batch_size: LargestBatch = 1
     max_multimodal_len: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
         3072,
         title="Longest picture or sound",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from backends.base import BackendOptions
-from backends.language.common import extra
+from backends.fields import Image, extra
 from backends.onnx_options import BatchingOptions
 from backends.trt.shapes import ShapeSpec
 
@@ -48,9 +48,8 @@ class _PlanOptions(BackendOptions):
         description="The program that builds the plan.",
         json_schema_extra=extra("Plan"),
     )
-    build_image: str = Field(
+    build_image: Image = Field(
         "",
-        pattern=r"^([\w][\w./:@-]*)?$",
         title="Image to build in",
         description="Empty: the server's own image, or this machine where the server runs on it.",
         json_schema_extra=extra("Plan"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from backends.base import BackendOptions
-from backends.language.common import extra
+from backends.fields import AbsolutePath, Image, VariableName, extra
 from backends.upstream import generations, parsers
 from console.checkpoints.model import Checkpoint
 from console.facts import ToolFacts
@@ -29,10 +29,6 @@ HTTP, GRPC, METRICS = 8000, 8001, 8002
 """Ports inside a container. PyTriton's gRPC and metrics ports are these everywhere: no flag of a
 script reaches them."""
 
-Folder = Annotated[str, Field(pattern=r"^(/[^\r\n]*)?$")]
-File = Annotated[str, Field(pattern=r"^/[^\r\n]+$")]
-Image = Annotated[str, Field(pattern=r"^([\w][\w./:@-]*)?$")]
-VariableName = Annotated[str, Field(pattern=r"^([A-Za-z_]\w*)?$")]
 Generation = Annotated[str, Field(pattern=r"^(auto|nemo-\d\d\.\d\d|ed-[\w.]+)$")]
 
 
@@ -66,7 +62,7 @@ class PlaceOptions(BackendOptions):
         description="Image for the container; empty takes the generation's own.",
         json_schema_extra=extra("Place"),
     )
-    scripts_root: Folder = Field(
+    scripts_root: AbsolutePath = Field(
         "",
         title="Folder above scripts/",
         description="A checkout of NeMo or Export-Deploy; empty takes /opt/NeMo or "
@@ -80,7 +76,7 @@ class PlaceOptions(BackendOptions):
         "auto takes that where the generation has no script.",
         json_schema_extra=extra("Place"),
     )
-    engine_folder: Folder = Field(
+    engine_folder: AbsolutePath = Field(
         "",
         title="Engine folder",
         description="Where the engine is built; empty for a folder of the deployment. Upstream "
