@@ -10,17 +10,28 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from backends.door import Checkpoints, Door, Role
-from console.facts import Endpoint, Host, ModelMetadata, PromptAdapter, ToolFacts, Verdict
+from console.checkpoints.model import Checkpoint
+from console.facts import (
+    Endpoint,
+    Host,
+    Level,
+    ModelMetadata,
+    PromptAdapter,
+    ToolFacts,
+    UsageError,
+    Verdict,
+)
 from console.planning.deployment import Deployment, ServerSection
 from console.planning.parallelism import Spread
 from console.planning.plan import Command, EnvironmentSpec, Plan
+from console.text import clean
 
-__all__ = ["Backend", "BackendOptions", "Checkpoints", "Door", "MemoryEstimate", "Role"]
+__all__ = ["Backend", "BackendOptions", "Checkpoints", "Door", "MemoryEstimate", "Role", "require"]
 
 
 class BackendOptions(BaseModel):
@@ -33,6 +44,11 @@ class BackendOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def of(cls, deployment: Deployment) -> Self:
+        """What `deployment` says; raises pydantic's `ValidationError`."""
+        return cls.model_validate(dict(deployment.options))
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
@@ -43,6 +59,16 @@ class MemoryEstimate:
     gpu_serve: tuple[int, ...] = ()
     disk: int = 0
     source: str = ""
+
+
+def require(accepted: Verdict, route: str, checkpoint: Checkpoint) -> None:
+    """Raises `UsageError` unless `accepted` passes: nothing is planned for what a route does not take."""
+    if accepted.level is not Level.PASS:
+        raise UsageError(
+            f"the {route} route does not take {clean(checkpoint.path.name)}",
+            why=accepted.summary,
+            fix=accepted.fix,
+        )
 
 
 class Backend(Door):

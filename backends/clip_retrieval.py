@@ -45,7 +45,7 @@ class ClipRetrievalBackend(RetrievalDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """Measured on a CPU; see `source`."""
-        options = self._options(deployment)
+        options = RetrievalOptions.of(deployment)
         size = sum(checkpoint.size for checkpoint in checkpoints.values())
         fronts = 3 * options.front_instances
         cuda = options.device == "cuda"
@@ -64,21 +64,16 @@ class ClipRetrievalBackend(RetrievalDoor, Backend):
     ) -> tuple[Verdict, ...]:
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
-        return checks.checks(deployment, self._options(deployment), checkpoints, host, tools)
+        return checks.checks(deployment, RetrievalOptions.of(deployment), checkpoints, host, tools)
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
-        return plan.plan(deployment, self._options(deployment), dict(checkpoints), tools)
+        return plan.plan(deployment, RetrievalOptions.of(deployment), dict(checkpoints), tools)
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         mine = model.parameters.get(repository.ADAPTER_KEY) == repository.ADAPTER
         return MatchForm(model) if mine else None
 
     def store_command(self, deployment: Deployment, version: int) -> Command | None:
-        return plan.store_command(deployment, self._options(deployment), version)
-
-    def _options(self, deployment: Deployment) -> RetrievalOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, RetrievalOptions)
-        return options
+        return plan.store_command(deployment, RetrievalOptions.of(deployment), version)

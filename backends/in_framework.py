@@ -9,7 +9,7 @@ from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import NEMO, InFrameworkDoor
 from backends.language import in_framework_nodes, in_framework_plan
 from backends.language import in_framework_script as upstream
-from backends.language.common import layout_checks, memory_checks, spread
+from backends.language.common import code_checks, layout_checks, memory_checks, spread
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.upstream import flags, generations
 from backends.upstream.parsers import known
@@ -60,13 +60,13 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
         return InFrameworkOptions(device="cuda" if host.gpus else "cpu")
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        return in_framework_plan.environments(deployment, self._options(deployment))
+        return in_framework_plan.environments(deployment, InFrameworkOptions.of(deployment))
 
     def memory(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """On the CPU: 0.9 GB of processes were seen with a tiny model, and the weights."""
-        options = self._options(deployment)
+        options = InFrameworkOptions.of(deployment)
         checkpoint = checkpoints["model"]
         if options.device == "cpu":
             serve = GIB + checkpoint.size * (2 if options.dtype == "float32" else 1)
@@ -82,7 +82,7 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
 
     def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
         """PyTorch takes memory as it needs it."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = InFrameworkOptions.of(deployment), checkpoints["model"]
         if options.device == "cpu":
             return None
         return spread(
@@ -99,11 +99,11 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
         """The generation and its flags, layout and memory of each GPU, code of the checkpoint."""
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
-        options = self._options(deployment)
+        options = InFrameworkOptions.of(deployment)
         checkpoint = checkpoints["model"]
         if checkpoint.format is Format.HUB:
             return ()
-        found = list(_code(options, checkpoint))
+        found = list(code_checks(checkpoint, options.trust_remote_code))
         if options.form == "script":
             found += _generation(deployment, options, checkpoint)
             if all(verdict.level is not Level.FAIL for verdict in found):
@@ -118,7 +118,9 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
-        return in_framework_plan.plan(deployment, self._options(deployment), checkpoints["model"])
+        return in_framework_plan.plan(
+            deployment, InFrameworkOptions.of(deployment), checkpoints["model"]
+        )
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         """Conversations at the front; a text for upstream's model with its tensors at Triton."""
@@ -128,34 +130,6 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
         if TENSORS.prompt not in inputs or TENSORS.text not in {t.name for t in model.outputs}:
             return None
         return TextForm(model.name, Style.GENERATE, TENSORS, stream=False, declared=inputs)
-
-    def _options(self, deployment: Deployment) -> InFrameworkOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, InFrameworkOptions)
-        return options
-
-
-def _code(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    """Whether the checkpoint brings code that would have to be run."""
-    brings = any(risk.code == "remote-code" for risk in checkpoint.risks)
-    if options.trust_remote_code:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "Python code from the checkpoint's folder will be run",
-            source="options.trust_remote_code",
-            fix="read that code first, or switch it off",
-            option="options.trust_remote_code",
-        )
-    elif brings:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "the checkpoint brings Python code; transformers loads it only when it has no own",
-            source="auto_map in config.json",
-            fix="set trust_remote_code when you have read that code and the load asks for it",
-            option="options.trust_remote_code",
-        )
 
 
 def _worker(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.multimodal import NemoMultimodalDoor, kind_of
+from backends.language.common import fewest_gpus
 from backends.multimodal import checks, form, words
 from backends.multimodal import plan as planning
 from backends.multimodal.options import MultimodalOptions
@@ -45,24 +47,24 @@ class NemoMultimodalBackend(NemoMultimodalDoor, Backend):
         given = {"model_type": kind, "mode": mode}
         if checkpoint.format is Format.TRTLLM_ENGINE and checkpoint.engine is not None:
             return MultimodalOptions.model_validate(given | {"num_gpus": checkpoint.engine.ranks})
-        sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)] or [1]
         made = Deployment(name="x", backend=self.name, checkpoints={})
-        for size in sizes:
-            options = MultimodalOptions.model_validate(given | {"num_gpus": size})
+
+        def verdicts(options: MultimodalOptions) -> Iterable[Verdict]:
             call = self._called(made, options, checkpoints, ToolFacts())
-            found = checks.checks(call, host, ToolFacts())
-            if not any(
-                v.level is Level.FAIL and v.check in ("gpu-memory", "parallelism") for v in found
-            ):
-                return options
-        return MultimodalOptions.model_validate(given | {"num_gpus": sizes[-1]})
+            return checks.checks(call, host, ToolFacts())
+
+        return fewest_gpus(
+            host,
+            lambda size: MultimodalOptions.model_validate(given | {"num_gpus": size}),
+            verdicts,
+        )
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        return place_plan.environments(deployment, self._options(deployment).place)
+        return place_plan.environments(deployment, MultimodalOptions.of(deployment).place)
 
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """The installed scripts, where they are on this host."""
-        options = self._options(deployment)
+        options = MultimodalOptions.of(deployment)
         generation = place.generation_of(options)
         return place.scripts(options, generation, words.SERVE_ROUTE, words.EXPORT_ROUTE)
 
@@ -107,13 +109,13 @@ class NemoMultimodalBackend(NemoMultimodalDoor, Backend):
     def prompts_of(
         self, deployment: Deployment, endpoint: Endpoint, model: ModelMetadata
     ) -> PromptAdapter | None:
-        kind = self._options(deployment).model_type
+        kind = MultimodalOptions.of(deployment).model_type
         return form.form(model, "" if kind == "auto" else kind)
 
     def _call(
         self, deployment: Deployment, checkpoints: Checkpoints, tools: ToolFacts
     ) -> words.Call:
-        return self._called(deployment, self._options(deployment), checkpoints, tools)
+        return self._called(deployment, MultimodalOptions.of(deployment), checkpoints, tools)
 
     def _called(
         self,
@@ -125,11 +127,6 @@ class NemoMultimodalBackend(NemoMultimodalDoor, Backend):
         generation = place.generation_of(options, tools)
         spoken = checkpoints.get("language")
         return words.Call(deployment, options, checkpoints["model"], generation, spoken)
-
-    def _options(self, deployment: Deployment) -> MultimodalOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, MultimodalOptions)
-        return options
 
 
 def _mode(call: words.Call) -> tuple[Verdict, ...]:

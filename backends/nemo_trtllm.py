@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import NemoTrtllmDoor
 from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_plan
 from backends.language import nemo_trtllm_words as words
-from backends.language.common import spread
+from backends.language.common import fewest_gpus, spread
 from backends.language.nemo_trtllm_options import NemoTrtllmOptions
 from backends.upstream import place, place_plan
 from console.checkpoints.model import Format
@@ -49,25 +50,23 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
                 tensor_parallel_size=facts.tensor_parallel,
                 pipeline_parallel_size=facts.pipeline_parallel,
             )
-        sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)] or [1]
         made = Deployment(name="x", backend=self.name, checkpoints={})
-        for size in sizes:
-            options = NemoTrtllmOptions(mode=mode, tensor_parallel_size=size)
+
+        def verdicts(options: NemoTrtllmOptions) -> Iterable[Verdict]:
             call = words.Call(made, options, checkpoint, place.generation_of(options))
-            verdicts = nemo_trtllm_checks.checks(call, host, ToolFacts())
-            if not any(
-                v.level is Level.FAIL and v.check in ("gpu-memory", "parallelism") for v in verdicts
-            ):
-                return options
-        return NemoTrtllmOptions(mode=mode, tensor_parallel_size=sizes[-1])
+            return nemo_trtllm_checks.checks(call, host, ToolFacts())
+
+        return fewest_gpus(
+            host, lambda size: NemoTrtllmOptions(mode=mode, tensor_parallel_size=size), verdicts
+        )
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        options = self._options(deployment)
+        options = NemoTrtllmOptions.of(deployment)
         return place_plan.environments(deployment, options.place)
 
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """The installed script, where it is on this host."""
-        options = self._options(deployment)
+        options = NemoTrtllmOptions.of(deployment)
         generation = place.generation_of(options)
         return place.scripts(options, generation, words.SERVE_ROUTE, words.EXPORT_ROUTE)
 
@@ -79,7 +78,7 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
         wanted = nemo_trtllm_checks.need_of(self._call(deployment, checkpoints, ToolFacts()))
         if wanted is None or not checkpoint.size:
             return None
-        ranks = self._options(deployment).layout.world
+        ranks = NemoTrtllmOptions.of(deployment).layout.world
         return MemoryEstimate(
             host_build=4 * GIB + checkpoint.size,
             host_serve=2 * GIB * ranks,
@@ -90,7 +89,7 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
 
     def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
         """What TensorRT-LLM leaves of a card goes to weights first, then to the cache."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = NemoTrtllmOptions.of(deployment), checkpoints["model"]
         wanted = nemo_trtllm_checks.need_of(self._call(deployment, checkpoints, ToolFacts()))
         layout = options.layout
         return spread(checkpoint, layout, wanted, fraction=USABLE, length=options.sequence)
@@ -117,14 +116,9 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
     def _call(
         self, deployment: Deployment, checkpoints: Checkpoints, tools: ToolFacts
     ) -> words.Call:
-        options = self._options(deployment)
+        options = NemoTrtllmOptions.of(deployment)
         generation = place.generation_of(options, tools)
         return words.Call(deployment, options, checkpoints["model"], generation)
-
-    def _options(self, deployment: Deployment) -> NemoTrtllmOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, NemoTrtllmOptions)
-        return options
 
 
 def _mode(call: words.Call) -> tuple[Verdict, ...]:

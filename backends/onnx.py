@@ -56,8 +56,7 @@ class OnnxBackend(OnnxDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """Measured on CPU: NeMo's import takes 0.8 GB, an export peaks at 2.4 × the weights."""
-        options = self.bind(deployment.options)
-        assert isinstance(options, OnnxOptions)
+        options = OnnxOptions.of(deployment)
         checkpoint = checkpoints["model"]
         size = checkpoint.size
         exported = needs_export(checkpoint)
@@ -76,8 +75,7 @@ class OnnxBackend(OnnxDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> tuple[Verdict, ...]:
         """What only this route knows: serving form, graph, batch, device, lengths."""
-        options = self.bind(deployment.options)
-        assert isinstance(options, OnnxOptions)
+        options = OnnxOptions.of(deployment)
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()  # that verdict says it all
         return onnx_checks.checks(deployment, options, checkpoints["model"], host, tools)
@@ -86,8 +84,7 @@ class OnnxBackend(OnnxDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
         """The steps; see `backends.onnx_plan`."""
-        options = self.bind(deployment.options)
-        assert isinstance(options, OnnxOptions)
+        options = OnnxOptions.of(deployment)
         return onnx_plan.plan(deployment, options, checkpoints["model"], tools)
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:

@@ -8,6 +8,7 @@ signature that the checkpoint's facts predict; the graph step fails when the rea
 from __future__ import annotations
 
 from backends import speech
+from backends.base import require
 from backends.doors.onnx import accepts
 from backends.environments import environment
 from backends.onnx_checks import triton_backends
@@ -18,7 +19,7 @@ from backends.onnx_serving import serving_steps
 from backends.onnx_work import Work
 from backends.sources import worker
 from console.checkpoints.model import Checkpoint
-from console.facts import Level, ToolFacts, UsageError
+from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     EnvironmentSpec,
@@ -39,13 +40,7 @@ def plan(
 ) -> Plan:
     """The plan. Raises `UsageError` for a checkpoint that is not accepted, and for verify cases that
     do not fit the model."""
-    verdict = accepts(checkpoint)
-    if verdict.level is not Level.PASS:
-        raise UsageError(
-            f"the onnx route does not take {checkpoint.path.name}",
-            why=verdict.summary,
-            fix=verdict.fix,
-        )
+    require(accepts(checkpoint), "onnx", checkpoint)
     form, note = choose_form(deployment, options, tools)
     if checkpoint.speech is not None and speech.head(checkpoint, options.decoder) != "ctc":
         form, note = (

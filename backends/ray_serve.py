@@ -51,13 +51,13 @@ class RayServeBackend(RayServeDoor, Backend):
         return RayOptions(device="cuda" if host.gpus else "cpu")
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        return ray_plan.environments(deployment, self._options(deployment))
+        return ray_plan.environments(deployment, RayOptions.of(deployment))
 
     def memory(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """Of this machine: nothing is known of replicas on others."""
-        options = self._options(deployment)
+        options = RayOptions.of(deployment)
         checkpoint = checkpoints["model"]
         if options.cluster == "existing" or language(checkpoint) is None:
             return None
@@ -70,7 +70,7 @@ class RayServeBackend(RayServeDoor, Backend):
 
     def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
         """One replica; of GPUs in somebody else's cluster nothing is known here."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = RayOptions.of(deployment), checkpoints["model"]
         facts = language(checkpoint)
         if facts is None or options.device == "cpu" or options.cluster == "existing":
             return None
@@ -85,7 +85,7 @@ class RayServeBackend(RayServeDoor, Backend):
         """Whatever needs no answer of the cluster; the rest is told when the job is submitted."""
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = RayOptions.of(deployment), checkpoints["model"]
         found = list(ray_checks.checks(deployment, options, checkpoint))
         here = options.cluster == "head" and options.num_nodes == 1
         if here and ray_words.gpus(options, checkpoint) and not host.gpus:
@@ -104,12 +104,7 @@ class RayServeBackend(RayServeDoor, Backend):
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
-        return ray_plan.plan(deployment, self._options(deployment), checkpoints["model"])
+        return ray_plan.plan(deployment, RayOptions.of(deployment), checkpoints["model"])
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         return TextForm(model.name) if endpoint.kind == "openai" else None
-
-    def _options(self, deployment: Deployment) -> RayOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, RayOptions)
-        return options

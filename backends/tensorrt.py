@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate, require
 from backends.doors.tensorrt import TensorrtDoor
 from backends.environments import environment
 from backends.trt import checks as findings
@@ -25,12 +25,10 @@ from console.facts import (
     ModelMetadata,
     PromptAdapter,
     ToolFacts,
-    UsageError,
     Verdict,
 )
 from console.planning.deployment import Deployment, ServerSection
 from console.planning.plan import EnvironmentSpec, Plan
-from console.text import clean
 from console.triton.repository import batchable
 
 MIB = 1 << 20
@@ -67,15 +65,13 @@ class TensorrtBackend(TensorrtDoor, Backend):
 
     def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
         """An image that has TensorRT in the place of the embedded server, which has none."""
-        bound = self.bind(options)
-        assert isinstance(bound, TensorrtOptions)
-        return seat(server, bound)
+        return seat(server, TensorrtOptions.model_validate(dict(options)))
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
         """ONNX Runtime's environment, ModelOpt's where the graph is rewritten, the launcher's own."""
         if deployment.server.launcher == "attach" and not deployment.server.manage:
             return ()
-        options = self._options(deployment)
+        options = TensorrtOptions.of(deployment)
         placed = seated(deployment, options)
         names = steps.environments_of(placed, options)
         return tuple(environment(name, deployment) for name in names)
@@ -84,7 +80,7 @@ class TensorrtBackend(TensorrtDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """Weights by precision; activations and TensorRT's own needs are known only when it builds."""
-        options, size = self._options(deployment), checkpoints["model"].size
+        options, size = TensorrtOptions.of(deployment), checkpoints["model"].size
         width = WIDTHS[options.precision]
         weights = size * width // 4
         rewritten = rewrites(options, build_version(seated(deployment, options), options))
@@ -113,28 +109,17 @@ class TensorrtBackend(TensorrtDoor, Backend):
         """Shapes, types, precision, calibration, versions, flags, the server and its GPUs."""
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
-        options = self._options(deployment)
+        options = TensorrtOptions.of(deployment)
         return findings.checks(deployment, options, checkpoints["model"], host, tools)
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
         """The steps; see `backends.trt.plan`. Raises `UsageError` for a checkpoint that is not taken."""
-        verdict = self.accepts(checkpoints)
-        if verdict.level is not Level.PASS:
-            raise UsageError(
-                f"the TensorRT route does not take {clean(checkpoints['model'].path.name)}",
-                why=verdict.summary,
-                fix=verdict.fix,
-            )
-        options = self._options(deployment)
+        require(self.accepts(checkpoints), self.name, checkpoints["model"])
+        options = TensorrtOptions.of(deployment)
         return steps.plan(deployment, options, checkpoints["model"], host, tools)
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
         """Graphs get the tensor form."""
         return None
-
-    def _options(self, deployment: Deployment) -> TensorrtOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, TensorrtOptions)
-        return options

@@ -5,16 +5,16 @@ Upstream ended it in July 2026; it lives in the images up to the catalog's `engi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
+from backends.base import Checkpoints, MemoryEstimate
 from backends.doors.language import BUILT, TrtllmEngineDoor
 from backends.language import trtllm_checks, trtllm_plan
-from backends.language.common import spread
+from backends.language.common import fewest_gpus
 from backends.language.trtllm_argv import Part, draft_of
 from backends.language.trtllm_options import EngineOptions
 from backends.language.trtllm_repository import ENGINE_NAMES
+from backends.language.trtllm_route import TrtllmBackend
 from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
@@ -23,21 +23,18 @@ from console.facts import (
     ModelMetadata,
     PromptAdapter,
     ToolFacts,
-    UsageError,
     Verdict,
 )
 from console.generation.form import TextForm
-from console.planning.deployment import Deployment, ServerSection
-from console.planning.parallelism import Spread
-from console.planning.plan import EnvironmentSpec, Plan
+from console.planning.deployment import Deployment
+from console.planning.plan import Plan
 from console.prompts import Style
-from console.text import clean
 
 
-class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
+class TrtllmEngineBackend(TrtllmEngineDoor, TrtllmBackend):
     """Hugging Face, `.nemo`, `.qnemo`, TensorRT-LLM checkpoint or engine → Triton."""
 
-    Options: ClassVar[type[BackendOptions]] = EngineOptions
+    Options: ClassVar[type[EngineOptions]] = EngineOptions
 
     def suggest(self, checkpoints: Checkpoints, host: Host) -> EngineOptions:
         """The sizes that the checkpoint fixes, else the fewest GPUs that the weights fit."""
@@ -47,26 +44,17 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
             return EngineOptions(
                 tensor_parallel_size=fixed.tensor, pipeline_parallel_size=fixed.pipeline
             )
-        sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)] or [1]
-        for size in sizes:
-            options = EngineOptions(tensor_parallel_size=size)
-            verdicts = trtllm_checks.gpus(options, checkpoint, host, "none")
-            if all(v.check == "gpu-free" or v.level is not Level.FAIL for v in verdicts):
-                return options
-        return EngineOptions(tensor_parallel_size=sizes[-1])
-
-    def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
-        """An image that has TensorRT-LLM in the place of the embedded server, which has none."""
-        return trtllm_plan.seat(server)
-
-    def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        return ()
+        return fewest_gpus(
+            host,
+            lambda size: EngineOptions(tensor_parallel_size=size),
+            lambda options: trtllm_checks.gpus(options, checkpoint, host, "none"),
+        )
 
     def memory(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """Building takes one to two times the checkpoint of host memory, twice that of disk."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = EngineOptions.of(deployment), checkpoints["model"]
         wanted = trtllm_plan.need_of(options, checkpoint)
         if wanted is None:
             return None
@@ -83,17 +71,6 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
             source=wanted.source,
         )
 
-    def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
-        """Weights first; the cache takes its fraction of what they leave."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
-        return spread(
-            checkpoint,
-            trtllm_plan.layout_of(options, checkpoint),
-            trtllm_plan.need_of(options, checkpoint),
-            fraction=options.kv_cache_fraction,
-            length=options.max_seq_len,
-        )
-
     def checks(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> tuple[Verdict, ...]:
@@ -108,16 +85,7 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
         """Raises `UsageError` for a checkpoint or a launcher that the route cannot take."""
-        checkpoint = checkpoints["model"]
-        accepted = self.accepts(checkpoints)
-        if accepted.level is not Level.PASS:
-            raise UsageError(
-                f"the engine route does not take {clean(checkpoint.path.name)}",
-                why=accepted.summary,
-                fix=accepted.fix,
-            )
-        placed(deployment)
-        seated = trtllm_plan.seated(deployment)
+        seated = self._seated(deployment, checkpoints)
         return trtllm_plan.engine_plan(seated, self._parts(deployment, checkpoints))
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
@@ -128,20 +96,5 @@ class TrtllmEngineBackend(TrtllmEngineDoor, Backend):
         return TextForm(model.name, Style.GENERATE, ENGINE_NAMES, declared=declared)
 
     def _parts(self, deployment: Deployment, checkpoints: Checkpoints) -> tuple[Part, ...]:
-        options, draft = self._options(deployment), checkpoints.get("draft")
+        options, draft = EngineOptions.of(deployment), checkpoints.get("draft")
         return trtllm_plan.parts_of(options, checkpoints["model"], draft)
-
-    def _options(self, deployment: Deployment) -> EngineOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, EngineOptions)
-        return options
-
-
-def placed(deployment: Deployment) -> None:
-    """`UsageError` for a server of somebody else's: nothing can be built for it from here."""
-    if deployment.server.launcher == "attach":
-        raise UsageError(
-            "TensorRT-LLM models are not built for an attached server",
-            why="an engine and a model.yaml belong to the server's own versions and files",
-            fix='launcher = "container"',
-        )

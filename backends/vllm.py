@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import VllmDoor
 from backends.language import vllm_checks, vllm_nemo, vllm_plan, vllm_proxy, vllm_triton
-from backends.language.common import spread
+from backends.language.common import fewest_gpus, spread
 from backends.language.vllm_options import VllmOptions
 from backends.upstream.vllm_arguments import ENGINE, FRONTS, newest_image
 from console.checkpoints.model import Format
@@ -37,7 +37,7 @@ class VllmBackend(VllmDoor, Backend):
 
     def own_server(self, deployment: Deployment) -> bool:
         """vLLM is the server, or PyTriton's is; else it is the launcher's Triton."""
-        return self._options(deployment).serve_as in ("openai", "nemo")
+        return VllmOptions.of(deployment).serve_as in ("openai", "nemo")
 
     def seat(self, server: ServerSection, options: Mapping[str, Any]) -> ServerSection:
         """For Triton's vLLM backend in a container: an image that has it, and its GPUs."""
@@ -48,7 +48,7 @@ class VllmBackend(VllmDoor, Backend):
 
     def scripts(self, deployment: Deployment) -> tuple[str, ...]:
         """The installed vLLM's own arguments."""
-        options = self._options(deployment)
+        options = VllmOptions.of(deployment)
         if not options.own or options.place == "container":
             return ()
         place = f"environment:{vllm_plan.environment_of(options)}"
@@ -63,16 +63,14 @@ class VllmBackend(VllmDoor, Backend):
             return VllmOptions(device="cpu")
         if checkpoint.language is None:
             return VllmOptions()
-        sizes = [n for n in (1, 2, 4, 8, 16) if n <= len(host.gpus)]
-        for size in sizes:
-            options = VllmOptions(tensor_parallel_size=size)
-            verdicts = list(vllm_checks.gpus(options, checkpoint, host))
-            if all(v.check == "gpu-free" or v.level is not Level.FAIL for v in verdicts):
-                return options
-        return VllmOptions(tensor_parallel_size=sizes[-1])
+        return fewest_gpus(
+            host,
+            lambda size: VllmOptions(tensor_parallel_size=size),
+            lambda options: vllm_checks.gpus(options, checkpoint, host),
+        )
 
     def needs(self, deployment: Deployment) -> tuple[EnvironmentSpec, ...]:
-        options = self._options(deployment)
+        options = VllmOptions.of(deployment)
         if options.serve_as == "proxy":
             return vllm_proxy.environments(deployment, options)
         return vllm_plan.environments(deployment, options)
@@ -81,7 +79,7 @@ class VllmBackend(VllmDoor, Backend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host
     ) -> MemoryEstimate | None:
         """On the CPU: three processes of 2.9 GB in all were seen with a tiny model, and the weights."""
-        options = self._options(deployment)
+        options = VllmOptions.of(deployment)
         checkpoint = checkpoints["model"]
         if options.device == "cpu":
             serve = 3 * GIB + checkpoint.size * 2 + options.cpu_kvcache_space * GIB
@@ -96,7 +94,7 @@ class VllmBackend(VllmDoor, Backend):
 
     def spread(self, deployment: Deployment, checkpoints: Checkpoints) -> Spread | None:
         """vLLM takes its fraction of each GPU; what is left after the weights is cache."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = VllmOptions.of(deployment), checkpoints["model"]
         if options.device == "cpu":
             return None
         return spread(
@@ -113,14 +111,14 @@ class VllmBackend(VllmDoor, Backend):
         """The form and its server, arguments, layout, memory of each GPU, code of the checkpoint."""
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
-        options = self._options(deployment)
+        options = VllmOptions.of(deployment)
         return tuple(vllm_checks.checks(deployment, options, checkpoints["model"], host, tools))
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> Plan:
         """Raises `UsageError` for a server that the form cannot be served by."""
-        options, checkpoint = self._options(deployment), checkpoints["model"]
+        options, checkpoint = VllmOptions.of(deployment), checkpoints["model"]
         match options.serve_as:
             case "openai":
                 return vllm_plan.plan(deployment, options, checkpoint)
@@ -145,8 +143,3 @@ class VllmBackend(VllmDoor, Backend):
             if {called.prompt, called.length} <= inputs and called.text in outputs:
                 return TextForm(model.name, Style.GENERATE, called, stream=False, declared=inputs)
         return None
-
-    def _options(self, deployment: Deployment) -> VllmOptions:
-        options = self.bind(deployment.options)
-        assert isinstance(options, VllmOptions)
-        return options

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from backends.base import BackendOptions
 from backends.fields import PipelineParallel, TensorParallel
@@ -17,6 +18,7 @@ from console.planning.plan import TextAnswered
 from console.prompts import Names, Style, TextRequest, Turn
 from console.text import clean, human_bytes
 
+Options = TypeVar("Options", bound=BackendOptions)
 QUESTION = "Hello"
 """What a model is asked where the deployment names no case: any text proves that it answers."""
 
@@ -52,6 +54,49 @@ def layout_checks(checkpoint: Checkpoint, layout: Layout, host: Host) -> tuple[V
             ),
         )
     return language_memory.checks(facts, layout, len(host.gpus))
+
+
+def fewest_gpus(
+    host: Host, options: Callable[[int], Options], verdicts: Callable[[Options], Iterable[Verdict]]
+) -> Options:
+    """`options` for the fewest GPUs of this host that layout and memory allow by `verdicts`; for the
+    most where none are enough, for one where there is none."""
+    made = [options(size) for size in (1, 2, 4, 8, 16) if size <= max(1, len(host.gpus))]
+    failing = (
+        {v.check for v in verdicts(one) if v.level is Level.FAIL} & {"gpu-memory", "parallelism"}
+        for one in made
+    )
+    return next((one for one, found in zip(made, failing, strict=True) if not found), made[-1])
+
+
+def code_checks(
+    checkpoint: Checkpoint,
+    trusted: bool,
+    untrusted: str = "transformers loads it only when it has no own",
+    *,
+    where: str = "",
+) -> Iterator[Verdict]:
+    """Whether the checkpoint brings code, and whether it will be run (`where`); `untrusted`: what is
+    done with it else."""
+    option = "options.trust_remote_code"
+    if trusted:
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            f"Python code from the checkpoint's folder will be run{where}",
+            source=option,
+            fix="read that code first, or switch it off",
+            option=option,
+        )
+    elif any(risk.code == "remote-code" for risk in checkpoint.risks):
+        yield Verdict(
+            "remote-code",
+            Level.WARN,
+            f"the checkpoint brings Python code; {untrusted}",
+            source="auto_map in config.json",
+            fix="set trust_remote_code when you have read that code and the load asks for it",
+            option=option,
+        )
 
 
 def spread(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from backends.language import ray_words
+from backends.language.common import code_checks
 from backends.language.ray_options import RayOptions
 from backends.upstream import flags, generations
 from backends.upstream.parsers import known
@@ -37,7 +38,7 @@ def checks(
     yield from _reach(deployment, options)
     yield from _token(options)
     yield from _paths(options, checkpoint)
-    yield from _code(options, checkpoint)
+    yield from code_checks(checkpoint, options.trust_remote_code, where=" on every node")
 
 
 def _form(options: RayOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
@@ -274,20 +275,3 @@ def _paths(options: RayOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
         "Ray moves no checkpoint",
         "keep it on a file system that all nodes share, or copy it to each",
     )
-
-
-def _code(options: RayOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    brings = any(risk.code == "remote-code" for risk in checkpoint.risks)
-    if options.trust_remote_code or brings:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "Python code from the checkpoint's folder will be run on every node"
-            if options.trust_remote_code
-            else "the checkpoint brings Python code; transformers loads it only when it has no own",
-            source="options.trust_remote_code",
-            fix="read that code first, or switch it off"
-            if options.trust_remote_code
-            else "set trust_remote_code when you have read that code and the load asks for it",
-            option="options.trust_remote_code",
-        )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from backends.doors.language import BUILT, READY
 from backends.language import trtllm_plan
-from backends.language.common import layout_checks, memory_checks
+from backends.language.common import code_checks, layout_checks, memory_checks
 from backends.language.trtllm_argv import Part, calls, family
 from backends.language.trtllm_catalog import catalog, flag_checks, image_of, numbers, tag_of
 from backends.language.trtllm_options import EngineOptions, LlmapiOptions, TrtllmOptions
@@ -218,15 +218,7 @@ def llmapi(
             "use an image of 25.09 or later, or the backend trtllm-engine",
             "server.image",
         )
-    if options.trust_remote_code:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "Python code from the checkpoint's folder will be run",
-            source="options.trust_remote_code",
-            fix="read that code first, or switch it off",
-            option="options.trust_remote_code",
-        )
+    yield from code_checks(checkpoint, options.trust_remote_code)
     yield from gpus(options, checkpoint, host, "fp8" if options.kv_cache_dtype == "fp8" else "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from backends.language import vllm_nemo, vllm_plan, vllm_triton
-from backends.language.common import layout_checks, memory_checks
+from backends.language.common import code_checks, layout_checks, memory_checks
 from backends.language.vllm_options import VllmOptions
 from backends.upstream import flags, generations, vllm_arguments
 from backends.upstream.parsers import known
@@ -31,7 +31,8 @@ def checks(
     tools: ToolFacts,
 ) -> Iterator[Verdict]:
     """Everything that can be said before vLLM starts."""
-    yield from _code(options, checkpoint)
+    alone = "vLLM has its own for most models and refuses others"
+    yield from code_checks(checkpoint, options.trust_remote_code, alone)
     yield from _form(deployment, options, checkpoint, tools)
     if options.device == "cuda":
         yield from gpus(options, checkpoint, host)
@@ -104,29 +105,6 @@ def _experts(checkpoint: Checkpoint) -> Iterator[Verdict]:
             "FlashInfer builds them with nvcc where flashinfer-jit-cache is not installed",
             "raise load_timeout, and keep ~/.cache/flashinfer for later starts",
             "server.load_timeout",
-        )
-
-
-def _code(options: VllmOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    """Whether the checkpoint brings code that would have to be run."""
-    brings = any(risk.code == "remote-code" for risk in checkpoint.risks)
-    if options.trust_remote_code:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "Python code from the checkpoint's folder will be run",
-            source="options.trust_remote_code",
-            fix="read that code first, or switch it off",
-            option="options.trust_remote_code",
-        )
-    elif brings:
-        yield Verdict(
-            "remote-code",
-            Level.WARN,
-            "the checkpoint brings Python code; vLLM has its own for most models and refuses others",
-            source="auto_map in config.json",
-            fix="set trust_remote_code when you have read that code and vLLM asks for it",
-            option="options.trust_remote_code",
         )
 
 

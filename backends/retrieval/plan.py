@@ -6,6 +6,7 @@ service → load (which opens the store) → verify → switch.
 
 from __future__ import annotations
 
+from backends.base import require
 from backends.doors.retrieval import RetrievalDoor, sentence, towers
 from backends.environments import environment
 from backends.onnx_checks import triton_backends
@@ -16,7 +17,7 @@ from backends.retrieval.requests import verification
 from backends.retrieval.work import ENVIRONMENT, EXPORTER, Work
 from backends.sources import WORKERS, worker
 from console.checkpoints.model import Checkpoint
-from console.facts import Level, ToolFacts, UsageError
+from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     Command,
@@ -52,14 +53,8 @@ def work_of(
     deployment: Deployment, options: RetrievalOptions, checkpoints: Checkpoints, tools: ToolFacts
 ) -> Work:
     """What the steps need to know. Raises `UsageError` for checkpoints that are not accepted."""
-    verdict = RetrievalDoor().accepts(checkpoints)
-    if verdict.level is not Level.PASS:
-        raise UsageError(
-            "the clip-retrieval route does not take this checkpoint",
-            why=verdict.summary,
-            fix=verdict.fix,
-        )
     pair = checkpoints["model"]
+    require(RetrievalDoor().accepts(checkpoints), "clip-retrieval", pair)
     found = towers(pair)
     assert found is not None, "an accepted checkpoint has towers"
     encoder = checkpoints.get("sentence")
