@@ -19,6 +19,7 @@ from pathlib import Path
 from backends.base import Checkpoints
 from backends.environments import environment
 from backends.sources import WORKERS, worker
+from backends.steps import environment_step, write_step
 from console.checkpoints.hub import ngc_folder, words
 from console.checkpoints.model import Checkpoint, Format, HubRef
 from console.facts import Level, UsageError, Verdict
@@ -27,12 +28,10 @@ from console.planning.plan import (
     Command,
     CommandStep,
     EnvironmentSpec,
-    EnvironmentStep,
     ExitCode,
     JsonFile,
     Plan,
     Step,
-    WriteStep,
     join,
 )
 from console.planning.variables import literal
@@ -71,26 +70,17 @@ def fetching(deployment: Deployment, checkpoints: Checkpoints) -> Plan:
     named = {role: _pinned(c, c.hub) for role, c in checkpoints.items() if c.hub is not None}
     specs = environments(deployment, checkpoints)
     steps: list[Step] = [
-        EnvironmentStep(
-            id=f"environment-{spec.name}",
-            title=f"environment: {spec.title}",
-            why="the library that speaks with the hub, apart from the console's own packages",
-            environment=spec.name,
+        environment_step(
+            spec, "the library that speaks with the hub, apart from the console's own packages"
         )
         for spec in specs
     ]
     hubs = {ref.hub for ref in named.values()}
     scripts = [name for hub, (_, names) in WORKERS_OF.items() if hub in hubs for name in names]
     if scripts:
-        files = tuple(map(worker, scripts))
+        why = "a program of its own, so that the plan can be read and run without tritondeck"
         steps.append(
-            WriteStep(
-                id="fetch-worker",
-                title="write the fetch worker",
-                why="a program of its own, so that the plan can be read and run without tritondeck",
-                files=files,
-                outputs=tuple(file.path for file in files),
-            )
+            write_step("fetch-worker", "write the fetch worker", why, map(worker, scripts))
         )
     steps += [_FETCH[ref.hub](role, ref) for role, ref in named.items()]
     return Plan(

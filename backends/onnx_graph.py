@@ -9,8 +9,8 @@ from typing import Any
 
 from backends import onnx_requests, speech
 from backends.onnx_serving import verification
-from backends.onnx_work import REPORT, SAMPLES, SIGNATURE, Work, version_folder
-from backends.sources import WORKERS, worker
+from backends.onnx_work import REPORT, SAMPLES, SIGNATURE, Work
+from backends.sources import WORKERS, version_folder, worker
 from console.facts import TensorSpec
 from console.planning.plan import (
     Command,

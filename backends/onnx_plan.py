@@ -17,16 +17,14 @@ from backends.onnx_options import OnnxOptions
 from backends.onnx_repository import repository_files
 from backends.onnx_serving import serving_steps
 from backends.onnx_work import Work
-from backends.sources import worker
+from backends.steps import environment_step, image_step, workers_step, write_step
 from console.checkpoints.model import Checkpoint
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     EnvironmentSpec,
-    EnvironmentStep,
     FileSpec,
     ImageSpec,
-    ImageStep,
     Plan,
     Step,
     WriteStep,
@@ -55,9 +53,13 @@ def plan(
         environment(name, deployment) for name in environments_of(deployment, work.exported)
     ]
     images = start.images(deployment, requirements(work, tools))
-    steps: list[Step] = [environment_step(spec) for spec in environments]
-    steps += [image_step(image) for image in images]
-    steps += [_workers(work, start.worker), _repository(work), graph_step(work)]
+    steps: list[Step] = [environment_step(s, environment_why(s)) for s in environments]
+    steps += [image_step(image, image_why(image)) for image in images]
+    steps += [
+        workers(work, start.worker),
+        repository_step(repository_files(work)),
+        graph_step(work),
+    ]
     steps += serving_steps(work)
     return Plan(
         deployment=deployment.name,
@@ -152,47 +154,23 @@ def _language_note(work: Work) -> str:
     return f"LANG keeps an answer to one language ({known}); without it any is heard"
 
 
-def environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
+def environment_why(spec: EnvironmentSpec) -> str:
     does = {"nemo": "exports the checkpoint", "modelopt": "rewrites the graph"}
     what = does.get(spec.name, "opens the graph, or runs Triton")
-    return EnvironmentStep(
-        id=f"environment-{spec.name}",
-        title=f"environment: {spec.title}",
-        why=f"the Python environment that {what}, apart from the console's own",
-        environment=spec.name,
-    )
+    return f"the Python environment that {what}, apart from the console's own"
 
 
-def image_step(image: ImageSpec) -> ImageStep:
-    why = (
-        "the packages that our python model imports, on top of the image"
-        if image.requirements
-        else "the image that the server runs in, loaded or pulled once"
-    )
-    return ImageStep(
-        id=f"image-{image.name}", title=f"image: {image.title}", why=why, image=image.name
-    )
+def image_why(image: ImageSpec) -> str:
+    if image.requirements:
+        return "the packages that our python model imports, on top of the image"
+    return "the image that the server runs in, loaded or pulled once"
 
 
-def _workers(work: Work, server: str) -> WriteStep:
-    return write_step(
-        "workers",
-        "workers",
-        "the scripts that run in the environments, and what they expect",
-        (*worker_files(work), *((worker(server),) if server else ())),
-    )
+def workers(work: Work, *names: str) -> WriteStep:
+    why = "the scripts that run in the environments, and what they expect"
+    return workers_step(why, names, worker_files(work))
 
 
-def _repository(work: Work) -> WriteStep:
-    return write_step(
-        "repository",
-        "model repository",
-        "config.pbtxt says which tensors the model takes and answers, and how it is run",
-        repository_files(work),
-    )
-
-
-def write_step(step: str, title: str, why: str, files: tuple[FileSpec, ...]) -> WriteStep:
-    return WriteStep(
-        id=step, title=title, why=why, files=files, outputs=tuple(file.path for file in files)
-    )
+def repository_step(files: tuple[FileSpec, ...]) -> WriteStep:
+    why = "config.pbtxt says which tensors the model takes and answers, and how it is run"
+    return write_step("repository", "model repository", why, files)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from backends import labels, speech
-from backends.onnx_work import Work, model_folder, version_folder
-from backends.sources import model_files
+from backends.onnx_work import Work
+from backends.sources import model_files, model_folder, version_folder
 from console.planning.plan import FileSpec, join
 from console.triton.repository import DynamicBatching, Instances, model_config, to_text
 

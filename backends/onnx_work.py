@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 from backends import speech
 from backends.onnx_options import OnnxOptions
-from backends.sources import WORKERS
+from backends.sources import WORKERS, model_folder
 from console.checkpoints.model import Checkpoint, Format, GraphFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import join
-from console.planning.variables import literal
 
 REPORT = "${work}/export/${version}/report.json"
 SAMPLES = "${work}/export/${version}/samples"
-VERSION = "${version}"
 SIGNATURE = join(WORKERS, "signature.json")
 SHARED_SOURCES = ("sound", "features", "graphs")
 TEXT_SOURCES = (*SHARED_SOURCES, "decoding", "transducer")
@@ -116,13 +114,3 @@ class Work:
     def request_graph(self) -> GraphFacts:
         """What requests to the served model look like."""
         return self.sampled or self.graph
-
-
-def model_folder(model: str) -> str:
-    """A model's folder in the repository (template)."""
-    return join("${repository}", literal(model))
-
-
-def version_folder(model: str) -> str:
-    """Where the plan's version of a model stands (template)."""
-    return join(model_folder(model), "${version}")

@@ -1,12 +1,26 @@
-"""Workers and Triton python models that a plan carries: read from this package, written by a step."""
+"""Workers and Triton python models that a plan carries: read from this package, written by a step to
+the deployment's folder and the model repository."""
 
 from __future__ import annotations
 
 from importlib import resources
 
 from console.planning.plan import FileSpec, join
+from console.planning.variables import literal
 
 WORKERS = "${work}/workers"
+VERSION = "${version}"
+"""Of the models that a plan makes; `THE_VERSION` is its variable."""
+
+
+def model_folder(model: str) -> str:
+    """A model's folder in the repository (template)."""
+    return join("${repository}", literal(model))
+
+
+def version_folder(model: str) -> str:
+    """Where the plan's version of a model stands (template)."""
+    return join(model_folder(model), VERSION)
 
 
 def worker(name: str) -> FileSpec:

@@ -6,7 +6,8 @@ from backends.environments import environment
 from backends.language import in_framework_script as upstream
 from backends.language.common import cases, language
 from backends.language.in_framework_options import InFrameworkOptions
-from backends.sources import WORKERS, worker
+from backends.sources import WORKERS
+from backends.steps import environment_step, image_step, verify_step, workers_step
 from backends.upstream import generations
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
@@ -15,9 +16,7 @@ from console.planning.plan import (
     Command,
     Container,
     EnvironmentSpec,
-    EnvironmentStep,
     ImageSpec,
-    ImageStep,
     Mount,
     Plan,
     PublishedPort,
@@ -26,8 +25,6 @@ from console.planning.plan import (
     Step,
     TextAnswered,
     UrlReady,
-    VerifyStep,
-    WriteStep,
     join,
 )
 from console.planning.variables import Variable, literal
@@ -149,21 +146,12 @@ def _worker_plan(
 ) -> Plan:
     specs = environments(deployment, options)
     spec = worker_service(deployment, options, checkpoint)
-    names = ("in_framework", "in_framework_front", "triton_server")
     timeout = max(600.0, deployment.server.load_timeout)
     steps: list[Step] = [
-        EnvironmentStep(
-            id=f"environment-{ENVIRONMENT}",
-            title=f"environment: {specs[0].title}",
-            why="Export-Deploy, PyTriton and PyTorch fit no other environment",
-            environment=ENVIRONMENT,
-        ),
-        WriteStep(
-            id="workers",
-            title="workers",
-            why="tritondeck's own worker over nemo_deploy: the wheel carries no script",
-            files=tuple(worker(name) for name in names),
-            outputs=tuple(worker(name).path for name in names),
+        environment_step(specs[0], "Export-Deploy, PyTriton and PyTorch fit no other environment"),
+        workers_step(
+            "tritondeck's own worker over nemo_deploy: the wheel carries no script",
+            ("in_framework", "in_framework_front", "triton_server"),
         ),
         ServiceStep(
             id="service",
@@ -172,13 +160,7 @@ def _worker_plan(
             service=spec,
             success=(UrlReady(url=f"{spec.http_url}/v1/health", timeout=timeout),),
         ),
-        VerifyStep(
-            id="verify",
-            title="verify",
-            why="a model serves only when a real request has the right answer",
-            service=spec.name,
-            success=cases(deployment, deployment.served_name, style_of(checkpoint)),
-        ),
+        verify_step(spec, cases(deployment, deployment.served_name, style_of(checkpoint))),
     ]
     notes = [
         "tritondeck's own worker over nemo_deploy's classes, in place of upstream's script",
@@ -310,6 +292,7 @@ def _script_plan(
 ) -> Plan:
     generation = upstream.generation_of(options)
     entry = generations.generation(generation)
+    image = ImageSpec(name="nemo", reference=options.image, title="NeMo")
     spec = _script_service(deployment, options, checkpoint, generation)
     model = literal(deployment.served_name)
     timeout = max(900.0, deployment.server.load_timeout)
@@ -320,19 +303,11 @@ def _script_plan(
         ready.append(UrlReady(url=url, timeout=timeout))
     why = "the script's exit code says nothing: the model must be ready and answer"
     steps: list[Step] = [
-        ImageStep(
-            id="image-nemo", title="image: NeMo", why="nothing else is ever pulled", image="nemo"
-        ),
+        image_step(image),
         ServiceStep(
             id="service", title="start the script", why=why, service=spec, success=tuple(ready)
         ),
-        VerifyStep(
-            id="verify",
-            title="verify",
-            why="a model serves only when a real request has the right answer",
-            service=spec.name,
-            success=tensors(deployment),
-        ),
+        verify_step(spec, tensors(deployment)),
     ]
     other = "of NeMo's OpenAI-compatible front" if front else ""
     said = f"{entry.title}: {upstream.script_of(checkpoint)}, as read in {entry.ref}"
@@ -340,7 +315,7 @@ def _script_plan(
         deployment=deployment.name,
         backend="in-framework",
         variables=(*_ports(deployment, options, "of Triton's HTTP", other), *_nodes(options)),
-        images=(ImageSpec(name="nemo", reference=options.image, title="NeMo"),),
+        images=(image,),
         engine=deployment.server.engine,
         steps=tuple(steps),
         notes=(said, *entry.notes),

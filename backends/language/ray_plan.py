@@ -9,22 +9,19 @@ from backends.language import ray_words
 from backends.language.common import cases
 from backends.language.in_framework_plan import style_of
 from backends.language.ray_options import RayOptions
-from backends.sources import worker
+from backends.steps import environment_step, verify_step, workers_step
 from backends.upstream import generations
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     Command,
     EnvironmentSpec,
-    EnvironmentStep,
     Plan,
     ServiceSpec,
     ServiceStep,
     Step,
     TextAnswered,
     UrlReady,
-    VerifyStep,
-    WriteStep,
 )
 from console.planning.server import LOOPBACK
 from console.planning.variables import Variable, literal
@@ -79,24 +76,17 @@ def plan(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) ->
     join = options.cluster == "join"
     own = options.form == "application" and not join
     names = ("ray_serve", "ray_rest", "ray_node", *((ray_words.APPLICATION,) if own else ()))
-    files = tuple(worker(name) for name in names)
     timeout = max(900.0, deployment.server.load_timeout)
     steps: list[Step] = [
-        EnvironmentStep(
-            id=f"environment-{ENVIRONMENT}",
-            title=f"environment: {found.title}",
-            why="a node of the cluster runs here, with the packages that its replicas import",
-            environment=ENVIRONMENT,
+        environment_step(
+            found, "a node of the cluster runs here, with the packages that its replicas import"
         )
         for found in specs
     ]
     steps += [
-        WriteStep(
-            id="workers",
-            title="workers",
-            why="what submits the job and follows it, and the job itself where it is tritondeck's own",
-            files=files,
-            outputs=tuple(file.path for file in files),
+        workers_step(
+            "what submits the job and follows it, and the job itself where it is tritondeck's own",
+            names,
         ),
         ServiceStep(
             id="service",
@@ -109,15 +99,7 @@ def plan(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) ->
         ),
     ]
     if not join:
-        steps.append(
-            VerifyStep(
-                id="verify",
-                title="verify",
-                why="a model serves only when a real request has the right answer",
-                service=spec.name,
-                success=requests(deployment, checkpoint),
-            )
-        )
+        steps.append(verify_step(spec, requests(deployment, checkpoint)))
     return Plan(
         deployment=deployment.name,
         backend="ray-serve",

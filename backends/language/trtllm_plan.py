@@ -25,7 +25,8 @@ from backends.language.trtllm_options import (
     TrtllmOptions,
 )
 from backends.language.trtllm_repository import Stages
-from backends.sources import WORKERS, worker
+from backends.sources import WORKERS
+from backends.steps import image_step, triton, triton_steps, verify_step, workers_step, write_step
 from console.checkpoints.model import Checkpoint, Format
 from console.planning.deployment import Deployment, ServerSection
 from console.planning.language_memory import Layout, Need, need
@@ -36,19 +37,13 @@ from console.planning.plan import (
     ExitCode,
     FileExists,
     FileSpec,
-    ImageStep,
     InputFile,
     JsonFile,
-    LoadStep,
     Mount,
     Plan,
     ProgressRule,
     ServiceSpec,
-    ServiceStep,
     Step,
-    UrlReady,
-    VerifyStep,
-    WriteStep,
     join,
 )
 from console.planning.variables import literal
@@ -173,8 +168,7 @@ def service(
 ) -> ServiceSpec:
     """The launcher's server, which sees `reads` at their own paths; every rank but the first loads
     `loaded`."""
-    start = launcher(deployment)
-    spec = start.service(deployment, loaded, join(WORKERS, f"{start.worker}.py"))
+    spec = triton(deployment, loaded)
     given = spec.process
     if given.container is not None:
         more = (Mount(source=p, target=p, read_only=True) for p in dict.fromkeys(reads))
@@ -438,24 +432,20 @@ def _finished(
 ) -> Plan:
     start = launcher(deployment)
     images = start.images(deployment, ())
-    named = (start.worker, "trtllm_place", "check_flags")
-    carried = [worker(name) for name in named if name]
     planned = {"generation": f"TensorRT-LLM {clean(version) or 'unknown'}"}
-    carried.append(FileSpec(path=join(WORKERS, PLANNED), text=json.dumps(planned) + "\n"))
+    expected = FileSpec(path=join(WORKERS, PLANNED), text=json.dumps(planned) + "\n")
     steps: list[Step] = [
-        ImageStep(
-            id=f"image-{image.name}",
-            title=f"image: {clean(image.title)}",
-            why="TensorRT-LLM and the server, of versions that belong together",
-            image=image.name,
-        )
+        image_step(image, "TensorRT-LLM and the server, of versions that belong together")
         for image in images
     ]
     why = "what looks at the place, starts the server and reads its token"
-    steps.append(_write("workers", "workers", why, tuple(carried)))
-    steps.append(_repository(files))
+    steps.append(workers_step(why, (start.worker, "trtllm_place", "check_flags"), (expected,)))
+    why = "config.pbtxt says which tensors each model takes and answers, and how it is run"
+    steps.append(write_step("repository", "model repository", why, files))
     steps += made
-    steps += _serving(deployment, spec, names)
+    steps += triton_steps(deployment, spec, ("load the models", "the weights go to the GPU now"))
+    asked = cases(deployment, deployment.served_name, Style.GENERATE, names)
+    steps.append(verify_step(spec, asked))
     return Plan(
         deployment=deployment.name,
         backend=backend,
@@ -465,56 +455,3 @@ def _finished(
         steps=tuple(steps),
         notes=notes,
     )
-
-
-def _repository(files: tuple[FileSpec, ...]) -> WriteStep:
-    why = "config.pbtxt says which tensors each model takes and answers, and how it is run"
-    return _write("repository", "model repository", why, files)
-
-
-def _write(step: str, title: str, why: str, files: tuple[FileSpec, ...]) -> WriteStep:
-    return WriteStep(
-        id=step, title=title, why=why, files=files, outputs=tuple(file.path for file in files)
-    )
-
-
-def _serving(deployment: Deployment, spec: ServiceSpec, names: Names) -> list[Step]:
-    server = deployment.server
-    explicit = server.control == "explicit"
-    wait = 60.0 if explicit else 60.0 + server.load_timeout * len(spec.models)
-    ready = tuple(
-        UrlReady(url=f"{spec.http_url}/v2/models/{model}/ready", timeout=server.load_timeout)
-        for model in spec.models
-    )
-    live = UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=wait)
-    steps: list[Step] = [
-        ServiceStep(
-            id="service",
-            title="start Triton",
-            why="one process for each GPU of the engine" if server.ranks > 1 else "it starts empty",
-            service=spec,
-            success=(live,) if explicit else (live, *ready),
-        )
-    ]
-    if explicit:
-        steps.append(
-            LoadStep(
-                id="load",
-                title="load the models",
-                why="the weights go to the GPU now",
-                service=spec.name,
-                models=spec.models,
-                model_timeout=server.load_timeout,
-                success=ready,
-            )
-        )
-    steps.append(
-        VerifyStep(
-            id="verify",
-            title="verify",
-            why="a model serves only when a real request has the right answer",
-            service=spec.name,
-            success=cases(deployment, deployment.served_name, Style.GENERATE, names),
-        )
-    )
-    return steps

@@ -12,6 +12,7 @@ from backends.language.common import cases
 from backends.language.vllm_options import VllmOptions
 from backends.language.vllm_plan import CHECKER, OFFLINE, QUIET, compared, notes
 from backends.sources import WORKERS, worker
+from backends.steps import image_step, verify_step
 from backends.upstream import generations, parsers
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import UsageError
@@ -23,7 +24,6 @@ from console.planning.plan import (
     ExitCode,
     FileSpec,
     ImageSpec,
-    ImageStep,
     JsonFile,
     Mount,
     Plan,
@@ -33,7 +33,6 @@ from console.planning.plan import (
     Step,
     TextAnswered,
     UrlReady,
-    VerifyStep,
     WriteStep,
 )
 from console.planning.variables import Variable, literal
@@ -241,13 +240,12 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
     """Raises `UsageError` where the image does not tell its generation."""
     generation = generation_of(options)
     entry = generations.generation(generation)
+    image = ImageSpec(name="nemo", reference=image_of(options), title="NeMo")
     spec = service(deployment, options, checkpoint, generation)
     timeout = max(1800.0, deployment.server.load_timeout)
     model = literal(deployment.served_name)
     steps: list[Step] = [
-        ImageStep(
-            id="image-nemo", title="image: NeMo", why="nothing else is ever pulled", image="nemo"
-        ),
+        image_step(image),
         *_compare(deployment, options, checkpoint, generation),
         ServiceStep(
             id="service",
@@ -256,13 +254,7 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
             service=spec,
             success=(UrlReady(url=f"{spec.http_url}/v2/models/{model}/ready", timeout=timeout),),
         ),
-        VerifyStep(
-            id="verify",
-            title="verify",
-            why="a model serves only when a real request has the right answer",
-            service=spec.name,
-            success=questions(deployment, generation),
-        ),
+        verify_step(spec, questions(deployment, generation)),
     ]
     server = deployment.server
     ports = (
@@ -277,7 +269,7 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
             Variable(name=f"{n}_port", kind="port", default=str(p), help=f"Triton's {n} port")
             for n, p in ports
         ),
-        images=(ImageSpec(name="nemo", reference=image_of(options), title="NeMo"),),
+        images=(image,),
         engine=server.engine,
         steps=tuple(steps),
         notes=(

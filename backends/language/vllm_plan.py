@@ -8,7 +8,8 @@ from __future__ import annotations
 from backends.environments import environment
 from backends.language.common import cases, language, memory_figure
 from backends.language.vllm_options import VllmOptions
-from backends.sources import WORKERS, worker
+from backends.sources import WORKERS
+from backends.steps import environment_step, image_step, verify_step, workers_step
 from backends.upstream.vllm_arguments import newest_image
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
@@ -18,10 +19,8 @@ from console.planning.plan import (
     CommandStep,
     Container,
     EnvironmentSpec,
-    EnvironmentStep,
     ExitCode,
     ImageSpec,
-    ImageStep,
     LogMarker,
     Mount,
     Plan,
@@ -30,7 +29,6 @@ from console.planning.plan import (
     ServiceStep,
     Step,
     UrlReady,
-    VerifyStep,
     WriteStep,
     join,
 )
@@ -220,21 +218,10 @@ def images(options: VllmOptions) -> tuple[ImageSpec, ...]:
 def ready_steps(deployment: Deployment, options: VllmOptions) -> list[Step]:
     """vLLM's packages, whichever way they come."""
     made: list[Step] = [
-        EnvironmentStep(
-            id=f"environment-{found.name}",
-            title=f"environment: {found.title}",
-            why="vLLM's packages fit no other environment",
-            environment=found.name,
-        )
+        environment_step(found, "vLLM's packages fit no other environment")
         for found in environments(deployment, options)
     ]
-    made += [
-        ImageStep(
-            id="image-vllm", title="image: vLLM", why="nothing else is ever pulled", image="vllm"
-        )
-        for _ in images(options)
-    ]
-    return made
+    return [*made, *map(image_step, images(options))]
 
 
 def compared(command: Command) -> CommandStep:
@@ -264,14 +251,7 @@ def compare_step(
 
 def workers(*names: str) -> WriteStep:
     """The workers of ours that the plan carries."""
-    files = tuple(worker(name) for name in names)
-    return WriteStep(
-        id="workers",
-        title="workers",
-        why="the scripts of ours that run beside vLLM",
-        files=files,
-        outputs=tuple(file.path for file in files),
-    )
+    return workers_step("the scripts of ours that run beside vLLM", names)
 
 
 def start_step(deployment: Deployment, spec: ServiceSpec, name: str = "service") -> ServiceStep:
@@ -301,15 +281,8 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
         start_step(deployment, spec),
     ]
     if answers(options, checkpoint):
-        steps.append(
-            VerifyStep(
-                id="verify",
-                title="verify",
-                why="a model serves only when a real request has the right answer",
-                service=spec.name,
-                success=cases(deployment, deployment.served_name, style_of(checkpoint)),
-            )
-        )
+        asked = cases(deployment, deployment.served_name, style_of(checkpoint))
+        steps.append(verify_step(spec, asked))
     return Plan(
         deployment=deployment.name,
         backend="vllm",

@@ -8,24 +8,19 @@ the prompt form are the same for both.
 from __future__ import annotations
 
 from backends.environments import environment
-from backends.language import vllm_plan
+from backends.language import vllm_plan, vllm_triton
 from backends.language.vllm_options import VllmOptions
-from backends.language.vllm_triton import verify_step
-from backends.sources import WORKERS, model_files
+from backends.sources import model_files
+from backends.steps import environment_step, triton, triton_steps, write_step
 from console.checkpoints.model import Checkpoint
 from console.facts import TensorSpec
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     EnvironmentSpec,
-    EnvironmentStep,
     FileSpec,
-    LoadStep,
     Plan,
     ServiceSpec,
-    ServiceStep,
     Step,
-    UrlReady,
-    WriteStep,
     join,
 )
 from console.planning.variables import Variable, literal
@@ -37,6 +32,7 @@ REPOSITORY = "${repository}"
 SERVER_FILE = "${work}/vllm-server"
 REQUESTS_AT_ONCE = 64
 """Threads that wait for answers; vLLM puts requests together by itself."""
+APART = "Triton's server, apart from vLLM: one needs NumPy 1, the other NumPy 2"
 PATIENCE = 600.0
 """Seconds without a word from vLLM until a request is given up."""
 
@@ -87,11 +83,9 @@ def repository(
     )
 
 
-def triton(deployment: Deployment, options: VllmOptions) -> ServiceSpec:
+def service(deployment: Deployment, options: VllmOptions) -> ServiceSpec:
     """The launcher's server; vLLM's key goes to its models by a variable's name."""
-    start = launcher(deployment)
-    name = deployment.served_name
-    spec = start.service(deployment, (name,), join(WORKERS, f"{start.worker}.py"))
+    spec = triton(deployment, (deployment.served_name,))
     secrets = (options.api_key_env,) if options.api_key_env else ()
     given = spec.process
     command = given.model_copy(update={"secrets": (*given.secrets, *secrets)})
@@ -102,28 +96,25 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
     """vLLM's server first, then Triton with the model that asks it."""
     start = launcher(deployment)
     own = vllm_plan.service(deployment, options, checkpoint, port="vllm_port")
-    made = repository(deployment, options, checkpoint)
     address = FileSpec(path=SERVER_FILE, text=f"{own.http_url}\n", template=True)
     steps: list[Step] = [
         *vllm_plan.ready_steps(deployment, options),
-        *_environments(deployment),
+        *(environment_step(environment(name, deployment), APART) for name in start.environments),
         vllm_plan.workers("check_vllm", start.worker),
         vllm_plan.compare_step(deployment, options, checkpoint),
         vllm_plan.start_step(deployment, own, "vllm"),
-        WriteStep(
-            id="address",
-            title="vLLM's address",
-            why="the model in Triton reads at each request where vLLM's server is",
-            files=(address,),
-            outputs=(SERVER_FILE,),
+        write_step(
+            "address",
+            "vLLM's address",
+            "the model in Triton reads at each request where vLLM's server is",
+            (address,),
             always=True,  # another port is no change that would be seen
         ),
-        WriteStep(
-            id="repository",
-            title="model repository",
-            why="a python model that passes requests on, with the tensors of Triton's vLLM backend",
-            files=made,
-            outputs=tuple(file.path for file in made),
+        write_step(
+            "repository",
+            "model repository",
+            "a python model that passes requests on, with the tensors of Triton's vLLM backend",
+            repository(deployment, options, checkpoint),
         ),
         *_serving(deployment, options),
     ]
@@ -148,45 +139,7 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
     )
 
 
-def _environments(deployment: Deployment) -> list[Step]:
-    return [
-        EnvironmentStep(
-            id=f"environment-{name}",
-            title=f"environment: {name}",
-            why="Triton's server, apart from vLLM: one needs NumPy 1, the other NumPy 2",
-            environment=name,
-        )
-        for name in launcher(deployment).environments
-    ]
-
-
 def _serving(deployment: Deployment, options: VllmOptions) -> tuple[Step, ...]:
-    server, name = deployment.server, deployment.served_name
-    spec = triton(deployment, options)
-    explicit = server.control == "explicit"
-    live = UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=60)
-    ready = UrlReady(
-        url=f"{spec.http_url}/v2/models/{literal(name)}/ready", timeout=server.load_timeout
-    )
-    steps: list[Step] = [
-        ServiceStep(
-            id="service",
-            title="start Triton",
-            why="it starts empty" if explicit else "it loads its repository as it starts",
-            service=spec,
-            success=(live,) if explicit else (live, ready),
-        )
-    ]
-    if explicit:
-        steps.append(
-            LoadStep(
-                id="load",
-                title="load the model",
-                why="the python model holds no weights: this takes a moment",
-                service=spec.name,
-                models=(name,),
-                model_timeout=server.load_timeout,
-                success=(ready,),
-            )
-        )
-    return (*steps, verify_step(deployment, spec))
+    spec = service(deployment, options)
+    load = ("load the model", "the python model holds no weights: this takes a moment")
+    return (*triton_steps(deployment, spec, load), vllm_triton.asked(deployment, spec))

@@ -22,6 +22,7 @@ from backends.language.vllm_plan import (
     workers,
 )
 from backends.sources import WORKERS
+from backends.steps import image_step, triton, triton_steps, verify_step, write_step
 from backends.upstream.vllm_arguments import of_image
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
@@ -30,21 +31,15 @@ from console.planning.plan import (
     CommandStep,
     Container,
     FileSpec,
-    ImageStep,
-    LoadStep,
     Mount,
     Plan,
     ServiceSpec,
-    ServiceStep,
     Step,
-    UrlReady,
     VerifyStep,
-    WriteStep,
     join,
 )
 from console.planning.variables import literal
 from console.prompts import Names, Style
-from console.text import clean
 from console.triton.container import IMAGE
 from console.triton.launchers import launcher
 from console.triton.repository import Instances, model_config, to_text
@@ -118,9 +113,7 @@ def _reads(options: VllmOptions, checkpoint: Checkpoint) -> tuple[Mount, ...]:
 
 def service(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -> ServiceSpec:
     """The launcher's server, which reads the checkpoint at its own path."""
-    start = launcher(deployment)
-    name = deployment.served_name
-    spec = start.service(deployment, (name,), join(WORKERS, f"{start.worker}.py"))
+    spec = triton(deployment, (deployment.served_name,))
     given = spec.process
     env = dict(QUIET) | ({} if options.hf_token else OFFLINE)
     secrets = (options.hf_token,) if options.hf_token else ()
@@ -144,24 +137,17 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
     """The plan with Triton's vLLM backend."""
     start = launcher(deployment)
     images = start.images(deployment, ())
-    made = files(deployment, options, checkpoint)
     steps: list[Step] = [
-        ImageStep(
-            id=f"image-{image.name}",
-            title=f"image: {clean(image.title)}",
-            why="Triton with its vLLM backend, of versions that belong together",
-            image=image.name,
-        )
+        image_step(image, "Triton with its vLLM backend, of versions that belong together")
         for image in images
     ]
     steps += [
         workers(start.worker, "check_vllm"),
-        WriteStep(
-            id="repository",
-            title="model repository",
-            why="config.pbtxt names the backend, model.json has the arguments of vLLM's engine",
-            files=made,
-            outputs=tuple(file.path for file in made),
+        write_step(
+            "repository",
+            "model repository",
+            "config.pbtxt names the backend, model.json has the arguments of vLLM's engine",
+            files(deployment, options, checkpoint),
         ),
         _compare(deployment),
         *_serving(deployment, options, checkpoint),
@@ -195,44 +181,14 @@ def _compare(deployment: Deployment) -> CommandStep:
 def _serving(
     deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint
 ) -> tuple[Step, ...]:
-    server, name = deployment.server, deployment.served_name
     spec = service(deployment, options, checkpoint)
-    patience = max(600.0, server.load_timeout)
-    explicit = server.control == "explicit"
-    live = UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=60 if explicit else patience)
-    ready = UrlReady(url=f"{spec.http_url}/v2/models/{literal(name)}/ready", timeout=patience)
-    steps: list[Step] = [
-        ServiceStep(
-            id="service",
-            title="start Triton",
-            why="it starts empty" if explicit else "it loads its repository as it starts",
-            service=spec,
-            success=(live,) if explicit else (live, ready),
-        )
-    ]
-    if explicit:
-        steps.append(
-            LoadStep(
-                id="load",
-                title="load the model",
-                why="weights are loaded, kernels compiled and the cache laid out",
-                service=spec.name,
-                models=(name,),
-                model_timeout=patience,
-                success=(ready,),
-            )
-        )
+    load = ("load the model", "weights are loaded, kernels compiled and the cache laid out")
+    steps = triton_steps(deployment, spec, load, patience=600.0)
     if answers(options, checkpoint):
-        steps.append(verify_step(deployment, spec))
+        steps.append(asked(deployment, spec))
     return tuple(steps)
 
 
-def verify_step(deployment: Deployment, spec: ServiceSpec) -> VerifyStep:
+def asked(deployment: Deployment, spec: ServiceSpec) -> VerifyStep:
     """The deployment's questions, through Triton's generate extension."""
-    return VerifyStep(
-        id="verify",
-        title="verify",
-        why="a model serves only when a real request has the right answer",
-        service=spec.name,
-        success=cases(deployment, deployment.served_name, Style.GENERATE, NAMES),
-    )
+    return verify_step(spec, cases(deployment, deployment.served_name, Style.GENERATE, NAMES))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backends.retrieval.work import EXPORTER, PAIR, SENTENCE, Work, version_folder
-from backends.sources import WORKERS, worker
+from backends.retrieval.work import EXPORTER, PAIR, SENTENCE, Work
+from backends.sources import WORKERS, version_folder, worker
 from console.checkpoints.model import Checkpoint
 from console.planning.plan import (
     Command,

@@ -15,25 +15,26 @@ from backends.retrieval.options import RetrievalOptions
 from backends.retrieval.repository import repository_files
 from backends.retrieval.requests import verification
 from backends.retrieval.work import ENVIRONMENT, EXPORTER, Work
-from backends.sources import WORKERS, worker
+from backends.sources import WORKERS
+from backends.steps import (
+    environment_step,
+    image_step,
+    model_ready,
+    switch_step,
+    triton,
+    triton_steps,
+    verify_step,
+    workers_step,
+    write_step,
+)
 from console.checkpoints.model import Checkpoint
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     Command,
-    EnvironmentSpec,
-    EnvironmentStep,
     FileSpec,
-    ImageSpec,
-    ImageStep,
-    LoadStep,
     Plan,
-    ServiceStep,
     Step,
-    SwitchStep,
-    UrlReady,
-    VerifyStep,
-    WriteStep,
     join,
 )
 from console.planning.variables import THE_VERSION
@@ -86,20 +87,17 @@ def plan(
         )
     environments = [environment(name, deployment) for name in environments_of(deployment)]
     images = start.images(deployment, requirements(work, tools))
-    steps: list[Step] = [_environment_step(spec) for spec in environments]
-    steps += [_image_step(image) for image in images]
-    workers = [*export.worker_files(), worker("retrieval_store"), *_room()]
-    if start.worker:
-        workers.append(worker(start.worker))
-    steps.append(_write("workers", "workers", "the scripts that run in the environments", workers))
-    steps.append(
-        _write(
-            "repository",
-            "model repository",
-            "front models, towers, ensembles and the match model, with their tensors",
-            repository_files(work),
-        )
-    )
+    steps: list[Step] = [
+        environment_step(spec, f"the Python environment that {WHY.get(spec.name, 'runs Triton')}")
+        for spec in environments
+    ]
+    why = "the image that the server runs in, with the packages that our models import"
+    steps += [image_step(image, why) for image in images]
+    why = "the scripts that run in the environments"
+    files = (*export.worker_files(), *_room())
+    steps.append(workers_step(why, ("retrieval_store", start.worker), files))
+    why = "front models, towers, ensembles and the match model, with their tensors"
+    steps.append(write_step("repository", "model repository", why, repository_files(work)))
     steps += export.export_steps(work)
     steps += _serving(work)
     return Plan(
@@ -149,95 +147,20 @@ def _room() -> tuple[FileSpec, ...]:
     return model_files("retrieval", ("pixels", "tokens"), join(WORKERS, ROOM))[:-1]
 
 
-def _environment_step(spec: EnvironmentSpec) -> EnvironmentStep:
-    return EnvironmentStep(
-        id=f"environment-{spec.name}",
-        title=f"environment: {spec.title}",
-        why=f"the Python environment that {WHY.get(spec.name, 'runs Triton')}",
-        environment=spec.name,
-    )
-
-
-def _image_step(image: ImageSpec) -> ImageStep:
-    return ImageStep(
-        id=f"image-{image.name}",
-        title=f"image: {image.title}",
-        why="the image that the server runs in, with the packages that our models import",
-        image=image.name,
-    )
-
-
-def _write(
-    step: str, title: str, why: str, files: tuple[FileSpec, ...] | list[FileSpec]
-) -> WriteStep:
-    return WriteStep(
-        id=step,
-        title=title,
-        why=why,
-        files=tuple(files),
-        outputs=tuple(file.path for file in files),
-    )
-
-
 def _serving(work: Work) -> list[Step]:
     """Start the server, load its models, verify an answer."""
-    deployment, models = work.deployment, work.models
-    start = launcher(deployment)
-    service = start.service(deployment, models, join(WORKERS, f"{start.worker}.py"))
+    deployment = work.deployment
+    service = triton(deployment, work.models)
     if service.command is not None and work.options.store_password_env:
         secrets = (*service.command.secrets, work.options.store_password_env)
         command = service.command.model_copy(update={"secrets": secrets})
         service = service.model_copy(update={"command": command})
-    explicit = deployment.server.control == "explicit"
-    if not explicit and work.builds:
-        service = service.model_copy(update={"version": "${version}"})
-    timeout = 60.0 if explicit else 60.0 + deployment.server.load_timeout * len(models)
-    ready = tuple(UrlReady(url=f"{service.http_url}/v2/models/{name}/ready") for name in models)
-    steps: list[Step] = [
-        ServiceStep(
-            id="service",
-            title="attach to Triton" if service.command is None else "start Triton",
-            why="the server starts empty; live is not yet ready",
-            service=service,
-            success=(UrlReady(url=f"{service.http_url}/v2/health/live", timeout=timeout),),
-        )
-    ]
-    if explicit and work.builds:
-        steps.append(
-            LoadStep(
-                id="load",
-                title="load the models",
-                why="one request for each model; the last one opens the store",
-                service=service.name,
-                models=models,
-                version="${version}",
-                model_timeout=deployment.server.load_timeout,
-                success=ready,
-            )
-        )
+    load = ("load the models", "one request for each model; the last one opens the store")
+    steps = triton_steps(deployment, service, load, versioned=True, loads=work.builds)
     asked = work.builds or deployment.verify
-    steps.append(
-        VerifyStep(
-            id="verify",
-            title="verify",
-            why="a model serves only when a real request has the right answer",
-            service=service.name,
-            success=verification(work) if asked else ready[-1:],
-        )
-    )
-    if work.builds:
-        steps.append(
-            SwitchStep(
-                id="switch",
-                title="let it answer",
-                why="requests go to the verified version; an older one stays on disk for a rollback",
-                service=service.name,
-                models=models,
-                version="${version}",
-                model_timeout=deployment.server.load_timeout,
-            )
-        )
-    return steps
+    there = (model_ready(service, work.models[-1], 5),)
+    steps.append(verify_step(service, verification(work) if asked else there))
+    return [*steps, switch_step(deployment, service)] if work.builds else steps
 
 
 def store_command(deployment: Deployment, options: RetrievalOptions, version: int) -> Command:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from backends.retrieval.work import PAIR, SENTENCE, STORE, Work, model_folder, version_folder
-from backends.sources import model_files
+from backends.retrieval.work import PAIR, SENTENCE, STORE, Work
+from backends.sources import model_files, model_folder, version_folder
 from console.facts import TensorSpec
 from console.planning.plan import FileSpec, join
 from console.planning.variables import literal

@@ -8,8 +8,6 @@ from backends.doors.retrieval import Sentence, Towers
 from backends.retrieval.options import RetrievalOptions
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
-from console.planning.plan import join
-from console.planning.variables import literal
 
 ENVIRONMENT = "retrieval"
 EXPORTER = "nemo"
@@ -68,13 +66,3 @@ class Work:
         if chosen != "auto":
             return chosen
         return "sentence" if self.sentence is not None else "image"
-
-
-def model_folder(model: str) -> str:
-    """A model's folder in the repository (template)."""
-    return join("${repository}", literal(model))
-
-
-def version_folder(model: str) -> str:
-    """Where the plan's version of a model stands (template)."""
-    return join(model_folder(model), "${version}")

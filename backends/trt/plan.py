@@ -11,19 +11,21 @@ from __future__ import annotations
 from typing import Any
 
 from backends.environments import environment
-from backends.onnx_graph import graph_step, worker_files
+from backends.onnx_graph import graph_step
 from backends.onnx_plan import (
     choose_form,
-    environment_step,
-    image_step,
+    environment_why,
+    image_why,
     observing,
+    repository_step,
     requirements,
-    write_step,
+    workers,
 )
 from backends.onnx_repository import config_files, repository_files, settings_of
 from backends.onnx_serving import serving_steps
-from backends.onnx_work import SIGNATURE, Work, version_folder
-from backends.sources import worker
+from backends.onnx_work import SIGNATURE, Work
+from backends.sources import version_folder
+from backends.steps import environment_step, image_step
 from backends.trt import shapes
 from backends.trt.argv import CACHES, Build, command, rewrites
 from backends.trt.catalog import catalog
@@ -58,7 +60,6 @@ from console.planning.plan import (
     FileExists,
     FileSpec,
     ImageSpec,
-    ImageStep,
     InputFile,
     JsonFile,
     LogMarker,
@@ -111,9 +112,12 @@ def plan(
     specs = [environment(name, deployment) for name in environments_of(deployment, options)]
     servers = start.images(deployment, requirements(work, tools))
     images = (*servers, *_build_images(options))
-    steps: list[Step] = [environment_step(spec) for spec in specs]
-    steps += [image_step(image) for image in servers]
-    steps += [_build_image_step(image) for image in _build_images(options)]
+    steps: list[Step] = [environment_step(s, environment_why(s)) for s in specs]
+    steps += [image_step(image, image_why(image)) for image in servers]
+    steps += [
+        image_step(image, "the image that the plan is built in, loaded or pulled once")
+        for image in _build_images(options)
+    ]
     steps += [_workers(work, options, start.worker), _repository(work, options, host)]
     steps += [graph_step(work), *_precision(work, options)]
     if form == "tensorrt":
@@ -139,15 +143,6 @@ def _build_images(options: TensorrtOptions) -> tuple[ImageSpec, ...]:
     return (ImageSpec(name=BUILD_IMAGE, title=reference, reference=reference),)
 
 
-def _build_image_step(image: ImageSpec) -> Step:
-    return ImageStep(
-        id=f"image-{image.name}",
-        title=f"image: {image.title}",
-        why="the image that the plan is built in, loaded or pulled once",
-        image=image.name,
-    )
-
-
 def _rewritten(work: Work, options: TensorrtOptions) -> bool:
     return rewrites(options, build_version(work.deployment, options))
 
@@ -156,13 +151,7 @@ def _workers(work: Work, options: TensorrtOptions, server: str) -> Step:
     names = [server] if server else []
     names += ["modelopt_precision"] if _rewritten(work, options) else []
     names += ["tensorrt_header"] if work.form == "tensorrt" else []
-    files = (*worker_files(work), *map(worker, names))
-    return write_step(
-        "workers",
-        "workers",
-        "the scripts that run in the environments, and what they expect",
-        files,
-    )
+    return workers(work, *names)
 
 
 # ------------------------------------------------------------------------------------ repository
@@ -170,12 +159,7 @@ def _workers(work: Work, options: TensorrtOptions, server: str) -> Step:
 
 def _repository(work: Work, options: TensorrtOptions, host: Host) -> Step:
     files = _config(work, options, host) if work.form == "tensorrt" else repository_files(work)
-    return write_step(
-        "repository",
-        "model repository",
-        "config.pbtxt says which tensors the model takes and answers, and how it is run",
-        files,
-    )
+    return repository_step(files)
 
 
 def _config(work: Work, options: TensorrtOptions, host: Host) -> tuple[FileSpec, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from backends.onnx_options import OnnxOptions
-from backends.onnx_work import SAME_RUNTIME, VERSION, Work, version_folder
-from backends.sources import WORKERS
+from backends.onnx_work import SAME_RUNTIME, Work
+from backends.sources import VERSION, WORKERS, version_folder
 from backends.trt import shapes
 from backends.trt.argv import CACHES, Build, rewrites
 from backends.trt.catalog import catalog, default_image, program_in, tensorrt_of
