@@ -12,7 +12,6 @@ from backends.language import in_framework_script as upstream
 from backends.language.common import code_checks, layout_checks, memory_checks, spread
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.upstream import flags, generations
-from backends.upstream.parsers import known
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import (
     Endpoint,
@@ -161,26 +160,14 @@ def _generation(
     try:
         name = upstream.generation_of(options)
     except UsageError as error:
-        yield Verdict(
-            "route-generation",
-            Level.FAIL,
-            clean(str(error.title)),
-            clean(error.why),
-            fix=error.fix,
-            option="options.generation",
-        )
+        yield generations.undecided(error)
         return
     yield generations.verdict(upstream.route_of(checkpoint), name)
-    yield from _format(checkpoint, name)
-    parser = known(upstream.script_of(checkpoint), name)
-    if parser is not None:
-        yield from flags.compare(
-            upstream.arguments(deployment.served_name, options, checkpoint, name),
-            parser,
-            script=upstream.script_of(checkpoint),
-            source=generations.generation(name).ref,
-            generation=name,
-        )
+    if span := _TAKEN.get(checkpoint.format):
+        fix = "export it to Hugging Face format"
+        yield generations.reads("in-framework-format", checkpoint.title, name, span, fix=fix)
+    words = upstream.arguments(deployment.served_name, options, checkpoint, name)
+    yield from flags.compare_known(words, upstream.script_of(checkpoint), name)
     if checkpoint.format in NEMO:
         yield _nemo_eval(name)
 
@@ -191,26 +178,6 @@ _TAKEN = {
     Format.MEGATRON: ("ed-0.2", "ed-main"),
 }
 """Format to the first and the last generation whose script loads it."""
-
-
-def _format(checkpoint: Checkpoint, name: str) -> Iterator[Verdict]:
-    if checkpoint.format not in _TAKEN:
-        return
-    order = list(generations.catalog().generations)
-    first, last = _TAKEN[checkpoint.format]
-    fits = order.index(first) <= order.index(name) <= order.index(last)
-    titles = (generations.generation(first).title, generations.generation(last).title)
-    yield Verdict(
-        "in-framework-format",
-        Level.PASS if fits else Level.FAIL,
-        f"{clean(checkpoint.title)} is read by {generations.generation(name).title}"
-        if fits
-        else f"{generations.generation(name).title} does not read {clean(checkpoint.title)}",
-        f"{titles[0]} to {titles[1]}",
-        generations.generation(name).ref,
-        "" if fits else f"use {titles[1]}, or export it to Hugging Face format",
-        "" if fits else "options.image",
-    )
 
 
 def _nemo_eval(name: str) -> Verdict:

@@ -11,7 +11,7 @@ from backends.language.common import fewest_gpus
 from backends.multimodal import checks, form, words
 from backends.multimodal import plan as planning
 from backends.multimodal.options import MultimodalOptions
-from backends.upstream import place, place_plan
+from backends.upstream import place, place_checks, place_plan
 from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
@@ -94,7 +94,7 @@ class NemoMultimodalBackend(NemoMultimodalDoor, Backend):
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
         call = self._call(deployment, checkpoints, tools)
-        return (*_mode(call), *checks.checks(call, host, tools))
+        return (*place_checks.mode(call), *checks.checks(call, host, tools))
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
@@ -127,21 +127,3 @@ class NemoMultimodalBackend(NemoMultimodalDoor, Backend):
         generation = place.generation_of(options, tools)
         spoken = checkpoints.get("language")
         return words.Call(deployment, options, checkpoints["model"], generation, spoken)
-
-
-def _mode(call: words.Call) -> tuple[Verdict, ...]:
-    """Loading takes an exported folder, building a checkpoint."""
-    engine = call.checkpoint.format is Format.TRTLLM_ENGINE
-    if engine == (call.options.mode == "load"):
-        return ()
-    return (
-        Verdict(
-            "engine-mode",
-            Level.FAIL,
-            "exported engines are loaded, not built again"
-            if engine
-            else "only an exported folder can be loaded",
-            fix=f"set mode = {'load' if engine else 'serve'}",
-            option="options.mode",
-        ),
-    )

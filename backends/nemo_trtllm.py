@@ -11,7 +11,7 @@ from backends.language import nemo_trtllm_checks, nemo_trtllm_form, nemo_trtllm_
 from backends.language import nemo_trtllm_words as words
 from backends.language.common import fewest_gpus, spread
 from backends.language.nemo_trtllm_options import NemoTrtllmOptions
-from backends.upstream import place, place_plan
+from backends.upstream import place, place_checks, place_plan
 from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
@@ -103,7 +103,7 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
         if checkpoints["model"].format is Format.HUB:
             return ()
         call = self._call(deployment, checkpoints, tools)
-        return (*_mode(call), *nemo_trtllm_checks.checks(call, host, tools))
+        return (*place_checks.mode(call), *nemo_trtllm_checks.checks(call, host, tools))
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
@@ -119,19 +119,3 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
         options = NemoTrtllmOptions.of(deployment)
         generation = place.generation_of(options, tools)
         return words.Call(deployment, options, checkpoints["model"], generation)
-
-
-def _mode(call: words.Call) -> tuple[Verdict, ...]:
-    """Loading takes an engine, building a checkpoint."""
-    engine = call.checkpoint.format is Format.TRTLLM_ENGINE
-    if engine == (call.options.mode == "load"):
-        return ()
-    return (
-        Verdict(
-            "engine-mode",
-            Level.FAIL,
-            "an engine is loaded, not built again" if engine else "only an engine can be loaded",
-            fix=f"set mode = {'load' if engine else 'serve'}",
-            option="options.mode",
-        ),
-    )

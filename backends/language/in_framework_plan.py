@@ -9,17 +9,15 @@ from backends.language.in_framework_options import InFrameworkOptions
 from backends.sources import WORKERS
 from backends.steps import environment_step, image_step, verify_step, workers_step
 from backends.upstream import generations
+from backends.upstream.container import GRPC, HOME, IMAGE, METRICS, PORTS, container, published
 from console.checkpoints.model import Checkpoint
 from console.planning.deployment import Deployment
 from console.planning.language_memory import Layout, Need, need
 from console.planning.plan import (
     Command,
-    Container,
     EnvironmentSpec,
     ImageSpec,
-    Mount,
     Plan,
-    PublishedPort,
     ServiceSpec,
     ServiceStep,
     Step,
@@ -34,10 +32,6 @@ from console.triton.options import shm_prefix
 ENVIRONMENT = "inframework"
 STOP_TIMEOUT = 40.0
 """Seconds from SIGTERM to SIGKILL; Triton waits up to 10 for requests in flight."""
-SCRATCH = "${work}/scratch"
-HOME = {"HOME": SCRATCH, "TMPDIR": SCRATCH, "USER": "tritondeck"}
-"""PyTriton copies its server beneath the home and kernels are compiled there: on disk, in a folder of
-ours, for the image does not know the user."""
 QUIET = {
     # What is served is on this disk: nothing is to be looked up elsewhere.
     "HF_HUB_OFFLINE": "1",
@@ -238,39 +232,26 @@ def _script_service(
     server = deployment.server
     address = literal(server.address)
     front = upstream.has_front(checkpoint, generation)
-    inside = [("http", upstream.HTTP), ("grpc", upstream.GRPC), ("metrics", upstream.METRICS)]
-    inside += [("triton", upstream.OPENAI)] if front else []
-    path = literal(str(checkpoint.path))
+    inside = (*PORTS, *((("triton", upstream.OPENAI),) if front else ()))
     several = options.num_nodes > 1
     # gRPC and metrics have PyTriton's own ports, which no flag changes.
-    grpc, metrics = ("8001", "8002") if several else ("${grpc_port}", "${metrics_port}")
+    grpc, metrics = (str(GRPC), str(METRICS)) if several else ("${grpc_port}", "${metrics_port}")
     return ServiceSpec(
         name="in-framework",
         launcher="container",
         command=Command(
             argv=script_words(deployment, options, checkpoint, generation),
             nodes=options.num_nodes,
-            runtime="image:nemo",
+            runtime=f"image:{IMAGE}",
             env=QUIET | HOME,
-            container=Container(
-                mounts=(
-                    Mount(source=path, target=path, read_only=True),
-                    Mount(source=SCRATCH, target=SCRATCH, create=True),
-                ),
-                ports=()
-                if several
-                else tuple(
-                    PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
-                    for name, port in inside
-                ),
+            container=container(
+                server,
+                (literal(str(checkpoint.path)),),
+                gpus=True,
+                ports=() if several else published(server, inside),
                 # Processes of several machines meet at ports that they choose themselves.
                 network="host" if several else "",
-                gpus=server.gpus or "all",
-                shm_size=server.shm_size,
-                memory=server.memory,
                 workdir=generations.generation(generation).root,
-                ulimits=("memlock=-1", "stack=67108864"),
-                read_only=False,
             ),
         ),
         http_url=f"http://{address}:${{http_port}}",
@@ -292,7 +273,7 @@ def _script_plan(
 ) -> Plan:
     generation = upstream.generation_of(options)
     entry = generations.generation(generation)
-    image = ImageSpec(name="nemo", reference=options.image, title="NeMo")
+    image = ImageSpec(name=IMAGE, reference=options.image, title="NeMo")
     spec = _script_service(deployment, options, checkpoint, generation)
     model = literal(deployment.served_name)
     timeout = max(900.0, deployment.server.load_timeout)

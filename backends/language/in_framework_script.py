@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.upstream import generations
+from backends.upstream.container import HTTP
 from console.checkpoints.model import Checkpoint, Format
-from console.facts import UsageError
 from console.planning.variables import literal
-from console.text import clean
 
 HUGGING_FACE = "scripts/deploy/nlp/deploy_inframework_hf_triton.py"
 MEGATRON = "scripts/deploy/nlp/deploy_inframework_triton.py"
-HTTP, GRPC, METRICS, OPENAI = 8000, 8001, 8002, 8080
-"""Ports inside the container. The second and third are fixed."""
+OPENAI = 8080
+"""Port of the front inside the container."""
 WORDS_WITH_COUNTS = ("nemo-25.02", "nemo-25.04", "nemo-25.07", "ed-0.1", "ed-0.2")
 """Generations that need ``--num_gpus`` and ``--num_nodes`` together: with one alone, 0.1 multiplies
 None. Before them there are no parallel sizes, after them both do nothing."""
@@ -50,17 +49,7 @@ def generation_of(options: InFrameworkOptions) -> str:
 
     Raises `UsageError` for a name that is unknown and for an image that tells none.
     """
-    if options.generation:
-        generations.generation(options.generation)
-        return options.generation
-    found = generations.of_image(options.image)
-    if not found:
-        raise UsageError(
-            f"the tag of {clean(options.image)} does not tell its generation",
-            why=f"known: {', '.join(generations.catalog().generations)}",
-            fix="set options.generation to what the image has",
-        )
-    return found[-1]
+    return generations.chosen(options.generation, options.image)
 
 
 def script_of(checkpoint: Checkpoint) -> str:

@@ -9,7 +9,6 @@ from backends.language import ray_words
 from backends.language.common import code_checks
 from backends.language.ray_options import RayOptions
 from backends.upstream import flags, generations
-from backends.upstream.parsers import known
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import Level, UsageError, Verdict
 from console.planning.deployment import Deployment
@@ -83,28 +82,17 @@ def _generation(
     try:
         entry = generations.generation(name)
     except UsageError as error:
-        yield Verdict(
-            "route-generation",
-            Level.FAIL,
-            clean(error.title),
-            clean(error.why),
-            fix="set options.generation to what the nodes have",
-            option="options.generation",
-        )
+        yield generations.undecided(error)
         return
     script = ray_words.script_of(options, checkpoint)
     yield generations.verdict(ray_words.ROUTES[script], name)
-    if script == ray_words.MEGATRON:
-        yield from _format(checkpoint, name)
-    parser = known(script, name)
-    if parser is not None:
-        yield from flags.compare(
-            ray_words.arguments(deployment, options, checkpoint),
-            parser,
-            script=script,
-            source=entry.ref,
-            generation=name,
-        )
+    span = TAKEN.get(checkpoint.format)
+    if script == ray_words.MEGATRON and span:
+        fix = "export it to Hugging Face format"
+        option = "options.generation"
+        yield generations.reads("ray-format", checkpoint.title, name, span, fix=fix, option=option)
+    words = ray_words.arguments(deployment, options, checkpoint)
+    yield from flags.compare_known(words, script, name)
     if script != ray_words.MEGATRON and not options.cuda_visible_devices:
         yield Verdict(
             "ray-gpus",
@@ -115,26 +103,6 @@ def _generation(
             "name the GPUs of a node, or take form = application",
             "options.cuda_visible_devices",
         )
-
-
-def _format(checkpoint: Checkpoint, name: str) -> Iterator[Verdict]:
-    if checkpoint.format not in TAKEN:
-        return
-    order = list(generations.catalog().generations)
-    first, last = TAKEN[checkpoint.format]
-    here, ref = generations.generation(name).title, generations.generation(name).ref
-    fits = order.index(first) <= order.index(name) <= order.index(last)
-    titles = (generations.generation(first).title, generations.generation(last).title)
-    verb = "is read by" if fits else "is not read by"
-    yield Verdict(
-        "ray-format",
-        Level.PASS if fits else Level.FAIL,
-        f"{clean(checkpoint.title)} {verb} {here}",
-        f"{titles[0]} to {titles[1]}",
-        ref,
-        "" if fits else f"use {titles[1]}, or export it to Hugging Face format",
-        "" if fits else "options.generation",
-    )
 
 
 def _ending(options: RayOptions) -> Iterator[Verdict]:

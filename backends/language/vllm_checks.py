@@ -8,7 +8,6 @@ from backends.language import vllm_nemo, vllm_plan, vllm_triton
 from backends.language.common import code_checks, layout_checks, memory_checks
 from backends.language.vllm_options import VllmOptions
 from backends.upstream import flags, generations, vllm_arguments
-from backends.upstream.parsers import known
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import Host, Level, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
@@ -221,27 +220,15 @@ def _nemo(
     try:
         name = vllm_nemo.generation_of(options)
     except UsageError as error:
-        yield Verdict(
-            "route-generation",
-            Level.FAIL,
-            clean(str(error.title)),
-            clean(error.why),
-            fix=error.fix,
-            option="options.generation",
-        )
+        yield generations.undecided(error)
         return
     yield generations.verdict(vllm_nemo.ROUTE, name)
-    yield _taken(checkpoint, name)
+    fix = "serve_as = openai with a Hugging Face folder"
+    span = _NEMO_TAKES[checkpoint.format]
+    yield generations.reads("vllm-format", checkpoint.title, name, span, fix=fix)
     yield from _without(name)
-    parser = known(vllm_nemo.SCRIPT, name)
-    if parser is not None:
-        yield from flags.compare(
-            vllm_nemo.arguments(deployment.served_name, options, checkpoint, name),
-            parser,
-            script=vllm_nemo.SCRIPT,
-            source=generations.generation(name).ref,
-            generation=name,
-        )
+    words = vllm_nemo.arguments(deployment.served_name, options, checkpoint, name)
+    yield from flags.compare_known(words, vllm_nemo.SCRIPT, name)
 
 
 def _without(name: str) -> Iterator[Verdict]:
@@ -257,22 +244,3 @@ def _without(name: str) -> Iterator[Verdict]:
                 fix="name an image of your own that has vLLM, or serve_as = triton with NVIDIA's",
                 option="options.image",
             )
-
-
-def _taken(checkpoint: Checkpoint, name: str) -> Verdict:
-    order = list(generations.catalog().generations)
-    first, last = _NEMO_TAKES[checkpoint.format]
-    fits = order.index(first) <= order.index(name) <= order.index(last)
-    titles = (generations.generation(first).title, generations.generation(last).title)
-    here = generations.generation(name)
-    return Verdict(
-        "vllm-format",
-        Level.PASS if fits else Level.FAIL,
-        f"{clean(checkpoint.title)} is read by {here.title}"
-        if fits
-        else f"{here.title} does not read {clean(checkpoint.title)}",
-        f"{titles[0]} to {titles[1]}",
-        here.ref,
-        "" if fits else f"use {titles[1]}, or serve_as = openai with a Hugging Face folder",
-        "" if fits else "options.image",
-    )

@@ -6,49 +6,43 @@ ends with code 0 when it fails, so only a real answer is a proof.
 
 from __future__ import annotations
 
-import json
-
 from backends.language.common import cases
 from backends.language.vllm_options import VllmOptions
 from backends.language.vllm_plan import CHECKER, OFFLINE, QUIET, compared, notes
-from backends.sources import WORKERS, worker
-from backends.steps import image_step, verify_step
+from backends.sources import WORKERS
+from backends.steps import image_step, verify_step, workers_step
 from backends.upstream import generations, parsers
+from backends.upstream.container import (
+    FLAGS,
+    HOME,
+    HTTP,
+    IMAGE,
+    PLANNED,
+    SCRATCH,
+    compare_step,
+    container,
+    planned,
+    published,
+)
 from console.checkpoints.model import Checkpoint, Format
-from console.facts import UsageError
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     Command,
-    CommandStep,
-    Container,
-    ExitCode,
-    FileSpec,
     ImageSpec,
-    JsonFile,
-    Mount,
     Plan,
-    PublishedPort,
     ServiceSpec,
     ServiceStep,
     Step,
     TextAnswered,
     UrlReady,
-    WriteStep,
 )
 from console.planning.variables import Variable, literal
 from console.prompts import Names, Style
-from console.text import clean
 
 SCRIPT = "scripts/deploy/nlp/deploy_vllm_triton.py"
 ROUTE = "nemo-vllm"
-HTTP, GRPC, METRICS = 8000, 8001, 8002
-"""Ports inside the container; no flag reaches the second and the third."""
 EXPORTING = "ed-0.1"
 """The last generation that exports a .nemo file for vLLM."""
-SCRATCH = "${work}/scratch"
-HOME = {"HOME": SCRATCH, "TMPDIR": SCRATCH, "USER": "tritondeck"}
-"""PyTriton copies its server beneath the home and kernels are compiled there: on disk, in a folder of
-ours, for the image does not know the user."""
 EARLY = Names(prompt="prompts", text="outputs", stream="", length="max_output_len")
 LATE = Names(prompt="prompts", text="sentences", stream="", length="max_tokens")
 """What the served model calls its tensors, until 0.1 and from 0.2 on."""
@@ -72,18 +66,7 @@ def generation_of(options: VllmOptions) -> str:
 
     Raises `UsageError` for a name that is unknown and for an image that tells none.
     """
-    if options.generation:
-        generations.generation(options.generation)
-        return options.generation
-    image = image_of(options)
-    found = generations.of_image(image)
-    if not found:
-        raise UsageError(
-            f"the tag of {clean(image)} does not tell its generation",
-            why=f"known: {', '.join(generations.catalog().generations)}",
-            fix="set options.generation to what the image has",
-        )
-    return found[-1]
+    return generations.chosen(options.generation, image_of(options))
 
 
 def exports(generation: str) -> bool:
@@ -166,32 +149,18 @@ def _command(
     serving: bool,
 ) -> Command:
     server = deployment.server
-    path = literal(str(checkpoint.path))
     adapters = (literal(module.partition("=")[2]) for module in options.lora_modules)
-    read = dict.fromkeys([WORKERS, path, *adapters])
-    address = literal(server.address)
-    inside = (("http", HTTP), ("grpc", GRPC), ("metrics", METRICS))
-    ports = tuple(
-        PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
-        for name, port in inside
-    )
     env = QUIET | ({} if options.hf_token else OFFLINE) | HOME
     return Command(
         argv=argv,
-        runtime="image:nemo",
+        runtime=f"image:{IMAGE}",
         env=env,
         secrets=(options.hf_token,) if options.hf_token and serving else (),
-        container=Container(
-            mounts=(
-                *(Mount(source=p, target=p, read_only=True) for p in read),
-                Mount(source=SCRATCH, target=SCRATCH, create=True),
-            ),
-            ports=ports if serving else (),
-            gpus=(server.gpus or "all") if serving else "",
-            shm_size=server.shm_size if "shm_size" in server.model_fields_set else "4g",
-            memory=server.memory,
-            ulimits=("memlock=-1", "stack=67108864"),
-            read_only=False,
+        container=container(
+            server,
+            (WORKERS, literal(str(checkpoint.path)), *adapters),
+            gpus=serving,
+            ports=published(server) if serving else (),
         ),
     )
 
@@ -240,7 +209,7 @@ def plan(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint) -
     """Raises `UsageError` where the image does not tell its generation."""
     generation = generation_of(options)
     entry = generations.generation(generation)
-    image = ImageSpec(name="nemo", reference=image_of(options), title="NeMo")
+    image = ImageSpec(name=IMAGE, reference=image_of(options), title="NeMo")
     spec = service(deployment, options, checkpoint, generation)
     timeout = max(1800.0, deployment.server.load_timeout)
     model = literal(deployment.served_name)
@@ -284,41 +253,16 @@ def _compare(
     deployment: Deployment, options: VllmOptions, checkpoint: Checkpoint, generation: str
 ) -> tuple[Step, ...]:
     """Our workers, and the script in the image and its vLLM looked at by them."""
-    predicted = parsers.known(SCRIPT, generation)
-    defaults = {o.name: o.default for o in predicted.options if not o.switch} if predicted else {}
-    planned = {"script": SCRIPT, "generation": generation, "defaults": defaults}
-    text = json.dumps(planned, indent=1) + "\n"
-    files = (
-        worker("check_flags"),
-        worker("check_vllm"),
-        FileSpec(path=f"{WORKERS}/planned.json", text=text),
-    )
     words = arguments(deployment.served_name, options, checkpoint, generation)
     argv = (
-        *("python3", f"{WORKERS}/check_flags.py", f"--plan={WORKERS}/planned.json"),
-        *(f"--result={SCRATCH}/flags.json", "--script"),
+        *("python3", f"{WORKERS}/check_flags.py", f"--plan={PLANNED}"),
+        *(f"--result={FLAGS}", "--script"),
         *(f"{generations.generation(generation).root}/{SCRIPT}", "--", *words),
     )
+    why = "the script of ours that reads upstream's, and what it expects"
     return (
-        WriteStep(
-            id="workers",
-            title="workers",
-            why="the script of ours that reads upstream's, and what it expects",
-            files=files,
-            outputs=tuple(file.path for file in files),
-        ),
-        CommandStep(
-            id="flags",
-            title="compare the flags",
-            why="a flag that the installed script does not know is found before the start",
-            command=_command(deployment, options, checkpoint, argv, serving=False),
-            success=(
-                ExitCode(),
-                JsonFile(path=f"{SCRATCH}/flags.json", expect={"failures": 0}),
-            ),
-            timeout=600.0,
-            always=True,
-        ),
+        workers_step(why, ("check_flags", "check_vllm"), (planned(SCRIPT, generation),)),
+        compare_step(_command(deployment, options, checkpoint, argv, serving=False)),
         # Some images come without vLLM, and the script then ends with code 0.
         compared(
             _command(

@@ -6,26 +6,23 @@ from backends.language.common import memory_figure
 from backends.multimodal import form, words
 from backends.multimodal.checks import need_of, title
 from backends.multimodal.words import Call
+from backends.sources import WORKERS
 from backends.upstream import generations, mm_api, place_plan
+from backends.upstream.container import SCRATCH
 from backends.upstream.place import catalog_root
 from console.planning.plan import (
     CommandStep,
     ExitCode,
     FileExists,
     InputFile,
-    JsonFile,
-    LogMarker,
     Plan,
-    ServiceStep,
     Step,
-    UrlReady,
-    VerifyStep,
     join,
 )
 from console.planning.variables import literal
 
 SERVICE = "nemo-multimodal"
-MEDIA = f"{place_plan.SCRATCH}/media"
+MEDIA = f"{SCRATCH}/media"
 
 
 def plan(call: Call) -> Plan:
@@ -33,13 +30,13 @@ def plan(call: Call) -> Plan:
     specs, images = place_plan.needed(call)
     flags = call.argv() if call.script and not call.hydra else ()
     steps: list[Step] = [
-        place_plan.ready(call),
+        place_plan.ready(specs, images),
         place_plan.workers(call, ("nemo_trtllm", "nemo_media")),
         place_plan.compared(call, flags),
     ]
     steps += [_separate(call)] if call.separated else []
     steps += [_merge(call)] if call.merged else []
-    steps += [_export(call), _proof(call)] if call.options.mode == "export" else _serving(call)
+    steps += _engines(call) if call.options.mode == "export" else _serving(call)
     wanted = need_of(call)
     return Plan(
         deployment=call.deployment.name,
@@ -109,34 +106,15 @@ def _parts(call: Call) -> tuple[str, ...]:
     return (words.PARTS,) if call.separated or call.merged else ()
 
 
-def _export(call: Call) -> CommandStep:
-    made = [call.visual, *([call.spoken] if call.spoken else [])]
-    return CommandStep(
-        id="export",
-        title="build the engines",
-        why="encoder and language model are compiled for these GPUs; this takes minutes to hours",
-        command=place_plan.command(call, _upstream(call), gpus=True, writes=_parts(call)),
-        inputs=tuple(InputFile(path=path) for path in dict.fromkeys(made)),
-        outputs=(call.engine,),
-        success=(ExitCode(), LogMarker(pattern=r"An error has occurred|^Traceback", absent=True)),
-        timeout=place_plan.BUILD_HOURS * 3600,
-    )
-
-
-def _proof(call: Call) -> CommandStep:
-    result = f"{place_plan.SCRATCH}/engine.json"
-    ranks = call.options.num_gpus
-    argv = [place_plan.python(call), f"{place_plan.WORKERS}/nemo_trtllm.py", "prove"]
-    argv += ["--engine", call.engine, "--encoder", call.kind.encoder]
-    argv += ["--ranks", str(ranks), "--result", result]
-    return CommandStep(
-        id="engine",
-        title="prove the engines",
-        why="an exit code says nothing: there must be one of the encoder, and one for every rank",
-        command=place_plan.command(call, argv),
-        success=(ExitCode(), JsonFile(path=result, expect={"engines": {"min": ranks}})),
-        timeout=600.0,
-        always=True,
+def _engines(call: Call) -> list[Step]:
+    reads = dict.fromkeys([call.visual, *([call.spoken] if call.spoken else [])])
+    return place_plan.engine_steps(
+        call,
+        _upstream(call),
+        reads,
+        call.options.num_gpus,
+        writes=_parts(call),
+        encoder=call.kind.encoder,
     )
 
 
@@ -144,41 +122,23 @@ def _proof(call: Call) -> CommandStep:
 
 
 def _serving(call: Call) -> list[Step]:
-    model = call.deployment.served_name
     spec = place_plan.service(call, SERVICE, _upstream(call), writes=_parts(call))
-    hours = place_plan.BUILD_HOURS * 3600 if call.options.mode == "serve" else 1800.0
-    cases = form.cases(call.deployment, call.options.max_output_len)
+    why = "engines are built where there are none yet, then PyTriton serves them"
+    cases = tuple(enumerate(form.cases(call.deployment, call.options.max_output_len)))
+    asked = (
+        form.saved(call.deployment, call.kind, call.kind_name, case, f"{MEDIA}/{number}")
+        for number, case in cases
+    )
     return [
-        *(_media(call, number, case) for number, case in enumerate(cases)),
-        ServiceStep(
-            id="service",
-            title="build and serve" if call.options.mode == "serve" else "serve the engines",
-            why="engines are built where there are none yet, then PyTriton serves them",
-            service=spec,
-            success=(
-                UrlReady(
-                    url=f"{spec.http_url}/v2/models/{literal(model)}/ready",
-                    timeout=max(hours, call.deployment.server.load_timeout),
-                ),
-            ),
-        ),
-        VerifyStep(
-            id="verify",
-            title="verify",
-            why="a model serves only when a real request has the right answer",
-            service=spec.name,
-            success=tuple(
-                form.saved(call.deployment, call.kind, call.kind_name, case, f"{MEDIA}/{number}")
-                for number, case in enumerate(cases)
-            ),
-        ),
+        *(_media(call, number, case) for number, case in cases),
+        *place_plan.served_steps(call, spec, ("engines", why), asked),
     ]
 
 
 def _media(call: Call, number: int, case: form.Case) -> CommandStep:
     """One for each request: its picture, video or sound as the tensors that upstream would send."""
     folder = f"{MEDIA}/{number}"
-    argv = [place_plan.python(call), f"{place_plan.WORKERS}/nemo_media.py"]
+    argv = [place_plan.python(call), f"{WORKERS}/nemo_media.py"]
     argv += ["--client", mm_api.module("client", call.generation)]
     argv += ["--type", call.kind_name or "neva", "--media", call.kind.media, "--out", folder]
     argv += ["--input", literal(case.file)] if case.file else []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.upstream.generations import catalog
-from backends.upstream.parsers import Option, Parser
+from backends.upstream.parsers import Option, Parser, known
 from console.facts import Level, Verdict
 from console.text import clean
 
@@ -70,6 +70,15 @@ def compare(
         fits = f"{script.rsplit('/', 1)[-1]} accepts all {names} planned flags"
         return (Verdict(CHECK, Level.PASS, fits, source=source),)
     return tuple(found)
+
+
+def compare_known(argv: Sequence[str], script: str, generation: str) -> tuple[Verdict, ...]:
+    """`argv` against `script` as the catalog has it; nothing where `generation` is without it."""
+    parser = known(script, generation)
+    if parser is None:
+        return ()
+    source = catalog().generations[generation].ref
+    return compare(argv, parser, script=script, source=source, generation=generation)
 
 
 def _unknown(words: Sequence[Given], parser: Parser, script: str, source: str) -> Iterator[Verdict]:

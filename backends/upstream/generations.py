@@ -129,6 +129,24 @@ def of_image(reference: str) -> tuple[str, ...]:
     return tuple(n for n, entry in catalog().generations.items() if reference in entry.images)
 
 
+def chosen(name: str, image: str) -> str:
+    """The generation `name`, or where that is empty the newest one that the tag of `image` promises.
+
+    Raises `UsageError` for a name that is unknown and for an image that tells none.
+    """
+    if name:
+        generation(name)
+        return name
+    found = of_image(image)
+    if not found:
+        raise UsageError(
+            f"the tag of {clean(image)} does not tell its generation",
+            why=f"known: {', '.join(catalog().generations)}",
+            fix="set options.generation to what the image has",
+        )
+    return found[-1]
+
+
 def has(route: str, name: str) -> bool:
     """Whether generation `name` has `route`."""
     order = list(catalog().generations)
@@ -173,4 +191,44 @@ def verdict(route: str, name: str) -> Verdict:
         figure=f"the first that has it is {last}" if early else f"the last that had it is {last}",
         source=source,
         fix=f"use {last}" + (f", or {entry.instead}" if entry.instead and not early else ""),
+    )
+
+
+def undecided(error: UsageError) -> Verdict:
+    """Why no generation is known: what `chosen` or `generation` raised."""
+    return Verdict(
+        "route-generation",
+        Level.FAIL,
+        clean(error.title),
+        clean(error.why),
+        fix=error.fix or "set options.generation to what is installed there",
+        option="options.generation",
+    )
+
+
+def reads(
+    check: str,
+    title: str,
+    name: str,
+    span: tuple[str, str],
+    *,
+    fix: str,
+    option: str = "options.image",
+) -> Verdict:
+    """Whether generation `name` reads a checkpoint called `title`: those of `span` do, the first and
+    the last. `fix`: what to do beside taking another generation, which `option` chooses."""
+    order = list(catalog().generations)
+    first, last = span
+    fits = order.index(first) <= order.index(name) <= order.index(last)
+    here = generation(name)
+    return Verdict(
+        check,
+        Level.PASS if fits else Level.FAIL,
+        f"{clean(title)} is read by {here.title}"
+        if fits
+        else f"{here.title} does not read {clean(title)}",
+        f"{generation(first).title} to {generation(last).title}",
+        here.ref,
+        "" if fits else f"use {generation(last).title}, or {fix}",
+        "" if fits else option,
     )

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from backends.base import BackendOptions
 from backends.fields import AbsolutePath, Image, VariableName, extra
-from backends.upstream import generations, parsers
+from backends.upstream import container, generations, parsers
 from console.checkpoints.model import Checkpoint
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
@@ -25,9 +25,6 @@ from console.planning.variables import literal
 ENVIRONMENT = "nemo-trtllm"
 DEFAULT = "nemo-25.04"
 """The newest generation that has every parameter of NeMo's TensorRT-LLM routes."""
-HTTP, GRPC, METRICS = 8000, 8001, 8002
-"""Ports inside a container. PyTriton's gRPC and metrics ports are these everywhere: no flag of a
-script reaches them."""
 
 Generation = Annotated[str, Field(pattern=r"^(auto|nemo-\d\d\.\d\d|ed-[\w.]+)$")]
 
@@ -199,7 +196,7 @@ class Call(ABC):
 
     @property
     def http(self) -> str:
-        return str(HTTP) if self.inside else "${http_port}"
+        return str(container.HTTP) if self.inside else "${http_port}"
 
 
 def unless(value: str, default: str) -> str:

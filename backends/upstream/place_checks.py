@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from backends.upstream import flags, generations, parsers, place
+from backends.upstream import container, flags, generations, parsers, place
 from backends.upstream.place import Call
+from console.checkpoints.model import Format
 from console.facts import Level, ToolFacts, Verdict
 from console.text import clean
 
@@ -30,6 +31,21 @@ def found(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
             "the image's tag" if not installed else "installed packages",
             f"set generation = {there[0]}, or auto",
             "options.generation",
+        )
+
+
+def mode(call: Call) -> Iterator[Verdict]:
+    """Loading takes what was built before, building a checkpoint."""
+    built = call.checkpoint.format is Format.TRTLLM_ENGINE
+    if built != (call.options.mode == "load"):
+        yield Verdict(
+            "engine-mode",
+            Level.FAIL,
+            "a built engine is loaded, not built again"
+            if built
+            else "only a built engine can be loaded",
+            fix=f"set mode = {'load' if built else 'serve'}",
+            option="options.mode",
         )
 
 
@@ -73,7 +89,7 @@ def runnable(call: Call) -> Iterator[Verdict]:
 
 def _open_ports(call: Call) -> Verdict:
     """PyTriton's gRPC and metrics ports listen on every address: no argument reaches them."""
-    fixed = f"gRPC {place.GRPC} and metrics {place.METRICS}"
+    fixed = f"gRPC {container.GRPC} and metrics {container.METRICS}"
     said = "PyTriton listens on every address for gRPC, and no flag of upstream changes that"
     if call.deployment.server.exposed:
         return Verdict("upstream-ports", Level.WARN, said, fixed, "DeployPyTriton's arguments")
@@ -103,13 +119,7 @@ def accepted(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
             predicted=predicted,
         )
     elif predicted is not None:
-        yield from flags.compare(
-            argv,
-            predicted,
-            script=call.script,
-            source=generations.generation(call.generation).ref,
-            generation=call.generation,
-        )
+        yield from flags.compare_known(argv, call.script, call.generation)
     else:
         has = [n for n in generations.catalog().generations if parsers.known(call.script, n)]
         yield Verdict(

@@ -5,34 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from backends.sources import worker
-from backends.upstream import parsers, place
+from backends.sources import WORKERS
+from backends.steps import environment_step, image_step, model_ready, verify_step, workers_step
+from backends.upstream import container, place
 from backends.upstream.place import Call
 from console.facts import UsageError
 from console.planning.deployment import Deployment
 from console.planning.plan import (
     Command,
     CommandStep,
-    Container,
     EnvironmentSpec,
-    EnvironmentStep,
     ExitCode,
     FileSpec,
     ImageSpec,
-    ImageStep,
+    InputFile,
     JsonFile,
-    Mount,
-    PublishedPort,
+    LogMarker,
+    Probe,
     ServiceSpec,
+    ServiceStep,
     Step,
     WriteStep,
 )
 from console.planning.variables import Variable, literal
 
-IMAGE = "nemo"
-WORKERS = "${work}/workers"
-SCRATCH = "${work}/scratch"
-FLAGS, ARGUMENTS, PLANNED = "flags.json", "arguments.json", "planned.json"
+ARGUMENTS = "arguments.json"
 BUILD_HOURS = 6.0
 """A 70B model takes hours to convert and compile; nothing waits for ever."""
 STOP_TIMEOUT = 60.0
@@ -65,7 +62,8 @@ def needed(call: Call) -> tuple[tuple[EnvironmentSpec, ...], tuple[ImageSpec, ..
     image = place.image_of(call.options, call.generation)
     if call.inside and not image:
         raise UsageError(f"no image of {call.generation} is known", fix="name one in options.image")
-    return specs, (ImageSpec(name=IMAGE, reference=image, title="NeMo"),) if call.inside else ()
+    named = ImageSpec(name=container.IMAGE, reference=image, title="NeMo")
+    return specs, (named,) if call.inside else ()
 
 
 def notes(call: Call) -> tuple[str, ...]:
@@ -99,65 +97,32 @@ def chooses_grpc(call: Call) -> bool:
     return not call.script and bool(call.arguments()[0]["grpc_port"])
 
 
-def ready(call: Call) -> Step:
-    """The image is there, or the environment."""
-    if call.inside:
-        return ImageStep(
-            id="image-nemo",
-            title="image: NeMo",
-            why="NeMo with TensorRT-LLM, loaded or pulled once",
-            image=IMAGE,
-        )
-    return EnvironmentStep(
-        id=f"environment-{place.ENVIRONMENT}",
-        title="environment: NeMo with TensorRT-LLM",
-        why="yours, used as it is",
-        environment=place.ENVIRONMENT,
-    )
+def ready(specs: tuple[EnvironmentSpec, ...], images: tuple[ImageSpec, ...]) -> Step:
+    """The image is there, or the environment: one of those `needed`."""
+    if images:
+        return image_step(images[0], "NeMo with TensorRT-LLM, loaded or pulled once")
+    return environment_step(specs[0], "yours, used as it is")
 
 
 def workers(call: Call, names: Iterable[str]) -> WriteStep:
     """Our workers `names` and what they expect, beside upstream's scripts."""
-    predicted = parsers.known(call.script, call.generation) if call.script else None
-    options = predicted.options if predicted else ()
-    planned = {
-        "script": call.script,
-        "generation": call.generation,
-        "defaults": {o.name: o.default for o in options if not o.switch},
-    }
-    files = [worker("check_flags"), *map(worker, names), _json(PLANNED, planned)]
+    more = [container.planned(call.script, call.generation)]
     if not call.script:
-        files.append(_json(ARGUMENTS, call.arguments()[0]))
-    return WriteStep(
-        id="workers",
-        title="workers",
-        why="the scripts of ours that run beside upstream's, and what they expect",
-        files=tuple(files),
-        outputs=tuple(file.path for file in files),
-    )
-
-
-def _json(name: str, document: object) -> FileSpec:
-    return FileSpec(path=f"{WORKERS}/{name}", text=json.dumps(document, indent=1) + "\n")
+        text = json.dumps(call.arguments()[0], indent=1) + "\n"
+        more.append(FileSpec(path=f"{WORKERS}/{ARGUMENTS}", text=text))
+    why = "the scripts of ours that run beside upstream's, and what they expect"
+    return workers_step(why, ("check_flags", *names), more)
 
 
 def compared(call: Call, flags: Iterable[str]) -> CommandStep:
     """The installed script takes the flags among the planned words, and the folder is ours."""
-    argv = [python(call), f"{WORKERS}/check_flags.py", f"--plan={WORKERS}/{PLANNED}"]
-    argv.append(f"--result={SCRATCH}/{FLAGS}")
+    argv = [python(call), f"{WORKERS}/check_flags.py", f"--plan={container.PLANNED}"]
+    argv.append(f"--result={container.FLAGS}")
     if call.options.mode != "load":
         argv.append(f"--folder={call.folder}")
     argv += [f"--script={literal(call.installed)}"] if call.script else []
     argv += ["--", *flags] if call.script else []
-    return CommandStep(
-        id="flags",
-        title="compare the flags",
-        why="a flag that the installed script does not know is found before the build, not after",
-        command=command(call, argv),
-        success=(ExitCode(), JsonFile(path=f"{SCRATCH}/{FLAGS}", expect={"failures": 0})),
-        timeout=600.0,
-        always=True,
-    )
+    return container.compare_step(command(call, argv))
 
 
 def upstream(call: Call, paths: dict[str, str]) -> list[str]:
@@ -170,7 +135,7 @@ def upstream(call: Call, paths: dict[str, str]) -> list[str]:
     if call.options.mode != "load":
         words += [word for pair in paths.items() for word in pair]
     if call.options.mode != "export":
-        grpc = "${grpc_port}" if not call.inside and chooses_grpc(call) else str(place.GRPC)
+        grpc = "${grpc_port}" if not call.inside and chooses_grpc(call) else str(container.GRPC)
         words += ["--http-port", call.http, "--grpc-port", grpc]
     return words
 
@@ -182,8 +147,8 @@ def service(call: Call, name: str, argv: list[str], writes: Iterable[str] = ()) 
     if call.inside:
         grpc, metrics = "${grpc_port}", "${metrics_port}"
     else:
-        grpc = "${grpc_port}" if chooses_grpc(call) else str(place.GRPC)
-        metrics = str(place.METRICS)
+        grpc = "${grpc_port}" if chooses_grpc(call) else str(container.GRPC)
+        metrics = str(container.METRICS)
     return ServiceSpec(
         name=name,
         launcher="container" if call.inside else "local",
@@ -198,6 +163,71 @@ def service(call: Call, name: str, argv: list[str], writes: Iterable[str] = ()) 
         restart=server.restart,
         restart_limit=server.restart_limit,
     )
+
+
+def engine_steps(
+    call: Call,
+    argv: list[str],
+    reads: Iterable[str],
+    ranks: int,
+    *,
+    writes: Iterable[str] = (),
+    encoder: str = "",
+) -> list[Step]:
+    """Build for `ranks` GPUs by `argv` from the files `reads` (templates), and look at what came out:
+    an engine for each rank, and the `encoder`'s where there is one."""
+    engines = "engines" if encoder else "engine"
+    what = "encoder and language model are" if encoder else "weights are converted and"
+    must = "one of the encoder, and one for every rank" if encoder else "an engine for every rank"
+    result = f"{container.SCRATCH}/engine.json"
+    proof = [python(call), f"{WORKERS}/nemo_trtllm.py", "prove", "--engine", call.engine]
+    proof += ["--encoder", encoder] if encoder else []
+    proof += ["--ranks", str(ranks), "--result", result]
+    return [
+        CommandStep(
+            id="export",
+            title=f"build the {engines}",
+            why=f"{what} compiled for these GPUs; this takes minutes to hours",
+            command=command(call, argv, gpus=True, writes=writes),
+            inputs=tuple(InputFile(path=path) for path in reads),
+            outputs=(call.engine,),
+            success=(
+                ExitCode(),
+                LogMarker(pattern=r"An error has occurred|^Traceback", absent=True),
+            ),
+            timeout=BUILD_HOURS * 3600,
+        ),
+        CommandStep(
+            id="engine",
+            title=f"prove the {engines}",
+            why=f"an exit code says nothing: there must be {must}",
+            command=command(call, proof),
+            success=(ExitCode(), JsonFile(path=result, expect={"engines": {"min": ranks}})),
+            timeout=600.0,
+            always=True,
+        ),
+    ]
+
+
+def served_steps(
+    call: Call, spec: ServiceSpec, engines: tuple[str, str], success: Iterable[Probe]
+) -> list[Step]:
+    """PyTriton's server, and the answers that prove it. `engines`: what is served, in a word, and why."""
+    build = call.options.mode == "serve"
+    seconds = BUILD_HOURS * 3600 if build else 1800.0
+    ready = model_ready(
+        spec, call.deployment.served_name, max(seconds, call.deployment.server.load_timeout)
+    )
+    return [
+        ServiceStep(
+            id="service",
+            title="build and serve" if build else f"serve the {engines[0]}",
+            why=engines[1],
+            service=spec,
+            success=(ready,),
+        ),
+        verify_step(spec, success),
+    ]
 
 
 def python(call: Call) -> str:
@@ -226,36 +256,15 @@ def command(
         return Command(
             argv=tuple(argv), runtime=f"environment:{place.ENVIRONMENT}", env=env, secrets=secrets
         )
-    # Checkpoints are unpacked and PyTriton's workspace is made beneath these: on disk, not in memory.
-    env |= {"HOME": SCRATCH, "TMPDIR": SCRATCH}
-    address = literal(server.address)
-    inner = ((place.HTTP, "http"), (place.GRPC, "grpc"), (place.METRICS, "metrics"))
-    published = tuple(
-        PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
-        for port, name in inner
-    )
-    container = Container(
-        mounts=_mounts(call, writes),
-        ports=published if publish else (),
-        gpus=(server.gpus or "all") if gpus else "",
-        # Upstream asks for 4 GB: its processes pass tensors through shared memory.
-        shm_size=server.shm_size if "shm_size" in server.model_fields_set else "4g",
-        memory=server.memory,
-        ulimits=("memlock=-1", "stack=67108864"),
-        read_only=False,
-    )
-    return Command(
-        argv=tuple(argv), runtime=f"image:{IMAGE}", env=env, secrets=secrets, container=container
-    )
-
-
-def _mounts(call: Call, writes: Iterable[str]) -> tuple[Mount, ...]:
-    """What is read and written, each at its own path."""
-    read = dict.fromkeys([WORKERS, *call.reads()])
+    reads = [WORKERS, *call.reads()]
     if call.options.scripts_root:
-        read[literal(call.options.scripts_root)] = None
-    written = [SCRATCH, *([] if call.options.mode == "load" else [call.folder]), *writes]
-    return (
-        *(Mount(source=path, target=path, read_only=True) for path in read),
-        *(Mount(source=path, target=path, create=True) for path in written),
+        reads.append(literal(call.options.scripts_root))
+    made = [] if call.options.mode == "load" else [call.folder]
+    ports = container.published(server) if publish else ()
+    return Command(
+        argv=tuple(argv),
+        runtime=f"image:{container.IMAGE}",
+        env=env | container.HOME,
+        secrets=secrets,
+        container=container.container(server, reads, (*made, *writes), gpus=gpus, ports=ports),
     )
