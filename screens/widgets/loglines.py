@@ -65,7 +65,7 @@ class LogLines(LogDrawing, can_focus=True):
         self._feed: LogFeed | None = None
         self._region: Region | None = None
         self._seen = 0
-        self._waiting = False
+        self._waiting = self._behind = False
         self._placing = False
 
     # -- what is shown
@@ -127,22 +127,18 @@ class LogLines(LogDrawing, can_focus=True):
 
     def _coalesce(self) -> None:
         # What follows a fast log repaints every row: large terminals are repainted less often.
-        if not self._waiting:
-            self._waiting = True
-            self._show()
-            wait = self.size.width * self.size.height / _CELLS_A_SECOND
-            self.set_timer(max(0.2, wait), self._settle)
+        if self._waiting:
+            self._behind = True
+            return
+        self._waiting, self._behind = True, False
+        self._show()
+        wait = self.size.width * self.size.height / _CELLS_A_SECOND
+        self.set_timer(max(0.2, wait), self._settle)
 
     def _settle(self) -> None:
         self._waiting = False
-        if self._feed is not None and self._region is not None:
-            with self._feed.lock:
-                same = (self._region.counts.start, self._region.counts.end) == (
-                    self._base,
-                    self._end,
-                )
-            if not same:
-                self._coalesce()
+        if self._behind:
+            self._coalesce()
 
     def _show(self) -> None:
         """Take over what is known now, without moving what the reader looks at."""
