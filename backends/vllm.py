@@ -125,10 +125,10 @@ class VllmBackend(VllmDoor, Backend):
             case "nemo":
                 return vllm_nemo.plan(deployment, options, checkpoint)
             case "triton":
-                vllm_checks.startable(deployment)
+                vllm_checks.startable(deployment, options)
                 return vllm_triton.plan(deployment, options, checkpoint)
             case "proxy":
-                vllm_checks.startable(deployment)
+                vllm_checks.startable(deployment, options)
                 return vllm_proxy.plan(deployment, options, checkpoint)
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:

@@ -20,6 +20,8 @@ _NEMO_TAKES = {
     Format.MEGATRON: ("ed-0.4", "ed-main"),
 }
 """Format to the first and the last generation whose script for vLLM takes it."""
+UNREACHED = "a Triton in a container does not reach vLLM's server, which listens on loopback"
+ELSEWHERE = 'launcher = "embedded" or "local", or serve_as = triton with an image that has vLLM'
 
 
 def checks(
@@ -53,9 +55,19 @@ def suggested(checkpoint: Checkpoint) -> VllmOptions:
     return VllmOptions(serve_as="nemo", generation=last, image=image)
 
 
-def startable(deployment: Deployment) -> None:
-    """`UsageError` for a server of somebody else's, and for a model put into another's."""
+def startable(deployment: Deployment, options: VllmOptions) -> None:
+    """`UsageError` for a server of somebody else's, for a model put into another's, and for one that
+    cannot serve the form."""
     server = deployment.server
+    if options.serve_as == "proxy" and server.launcher == "container":
+        raise UsageError(UNREACHED, fix=ELSEWHERE)
+    if options.serve_as == "triton" and server.launcher == "embedded":
+        image = vllm_arguments.newest_image().rpartition(":")[2]
+        raise UsageError(
+            "the embedded server has no vLLM backend",
+            why="vLLM and Triton's embedded server cannot share an environment",
+            fix=f'launcher = "container" with image = "{image}", or serve_as = proxy',
+        )
     if server.launcher == "attach" or server.join:
         raise UsageError(
             "vLLM's models need a server that is started with them",
@@ -134,8 +146,8 @@ def _form(
         yield Verdict(
             "vllm-form",
             Level.FAIL,
-            "a Triton in a container does not reach vLLM's server, which listens on loopback",
-            fix='launcher = "embedded" or "local", or serve_as = triton with an image that has vLLM',
+            UNREACHED,
+            fix=ELSEWHERE,
             option="server.launcher",
         )
     yield from _flags(deployment, options, checkpoint, tools)

@@ -267,6 +267,21 @@ def test_somebody_elses_server_is_no_place_for_a_model_of_vllm(kind: str) -> Non
         plan(deployment(serve_as=kind, server=server))
 
 
+@pytest.mark.parametrize(
+    ("kind", "server", "said"),
+    [
+        ("triton", {"launcher": "embedded"}, "no vLLM backend"),
+        ("proxy", CONTAINER, "does not reach"),
+    ],
+)
+def test_a_server_that_cannot_serve_the_form_is_refused_with_another(
+    kind: str, server: dict[str, str], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        plan(deployment(serve_as=kind, server=server))
+    assert "launcher = " in refused.value.fix
+
+
 # ---------------------------------------------------------------------------- behind Triton
 
 
