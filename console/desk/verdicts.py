@@ -176,11 +176,11 @@ def interpreter(settings: Settings, spec: EnvironmentSpec) -> Interpreter:
 
 def join(settings: Settings, ready: Prepared) -> Iterator[Verdict]:
     """Whether the server that the deployment goes into runs."""
-    from console.runs import versioned
-
     name = ready.deployment.server.join
     if not name:
         return
+    from console.runs import versioned
+
     try:
         host_server = versioned.host_of(settings, name)
     except DeckError as problem:

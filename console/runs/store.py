@@ -16,7 +16,7 @@ from console.facts import Refused, UsageError
 from console.planning.deployment import check_name
 from console.planning.plan import Plan
 from console.processes import Identity
-from console.runs import recorder, runner, views
+from console.runs import views
 from console.runs.folder import MANIFEST, Manifest, RunFolder, Unreadable, load, outlines
 from console.runs.model import RunState, RunView
 from console.settings import Settings, private_folder
@@ -56,6 +56,8 @@ class RunStore:
 
     def samples(self, run_id: str) -> tuple[Sample, ...]:
         """What the telemetry recorder saw, oldest first."""
+        from console.runs import recorder
+
         return recorder.read(self._existing(run_id).telemetry)
 
     # -- making and starting ------------------------------------------------------------
@@ -134,6 +136,9 @@ class RunStore:
                 folder.starter.unlink(missing_ok=True)
 
     def _start_runner(self, folder: RunFolder, from_step: str = "", force: bool = False) -> None:
+        # 2.4 MiB with what it needs, which a console that only looks at runs has no use for.
+        from console.runs import runner
+
         asked = runner.request(folder.path, self.settings, from_step, force)
         # The whole environment, so that a step's secrets can be passed by name.
         detach.start("console.runs.runner", asked, env=os.environ)

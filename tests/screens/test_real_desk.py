@@ -73,7 +73,7 @@ async def test_an_invalid_option_is_told_by_the_real_backend(real: Desk) -> None
         await to_form(pilot)
         row = app.screen.query_one("#option-max_batch_size", OptionRow)
         row.query_one(Input).value = "many"
-        await until(pilot, lambda: "✕" in str(row._note.content), seconds=30)
+        await until(pilot, lambda: "✕" in row.note.plain, seconds=30)
 
 
 async def test_checks_of_the_real_host_are_listed(real: Desk) -> None:

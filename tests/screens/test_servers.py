@@ -20,7 +20,6 @@ from screens.serve import ServeScreen
 from screens.serve_acts import CHANGING
 from screens.widgets.options import OptionRow, OptionsForm
 from screens.widgets.table import Listing
-from screens.widgets.words import Words
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 from tests.screens.test_habits import lent
@@ -87,10 +86,9 @@ async def test_a_form_that_changes_keeps_the_cursor(app: TritonDeckApp) -> None:
 async def test_what_holds_a_port_stands_beside_it(app: TritonDeckApp) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await to_options(pilot)
-        note = row(app, "server.http_port").query_one(".option-note", Words)
-        await until(pilot, lambda: "taken by nginx" in str(note.content))
+        await until(pilot, lambda: "taken by nginx" in row(app, "server.http_port").note.plain)
         row(app, "server.http_port").query_one(Input).value = "0"
-        await until(pilot, lambda: "taken by nginx" not in str(note.content))
+        await until(pilot, lambda: "taken by nginx" not in row(app, "server.http_port").note.plain)
 
 
 async def test_every_verdict_on_the_image_is_said_where_the_cursor_is(app: TritonDeckApp) -> None:

@@ -15,7 +15,7 @@ from console.settings import Settings
 from screens.confirm import ConfirmScreen
 from screens.help import HelpScreen
 from screens.viewer import TextScreen
-from screens.widgets.words import Words
+from screens.widgets.options import OptionRow
 from tests.screens import test_servers as servers
 from tests.screens import test_tour as tour
 from tests.screens.conftest import make_app, until
@@ -38,8 +38,8 @@ async def options(pilot: Pilot[None], desk: DeskDouble) -> None:
     await tour.to_options(pilot)
     await pilot.press("tab")
     await until(pilot, lambda: "Operator set" in tour.shown(pilot.app, "#option-help"))  # type: ignore[arg-type]
-    port = pilot.app.screen.query_one("#option-server-http_port .option-note", Words)
-    await until(pilot, lambda: "taken" in str(port.content))
+    port = pilot.app.screen.query_one("#option-server-http_port", OptionRow)
+    await until(pilot, lambda: "taken" in port.note.plain)
 
 
 async def counted(pilot: Pilot[None]) -> None:

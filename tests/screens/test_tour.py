@@ -28,7 +28,7 @@ from screens.try_ import TryScreen
 from screens.viewer import TextScreen
 from screens.widgets.fields import TextField
 from screens.widgets.logview import LogView
-from screens.widgets.options import OptionsForm
+from screens.widgets.options import OptionRow, OptionsForm
 from screens.widgets.table import DeckTable, Listing
 from screens.widgets.textview import TextView
 from tests.screens.conftest import make_app, until
@@ -160,9 +160,8 @@ async def test_an_invalid_option_is_said_at_its_field_and_stops_the_way_on(
     async with app.run_test(size=SIZE) as pilot:
         await to_options(pilot)
         await pilot.press("tab", "9", "9")
-        row = app.screen.query_one("#option-opset")
-        note = row.query_one(".option-note", Static)
-        await until(pilot, lambda: "less than or equal to 21" in str(note.content))
+        row = app.screen.query_one("#option-opset", OptionRow)
+        await until(pilot, lambda: "less than or equal to 21" in row.note.plain)
         await pilot.press("ctrl+n")
         await pilot.pause()
         assert isinstance(app.screen, ConfigureScreen)
