@@ -10,12 +10,19 @@ Exit codes: 0 published, 1 refused (the last line says why), 2 wrong usage.
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
-from onnx_to_repository import Refused, copy, find, progress, publish, sample, write_json
+from onnx_to_repository import (
+    Refused,
+    copy,
+    find,
+    in_scratch,
+    progress,
+    publish,
+    sample,
+    write_json,
+)
 
 COMPARED = 32
 """Samples that original and result are compared on."""
@@ -276,19 +283,7 @@ def arguments(argv):
 
 
 def main(argv=None):
-    options = arguments(argv)
-    options.into.mkdir(parents=True, exist_ok=True)
-    for left in options.into.glob(".precision-*"):  # of a run that was killed
-        shutil.rmtree(str(left), ignore_errors=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".precision-", dir=str(options.into)))
-    try:
-        run(options, scratch)
-    except Refused as error:
-        print("[tritondeck] error: %s" % error, file=sys.stderr, flush=True)
-        return 1
-    finally:
-        shutil.rmtree(str(scratch), ignore_errors=True)
-    return 0
+    return in_scratch(run, arguments(argv), ".precision-")
 
 
 if __name__ == "__main__":

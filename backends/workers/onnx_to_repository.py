@@ -195,13 +195,13 @@ def run(options, scratch):
     progress(1.0, "the graph is in the repository")
 
 
-def main(argv=None):
-    options = arguments(argv)
+def in_scratch(run, options, prefix):
+    """The exit code of `run(options, scratch)`. `scratch` is a new folder below `options.into`, on the
+    repository's own file system, so that publishing is a rename; those of killed runs are removed."""
     options.into.mkdir(parents=True, exist_ok=True)
-    for left in options.into.glob(".graph-*"):  # of a copy that was killed
+    for left in options.into.glob("%s*" % prefix):
         shutil.rmtree(str(left), ignore_errors=True)
-    # On the repository's own file system, so that publishing is a rename.
-    scratch = Path(tempfile.mkdtemp(prefix=".graph-", dir=str(options.into)))
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=str(options.into)))
     try:
         run(options, scratch)
     except Refused as error:
@@ -210,6 +210,10 @@ def main(argv=None):
     finally:
         shutil.rmtree(str(scratch), ignore_errors=True)
     return 0
+
+
+def main(argv=None):
+    return in_scratch(run, arguments(argv), ".graph-")
 
 
 if __name__ == "__main__":

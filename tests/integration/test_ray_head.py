@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import shell
 from tests.ray_head import Head, served
 from tests.support import Operator, until_gone
 
@@ -81,21 +79,8 @@ def test_what_cannot_be_scaled_says_why(operator: Operator, head: Head, tmp_path
 
 
 def test_the_script_does_what_the_run_does(operator: Operator, head: Head, tmp_path: Path) -> None:
-    script = tmp_path / "facts.sh"
-    script.write_text(operator.does("plan", deployment(tmp_path, head), "--as", "script"))
-    lint = shutil.which("shellcheck")
-    assert lint, "scripts/system-packages names what the tests need"
-    found = subprocess.run([lint, str(script)], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
-    done = subprocess.run(
-        ["bash", str(script)],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    script = operator.does("plan", deployment(tmp_path, head), "--as", "script")
+    done = shell.run(tmp_path, script, timeout=120)
     assert done.returncode == 0 and "yellow" in done.stdout, done.stdout + done.stderr
     entry = json.loads(head.requests("POST", "/api/jobs/")[0])["entrypoint"]
     assert entry.startswith("python ray_application.py --name=facts")

@@ -4,7 +4,6 @@ Triton, ModelOpt's rewriting, and the plan form with a recorder in trtexec's pla
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from console.planning.plan import CommandStep, Plan
 from console.planning.variables import expand
+from tests import shell
 from tests.support import ANY_PORTS, Operator, local_triton, managed
 
 pytestmark = pytest.mark.integration
@@ -206,21 +206,9 @@ def test_the_script_ends_well_with_exactly_the_planned_words(
     file = deployment(
         tmp_path, workspace_mib=512, verbose=True, tf32=False, other_flags=["--maxAuxStreams=2"]
     )
-    script = tmp_path / "plan.sh"
-    script.write_text(operator.does("plan", "--script", str(file)))
-    told = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
-    assert told.stdout == ""
-    done = subprocess.run(
-        ["bash", str(script)],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environments()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+    script = operator.does("plan", "--script", str(file))
+    done = shell.run(tmp_path, script, timeout=120, **environments())
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     plan = Plan.model_validate(operator.json("plan", str(file))["plan"])
     step = plan.step("build")
     assert isinstance(step, CommandStep)

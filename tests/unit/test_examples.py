@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from console.planning.deployment import load
+from tests import shell
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "examples").glob("*/*.toml"))
@@ -28,10 +28,7 @@ def test_its_plan_is_printed_as_a_clean_script(file: Path, tmp_path: Path) -> No
             check=True,
         )
     assert script.read_text(encoding="utf-8").startswith("#!/")
-    shellcheck = shutil.which("shellcheck")
-    assert shellcheck, "shellcheck is missing; scripts/system-packages installs it"
-    judged = subprocess.run([shellcheck, str(script)], capture_output=True, text=True, check=False)
-    assert (judged.returncode, judged.stdout) == (0, "")
+    shell.clean(script.read_text(encoding="utf-8"))
 
 
 def test_no_two_examples_share_a_name_and_each_says_what_must_be_answered() -> None:

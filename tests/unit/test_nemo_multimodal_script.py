@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,8 +20,9 @@ from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, Plan, ServiceStep
 from console.planning.script import render
 from console.planning.variables import expand
-from tests import mediafiles
+from tests import mediafiles, shell
 from tests.contract import samples
+from tests.shell import ANSWERS
 from tests.upstream import source
 
 WORKERS = Path(__file__).parents[2] / "backends" / "workers"
@@ -39,33 +38,21 @@ pathlib.Path(RECORD).mkdir(exist_ok=True)
 with open(pathlib.Path(RECORD, "NAME"), "w") as file:
     json.dump(sys.argv[1:], file)
 """
-SERVING = """
-import http.server, struct
-SHAPES = {}
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def answer(self, document):
-        body = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        self.answer({})
-
-    def do_POST(self):
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
-        head = json.loads(raw[: int(self.headers["Inference-Header-Content-Length"])])
-        told = {one["name"]: one["shape"] for one in head["inputs"]}
-        with open(pathlib.Path(RECORD, "shapes"), "w") as file:
-            json.dump(told, file)
-        self.answer({"outputs": [
-            {"name": "outputs", "shape": [1, 1], "datatype": "BYTES", "data": ["ANSWER"]}
-        ]})
+SERVING = (
+    ANSWERS
+    + """
+def answered(headers, body):
+    head = json.loads(body[: int(headers["Inference-Header-Content-Length"])])
+    told = {one["name"]: one["shape"] for one in head["inputs"]}
+    with open(pathlib.Path(RECORD, "shapes"), "w") as file:
+        json.dump(told, file)
+    return {"outputs": [
+        {"name": "outputs", "shape": [1, 1], "datatype": "BYTES", "data": ["ANSWER"]}
+    ]}
 
 http.server.HTTPServer((args.triton_http_address, args.triton_port), Handler).serve_forever()
 """
+)
 ENGINES = """
 def built(folder, ranks, encoder):
     inner = pathlib.Path(folder) / "llm_engine" / "trtllm_engine"
@@ -125,21 +112,7 @@ def planned(place: Path, model: Checkpoint, *verify: Any, **options: Any) -> Pla
 
 
 def bash(place: Path, made: Plan) -> subprocess.CompletedProcess[str]:
-    file = place / "deploy.sh"
-    file.write_text(render(made), encoding="utf-8")
-    checker = shutil.which("shellcheck")
-    assert checker, "shellcheck is missing; scripts/system-packages installs it"
-    told = subprocess.run([checker, str(file)], capture_output=True, text=True, check=False)
-    assert told.stdout == ""
-    return subprocess.run(
-        ["bash", str(file)],
-        cwd=place,
-        env={"PATH": os.environ["PATH"], "HOME": str(place), "PYTHONPATH": str(place / "modules")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return shell.run(place, render(made), PYTHONPATH=str(place / "modules"))
 
 
 def said(place: Path, script: str) -> Any:

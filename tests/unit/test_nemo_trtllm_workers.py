@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,9 @@ from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, Plan, ServiceStep
 from console.planning.script import render
 from console.planning.variables import expand
+from tests import shell
 from tests.contract import samples
+from tests.shell import ANSWERS
 from tests.upstream import source
 
 ROOT = Path(__file__).parents[2]
@@ -37,30 +38,22 @@ p.add_argument("--task_ids", nargs="+")
 p.add_argument("--use_cpp_runtime", action="store_true")
 p.add_argument("--rest", type=bool, default=False)
 """
-SERVING = """
-import http.server, json, sys
+SERVING = (
+    """
+import json, sys
 with open(RECORD, "w") as file:
     json.dump(sys.argv[1:], file)
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def answer(self, document):
-        body = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        self.answer({})
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer({"outputs": [
-            {"name": "outputs", "shape": [1, 1], "datatype": "BYTES", "data": ["ANSWER"]}
-        ]})
-
+def answered(headers, body):
+    return {"outputs": [
+        {"name": "outputs", "shape": [1, 1], "datatype": "BYTES", "data": ["ANSWER"]}
+    ]}
+"""
+    + ANSWERS
+    + """
 http.server.HTTPServer((args.triton_http_address, args.triton_port), Handler).serve_forever()
 """
+)
 ENGINE = """
 import json, pathlib, sys
 with open(RECORD, "w") as file:
@@ -285,21 +278,7 @@ def planned(place: Path, **options: Any) -> Plan:
 
 
 def bash(place: Path, made: Plan) -> subprocess.CompletedProcess[str]:
-    file = place / "deploy.sh"
-    file.write_text(render(made), encoding="utf-8")
-    checker = shutil.which("shellcheck")
-    assert checker, "shellcheck is missing; scripts/system-packages installs it"
-    told = subprocess.run([checker, str(file)], capture_output=True, text=True, check=False)
-    assert told.stdout == ""
-    return subprocess.run(
-        ["bash", str(file)],
-        cwd=place,
-        env={"PATH": os.environ["PATH"], "HOME": str(place)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return shell.run(place, render(made))
 
 
 def recorded(place: Path) -> list[str]:

@@ -17,6 +17,7 @@ from console.desk.desk import Desk
 from console.desk.render import FORMATS
 from console.facts import UsageError
 from console.planning.deployment import Deployment
+from tests import shell
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits" / "deployment.toml"
@@ -59,10 +60,7 @@ def pod(desk: Desk, **server: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.mark.parametrize("launcher", ["embedded", "container"])
 def test_scripts_are_clean_under_shellcheck(desk: Desk, form: str, launcher: str):
     text = desk.render(digits(desk, launcher=launcher, gpus="0,1"), form)
-    checked = subprocess.run(
-        ["shellcheck", "-"], input=text, capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 0, checked.stdout
+    shell.clean(text)
 
 
 def test_the_manifests_are_of_the_kinds_that_a_server_needs(desk: Desk):
@@ -223,10 +221,7 @@ def test_what_a_server_reads_beside_its_repository_is_there_in_every_form(
     assert "/work/facts-engine/engine" in text and str(ROOT / "examples" / "facts") in text
     assert text.count("--load-model") == 1
     if form in ("docker", "slurm"):
-        told = subprocess.run(
-            ["shellcheck", "-"], input=text, capture_output=True, text=True, check=False
-        )
-        assert told.returncode == 0, told.stdout
+        shell.clean(text)
     if form == "compose":
         jsonschema.Draft7Validator(SCHEMA).validate(yaml.safe_load(text))
     if form == "kubernetes":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from console.planning.plan import (
 )
 from console.planning.script import render
 from console.planning.variables import Variable, expand, literal, shell_word
+from tests import shell
 
 HOSTILE = "a $(touch pwned) `id` 'single' \"double\" ${HOME} \\ ; & | * ~ -x"
 WRITE_JSON = (
@@ -87,22 +86,11 @@ def example_plan(limit: float = 1.0) -> Plan:
 
 
 def run_script(plan: Plan, folder: Path) -> subprocess.CompletedProcess[str]:
-    script = folder / "deploy.sh"
-    script.write_text(render(plan), encoding="utf-8")
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-    return subprocess.run(
-        ["bash", str(script)], cwd=folder, env=environ, capture_output=True, text=True, timeout=120
-    )
+    return shell.run(folder, render(plan), timeout=120)
 
 
-def test_script_is_clean_under_shellcheck(tmp_path: Path) -> None:
-    script = tmp_path / "deploy.sh"
-    script.write_text(render(example_plan()), encoding="utf-8")
-    shellcheck = shutil.which("shellcheck")
-    assert shellcheck, "shellcheck is missing; scripts/system-packages installs it"
-    done = subprocess.run([shellcheck, str(script)], capture_output=True, text=True)
-    assert done.stdout == ""
-    assert done.returncode == 0
+def test_script_is_clean_under_shellcheck() -> None:
+    shell.clean(render(example_plan()))
 
 
 def test_script_runs_every_kind_of_step_in_an_empty_folder(tmp_path: Path) -> None:

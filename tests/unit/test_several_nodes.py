@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from console.planning.plan import Plan, ServiceSpec, ServiceStep
 from console.planning.render import slurm
 from console.planning.render.serving import serving
 from console.planning.script import render
+from tests import shell
 from tests.contract import samples
 
 BACKEND = InFrameworkBackend()
@@ -140,10 +140,7 @@ def clean(script: str, folder: Path) -> Path:
     """The script as a file, after shellcheck has found nothing."""
     file = folder / "script.sh"
     file.write_text(script)
-    lint = shutil.which("shellcheck")
-    assert lint, "scripts/system-packages names what the tests need"
-    found = subprocess.run([lint, str(file)], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    shell.clean(script)
     return file
 
 

@@ -25,35 +25,29 @@ from console.planning.plan import CommandStep, Plan, ServiceStep
 from console.planning.script import render
 from console.planning.variables import expand
 from console.runs import keys
+from tests import shell
 from tests.contract import samples
+from tests.shell import ANSWERS
 from tests.trtllm import VERSION, packages, programs, recorded
 
 WORKER = Path(trtllm_place.__file__)
-SERVER = """
-import http.server, json, sys
+SERVER = (
+    """
+import json, sys
 if sys.argv[1:] == ["--help"]:
     sys.exit("Usage:\\n  --model-repository <string>\\n  --http-port <integer>\\n")
 with open(RECORD + "tritonserver", "w") as file:
     json.dump(sys.argv[1:], file)
 port = next(word.partition("=")[2] for word in sys.argv if word.startswith("--http-port="))
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    def answer(self, document):
-        body = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        self.answer({})
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.answer({"text_output": "hello"})
-
+def answered(headers, body):
+    return {"text_output": "hello"}
+"""
+    + ANSWERS
+    + """
 http.server.HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 """
+)
 MPIRUN = """#!/bin/bash
 printf '%s\\0' "$@" > {record}mpirun
 words=()
@@ -108,25 +102,8 @@ def planned(place: Path, *, draft: bool = False, **options: Any) -> Plan:
 
 
 def bash(place: Path, made: Plan) -> subprocess.CompletedProcess[str]:
-    file = place / "deploy.sh"
-    file.write_text(render(made), encoding="utf-8")
-    checker = shutil.which("shellcheck")
-    assert checker, "shellcheck is missing; scripts/system-packages installs it"
-    told = subprocess.run([checker, str(file)], capture_output=True, text=True, check=False)
-    assert told.stdout == ""
-    return subprocess.run(
-        ["bash", str(file)],
-        cwd=place,
-        env={
-            "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
-            "HOME": str(place),
-            "PYTHONPATH": str(place / "site"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    path = f"{place / 'bin'}:{os.environ['PATH']}"
+    return shell.run(place, render(made), PATH=path, PYTHONPATH=str(place / "site"))
 
 
 def expected(place: Path, made: Plan, *steps: str) -> list[list[str]]:

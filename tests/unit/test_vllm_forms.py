@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from console.settings import load
 from console.triton.lint import Surroundings, lint
 from console.triton.plain_http import token_headers
 from console.triton.repository import from_text
+from tests import shell
 from tests.unit.test_vllm_route import checkpoint, deployment, host
 from tests.upstream import Refusal, real
 
@@ -365,8 +365,7 @@ def test_the_script_ends_every_server_that_it_started(
     traps = [line for line in text.splitlines() if line.strip().startswith("trap ")]
     assert len(traps) == 1 + (options.get("serve_as") == "proxy")
     assert ("SERVER_0" in traps[-1]) == (options.get("serve_as") == "proxy")
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", file], check=True)
+    shell.clean(text)
 
 
 @pytest.mark.parametrize(
