@@ -42,7 +42,9 @@ class DeckCommands(Provider):
         seen = {"command_palette", "quit", "help_quit", "screen.back"}
         for active in screen.active_bindings.values():
             binding = active.binding
-            name = f"{id(active.node)} {binding.action}"
+            # What the app does is the same under every key of it.
+            node = self.app if binding.action.startswith("app.") else active.node
+            name = f"{id(node)} {binding.action}"
             if not active.enabled or binding.action in seen or name in seen or not binding.id:
                 continue
             seen.add(name)
@@ -55,7 +57,8 @@ class DeckCommands(Provider):
                 seen.add(binding.action)
                 words = f"go: {binding.key.rpartition('+')[2]} {binding.description}"
             else:
-                words = f"{_area(binding.id, screen, own)}: {binding.description.lower()}"
+                part = binding.id if "." in binding.id else active.node.id or binding.id
+                words = f"{_area(part, screen, own)}: {binding.description.lower()}"
             yield words, partial(self.app.run_action, binding.action, active.node), binding.tooltip
 
     def _theme(self, name: str) -> None:

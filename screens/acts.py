@@ -167,8 +167,10 @@ class DeploymentActs(DeckScreen):
 
 def difference(view: DiffView) -> tuple[str, tuple[str, str], tuple[str, str]]:
     """A title and two forms of what differs: by key, and as a unified difference of the files."""
+    section = max((len(entry.section) for entry in view.entries), default=0)
+    key = max((len(entry.key) for entry in view.entries), default=0)
     rows = [
-        f"{entry.section:11} {entry.key:32} {entry.left or '–'}  →  {entry.right or '–'}"
+        f"{entry.section:{section}}  {entry.key:{key}}  {entry.left or '–'}  →  {entry.right or '–'}"
         for entry in view.entries
     ]
     title = f"{view.left} → {view.right}"

@@ -207,7 +207,8 @@ class DeckScreen(Screen[None]):
 
     def words(self) -> tuple[tuple[str, bool], ...]:
         """Words that help explains here, and whether each is the name of a check."""
-        return tuple((word, False) for word in self.WORDS)
+        met = tour.WORDS.get(self.stage, ()) if self.flow.tour else ()
+        return tuple((word, False) for word in (*met, *self.WORDS))
 
     def commands(self) -> Iterable[tuple[str, Callable[[], object], str]]:
         """Entries of the palette beside those of the keys: "area: verb", call, help."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -37,11 +37,12 @@ class CheckScreen(DeckScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
             "enter",
-            "enter",
-            "Build",
-            id="check.build",
-            tooltip="Start the build; on a check that fails: to its option",
+            "mend",
+            "Mend it",
+            id="check.mend",
+            tooltip="To the option of the check that fails",
         ),
+        Binding("enter", "enter", "Build", id="check.build", tooltip="Start the build"),
         Binding(
             "ctrl+n",
             "build",
@@ -128,7 +129,7 @@ class CheckScreen(DeckScreen):
             [Row(key, _cells(v)) for key, v in self._verdicts.items()],
             say("No check applies here.", "dim"),
         )
-        self._title(*_counts(message.report))
+        self._title(*_counts(message.report, builds=self.flow.deployment is not None))
         self._show_detail()
         self.refresh_keys()
 
@@ -149,6 +150,8 @@ class CheckScreen(DeckScreen):
         self.refresh_keys()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "mend":
+            return self.flow.deployment is not None and self._mends
         if action in ("build", "enter"):
             return self.flow.deployment is not None and not self.context.readonly
         if action == "fix":
@@ -162,16 +165,23 @@ class CheckScreen(DeckScreen):
             )
         return True
 
+    @property
+    def _mends(self) -> bool:
+        """Whether enter goes to the option: what blocks is mended before anything is started."""
+        return bool(self._chosen and self._chosen.blocks and self._chosen.option)
+
     @on(DeckTable.RowSelected)
     def _selected(self) -> None:
         self.action_enter()
 
     def action_enter(self) -> None:
-        # What blocks is mended where it stands; only then is there something to start.
-        if self._chosen is not None and self._chosen.blocks and self._chosen.option:
+        if self._mends:
             self.action_fix()
         else:
             self.action_build()
+
+    def action_mend(self) -> None:
+        self.action_fix()
 
     def words(self) -> tuple[tuple[str, bool], ...]:
         found = self._chosen
@@ -223,11 +233,18 @@ class CheckScreen(DeckScreen):
         )
 
     def action_copy(self) -> None:
-        report = "\n".join(
-            f"{v.level.value:8}{v.check:20}{v.summary}  {v.figure}".rstrip()
-            for v in self._verdicts.values()
-        )
-        self.show_copy("The report", ("report", report))
+        self.show_copy("The report", ("report", _report(self._verdicts.values())))
+
+
+def _report(verdicts: Collection[Verdict]) -> str:
+    """A line a verdict with its figure; below what does not pass, what to do."""
+    wide = max((len(v.check) for v in verdicts), default=0)
+    told: list[str] = []
+    for v in verdicts:
+        told.append(f"{v.level.value:9}{v.check:{wide}}  {v.summary}  {v.figure}".rstrip())
+        if v.fix and v.level is not Level.PASS:
+            told.append(f"{'':9}{'':{wide}}  → {v.fix}")
+    return "\n".join(told)
 
 
 _COUNTED: tuple[tuple[Level, Role], ...] = (
@@ -238,8 +255,8 @@ _COUNTED: tuple[tuple[Level, Role], ...] = (
 )
 
 
-def _counts(report: CheckReport) -> tuple[Phrase, ...]:
-    """``15 pass · 2 warn · 1 fail`` and how long it took."""
+def _counts(report: CheckReport, *, builds: bool) -> tuple[Phrase, ...]:
+    """``15 pass · 2 warn · 1 fail``, how long it took, and whether a build may start."""
     levels = [Level.WARN if v.accepted else v.level for v in report.verdicts]
     counts = [
         say(f"{levels.count(level)} {level.value}", role)
@@ -247,7 +264,7 @@ def _counts(report: CheckReport) -> tuple[Phrase, ...]:
         if level in levels
     ]
     took = say(f"{len(levels)} checks in {human_seconds(report.elapsed)}", "dim")
-    ready = say("" if report.blocks else "nothing blocks", "dim")
+    ready = say("nothing blocks" if builds and not report.blocks else "", "dim")
     return (join(*counts, between=" · "), took, ready)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
@@ -25,6 +25,7 @@ from screens.phrase import Phrase, Role, join, lines, say
 from screens.roles import RoleChoice
 from screens.scanning import Scan, TreeScan, counted
 from screens.widgets.fields import PathSuggester, TextField
+from screens.widgets.overflow import Overflow
 from screens.widgets.table import Column, DeckTable, Listing, Row
 from screens.widgets.words import Words
 
@@ -149,7 +150,7 @@ class CheckpointScreen(TreeScan, RoleChoice):
                 empty=_EMPTY,
                 id="checkpoints",
             )
-            with VerticalScroll(id="checkpoint-detail", can_focus=False):
+            with Overflow(id="checkpoint-detail"):
                 yield Words(id="detail")
 
     def on_mount(self) -> None:
@@ -351,7 +352,8 @@ def details(
         facts.append(("saved by", f"NeMo {checkpoint.nemo_version}"))
     wide = min(18, max((len(label) for label, _ in facts), default=10) + 2)
     body = [row for label, value in facts for row in _fact(label, value, wide, width)]
-    body.append(say(""))
+    if body:
+        body.append(say(""))
     body += _routes(routes or (), wide, width)
     if routes is None and checkpoint.format is not Format.UNKNOWN:
         body.append(say("reading …", "dim"))

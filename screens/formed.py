@@ -9,6 +9,7 @@ from textual import on, work
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
+from textual.widgets import Input
 
 from console.desk.desk import OptionField, OptionProblem, Term
 from console.facts import DeckError, Verdict
@@ -25,11 +26,9 @@ from screens.widgets.words import Words
 _PAUSE = 0.3
 """Seconds without a key before ports, engines and images are looked at."""
 _EXPOSE = "server.expose"
-_EXPOSED = lines(
-    say("Triton asks nobody who they are: whoever reaches its ports can send requests and,"),
-    say(
-        "where model control is open, load and unload models. Loopback and an ssh tunnel are safe."
-    ),
+_EXPOSED = say(
+    "Triton asks nobody who they are: whoever reaches its ports can send requests and, where model "
+    "control is open, load and unload models. Loopback and an ssh tunnel are safe."
 )
 
 
@@ -78,6 +77,7 @@ class FormScreen(ScriptScreen):
         self.terms = {}
         self._option: OptionField | None = None
         self._verdicts: tuple[Verdict, ...] = ()
+        self._problems: tuple[OptionProblem, ...] = ()
         self._pause: Timer | None = None
 
     def ask_routes(self) -> object:
@@ -136,6 +136,8 @@ class FormScreen(ScriptScreen):
     async def _bound(self, message: Bound) -> None:
         form = self.query_one(OptionsForm)
         form.blame(message.problems)
+        self._problems = message.problems
+        self._explain_option()
         if message.problems:
             self.title_script(say("Script", "strong"), say("of the last valid options", "warn"))
             return
@@ -178,6 +180,10 @@ class FormScreen(ScriptScreen):
             form.judge(message.verdicts)
         self._explain_option()
 
+    @on(Input.Submitted)
+    def _accepted(self) -> None:
+        self.focus_next()
+
     @on(OptionsForm.Focused)
     def _focused(self, message: OptionsForm.Focused) -> None:
         self._option = message.option
@@ -187,6 +193,7 @@ class FormScreen(ScriptScreen):
         if (option := self._option) is None:
             return
         said = [v for v in self._verdicts if v.option == option.name]
-        self.query_one("#option-help", Words).show(
-            explain(option, self.terms.get(option.name), said)
-        )
+        # In full here: beside its field there may be no room for all of it.
+        wrong = (say(f"✕ {p.message}", "bad") for p in self._problems if p.field == option.name)
+        told = explain(option, self.terms.get(option.name), said)
+        self.query_one("#option-help", Words).show(lines(*wrong, told))

@@ -13,7 +13,7 @@ from textual.worker import get_current_worker
 
 from console.desk.desk import Desk, Term
 from screens.modal import DeckModal, part
-from screens.phrase import Phrase, paragraph, say
+from screens.phrase import Phrase, Role, paragraph, say
 from screens.widgets.table import Column, DeckTable, Row
 
 _KEY = 18
@@ -37,6 +37,7 @@ class HelpScreen(DeckModal[None]):
         self._words = words
         self._texts = _help_texts(below)
         self._rows = _key_rows(below)
+        self._terms: list[Row] = []
 
     def body(self) -> Iterable[Widget]:
         for text in self._texts:
@@ -44,9 +45,7 @@ class HelpScreen(DeckModal[None]):
         yield DeckTable(Column("KEY, WORD", _KEY), Column("WHAT IT DOES, MEANS"), id="keys")
 
     def on_mount(self) -> None:
-        table = self.query_one(DeckTable)
-        table.show(self._rows)
-        table.focus()
+        self.query_one(DeckTable).focus()
         if self._words:
             self._ask()
 
@@ -59,24 +58,29 @@ class HelpScreen(DeckModal[None]):
 
     @on(Explained)
     def _explained(self, message: Explained) -> None:
-        words = [
-            Row(f"word:{term.name}", (say(term.name, "strong"), say(term.means.replace("`", ""))))
+        self._terms = [
+            Row(
+                f"word:{term.name}",
+                (say(term.name, "strong"), say(term.means.replace("`", ""), "dim")),
+            )
             for term in message.terms
         ]
-        wrapped = [row for word in words for row in _wrapped(word, self._width)]
-        self.query_one(DeckTable).show([*self._rows, *wrapped])
+        self._show()
 
-    @property
-    def _width(self) -> int:
-        return max(20, self.query_one(DeckTable).size.width - _KEY - 5)
+    @on(DeckTable.Resized)
+    def _show(self) -> None:
+        table = self.query_one(DeckTable)
+        width = max(20, table.size.width - _KEY - 5)
+        table.show([part for row in (*self._rows, *self._terms) for part in _wrapped(row, width)])
 
 
 def _wrapped(row: Row, width: int) -> list[Row]:
     """A row whose text goes on below itself."""
     name, text = row.cells
     pieces = wrap(text.plain, width) or [""]
+    role: Role = text.parts[0][1] if text.parts else ""
     return [
-        Row(f"{row.key}:{number}", (name if number == 0 else Phrase(), say(piece, "dim")))
+        Row(f"{row.key}:{number}", (name if number == 0 else Phrase(), say(piece, role)))
         for number, piece in enumerate(pieces)
     ]
 

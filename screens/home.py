@@ -297,7 +297,8 @@ def _more(view: DeploymentView, room: int) -> list[Phrase]:
 
 
 def _facts(view: DeploymentView) -> Iterable[Phrase]:
-    facts = [("checkpoint", view.checkpoint), ("file", str(view.file))]
+    facts = [("checkpoint", view.checkpoint)] if view.checkpoint else []
+    facts.append(("file", str(view.file)))
     if view.service is not None and view.service.state is ServiceState.RUNNING:
         facts.append(("server", f"{view.service.endpoint.url}  {' '.join(view.service.models)}"))
     yield say("")

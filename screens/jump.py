@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 
 from screens.phrase import say
+from screens.widgets.keyline import KeyLine
 from screens.widgets.words import Words
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
@@ -42,6 +42,8 @@ class JumpScreen(ModalScreen[Widget | None]):
             label = Words(say(f" {letter} "), classes="jump-label")
             label.styles.offset = (widget.region.x, widget.region.y)
             yield label
+        # Its own keys in place of those below, which do not act here.
+        yield KeyLine()
 
     def on_key(self, event: events.Key) -> None:
         if event.key in self._places:
@@ -54,8 +56,8 @@ class JumpScreen(ModalScreen[Widget | None]):
 
 def places(screen: Screen[Any]) -> Iterable[Widget]:
     """What can have the focus and is seen, in the order of the tab key."""
-    seen = Region(0, 0, screen.size.width, screen.size.height)
     for widget in screen.focus_chain:
-        shown = widget.region.intersection(seen)
-        if shown.area and widget.region.y in range(seen.height):
+        place = screen.find_widget(widget)
+        # What a scrolling form holds beyond its own edges lies under other widgets.
+        if place.visible_region.area and place.clip.contains(widget.region.x, widget.region.y):
             yield widget

@@ -110,8 +110,10 @@ class ServeScreen(ServingActs):
         if self.server is None:
             return
         self.query_one("#serve-title", Words).show(serving.title(self.server, self.busy))
-        self.query_one("#serve-facts", Words).show(serving.facts(self.server))
         self.query_one(Listing).show([Row(*row) for row in serving.cells(self.server)])
+        table = self.query_one(Listing).table
+        why = serving.reason(self.server, table.chosen, self.size.width - 2, table.width_of(3))
+        self.query_one("#serve-facts", Words).show(lines(serving.facts(self.server), *why))
 
     # -- acting on it
 
@@ -130,6 +132,7 @@ class ServeScreen(ServingActs):
 
     @on(DeckTable.RowHighlighted)
     def _moved(self) -> None:
+        self.draw()
         self.refresh_keys()
 
     @on(DeckTable.RowSelected)

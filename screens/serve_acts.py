@@ -171,10 +171,10 @@ class ServingActs(DeckScreen):
         if versions is None:
             return
         name, live, back = versions.deployment, versions.live, versions.previous
-        explanation = lines(
-            say(f"Version {live} answers now. Version {back} is loaded beside it, takes over without"),
-            say("a refused request, and is asked what verified it. The same key goes forward again."),
-        )  # fmt: skip
+        explanation = say(
+            f"Version {live} answers now. Version {back} is loaded beside it, takes over without a "
+            "refused request, and is asked what verified it. The same key goes forward again."
+        )
         title = f"Roll {name} back to version {back}"
         self._ask(title, explanation, lambda: self._roll(name))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from textwrap import wrap
 from urllib.parse import urlsplit
 
 from console.desk.desk import ServerView
@@ -105,6 +106,17 @@ def _kept(view: ServerView) -> Iterator[Phrase]:
         yield _fact(
             "versions", join(*numbers, say(f"b goes back to {back}" if back else "", "dim"))
         )
+
+
+def reason(view: ServerView, model: str, width: int, room: int) -> Iterator[Phrase]:
+    """Why the model under the cursor is not ready, as far as its row has no `room` for it."""
+    known = view.health.models if view.health and view.service.living else ()
+    why = " ".join(next((m.reason for m in known if m.name == model and not m.ready), "").split())
+    if len(why) <= room:
+        return
+    pieces = wrap(why, max(20, width - _LABEL), max_lines=3, placeholder=" …")
+    for number, piece in enumerate(pieces):
+        yield _fact("" if number else "reason", say(piece, "bad"))
 
 
 def _fact(label: str, value: Phrase) -> Phrase:

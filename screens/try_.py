@@ -220,9 +220,7 @@ class TryScreen(DeckScreen):
         said: Sequence[Phrase] = there or [
             lines(
                 say("No answer yet.", "strong"),
-                join(
-                    say("Fill in the form and press"), say("enter", "accent"), say("."), between=" "
-                ),
+                say("Fill in the form and press ") + say("enter", "accent") + say("."),
             )
         ]
         shown: list[Phrase] = []

@@ -6,7 +6,9 @@ import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
 from textual.widgets import Input
 
@@ -15,6 +17,9 @@ class TextField(Input):
     """One line of text. A blinking cursor would cost 2.5 kB/s over SSH."""
 
     HELP = "A text field: type, `enter` accepts, `esc` goes back. Letters belong to the field here."
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Accept", id="field.accept", tooltip="Take what was typed"),
+    ]
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from screens.phrase import say
+from screens.phrase import Role, say
 
 
 class Flag(Widget, can_focus=True):
@@ -39,7 +39,9 @@ class Flag(Widget, can_focus=True):
         self.set_reactive(Flag.value, value)
 
     def render(self) -> Content:
-        return (say("▣ on", "accent") if self.value else say("□ off")).content()
+        # Where the cursor is, its colours hold: in a theme of two colours the accent is its ground.
+        role: Role = "" if self.has_focus else "accent"
+        return (say("▣ on", role) if self.value else say("□ off")).content()
 
     def watch_value(self) -> None:
         self.post_message(self.Changed(self))

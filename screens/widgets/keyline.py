@@ -14,6 +14,9 @@ from textual.widget import Widget
 
 from screens.phrase import Phrase, join, say
 
+_CHARACTERS = {"slash": "/", "plus": "+", "minus": "-"}
+"""Keys whose names are not those of their characters; Textual leaves out the others by itself."""
+
 
 class KeyLine(Widget):
     """Keys and what they do; a click presses the key."""
@@ -31,8 +34,8 @@ class KeyLine(Widget):
 
     def _changed(self, screen: Screen[object]) -> None:
         first: dict[str, tuple[Binding, bool]] = {}
-        for _, binding, enabled, _ in screen.active_bindings.values():
-            if binding.show:
+        for key, (_, binding, enabled, _) in screen.active_bindings.items():
+            if binding.show and not _typed(screen, key):
                 first.setdefault(binding.action, (binding, enabled))
         keys = tuple(first.values())
         if keys != self._keys:
@@ -62,6 +65,13 @@ class KeyLine(Widget):
                 self.app.simulate_key(binding.key)
                 return
             position += word.width + 2
+
+
+def _typed(screen: Screen[object], key: str) -> bool:
+    """Whether the key is a character that the focused field takes as text."""
+    character = _CHARACTERS.get(key)
+    focused = screen.focused
+    return bool(character and focused and focused.check_consume_key(key, character))
 
 
 def _width(words: list[tuple[Binding, Phrase]]) -> int:

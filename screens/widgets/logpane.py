@@ -22,7 +22,7 @@ class LogPane(Vertical):
 
     DEFAULT_CSS = """
     LogPane > Horizontal { height: 1; }
-    LogPane .log-title { width: 1fr; }
+    LogPane .log-title { width: 1fr; text-wrap: nowrap; text-overflow: ellipsis; }
     LogPane TextField { width: 24; display: none; }
     LogPane.-searching TextField { display: block; }
     LogPane LogView { height: 1fr; }
@@ -34,7 +34,6 @@ class LogPane(Vertical):
             "close",
             "Close search",
             id="log.close",
-            show=False,
             tooltip="Close the search field",
         ),
     ]
@@ -75,6 +74,9 @@ class LogPane(Vertical):
                 say(self._label),
                 say("follows", "ok") if view.following else say("paused: f follows", "warn"),
                 say(f"{_grouped(view.pending)} new" if view.pending else "", "accent"),
+                # What was asked for stands before what is always told: a narrow line is cut at its end.
+                _search(view),
+                say(view.note),
                 say(f"{place}{settled}{_grouped(view.lines)} lines", "dim"),
                 say(
                     _many(view.state.errors, "error") + (unknown if view.state.errors else ""),
@@ -82,8 +84,6 @@ class LogPane(Vertical):
                 ),
                 say(_many(view.state.warnings, "warning") + unknown, "warn"),
                 say(f"only {view.least.word}" if view.least else "", "accent"),
-                _search(view),
-                say(view.note, "dim"),
             )
         )
 
@@ -106,7 +106,8 @@ class LogPane(Vertical):
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self.view.search(event.value)
-        self.view.focus()
+        # The line says what is searched for, and needs the room for what was found.
+        self.action_close()
 
 
 def _search(view: LogView) -> Phrase:

@@ -12,3 +12,7 @@ class PlacedView(ScrollView):
         # Textual tells a scroll bar only of changes that come while it is shown.
         if shown:
             self.vertical_scrollbar.position = round(self.scroll_y)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        # Where nothing scrolls sideways the keys for it are the screen's, and named as such.
+        return action not in ("scroll_left", "scroll_right") or self.allow_horizontal_scroll
