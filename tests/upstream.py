@@ -1,11 +1,15 @@
-"""Upstream scripts as the catalog has them: real argparse parsers, and scripts to run in their place."""
+"""Upstream scripts as the catalog has them: real argparse parsers, and a place with scripts to run."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from backends.upstream.parsers import Option, Parser
+from backends.upstream.parsers import Option, Parser, known
+from console.planning.variables import expand
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
@@ -57,3 +61,42 @@ def source(parser: Parser, rest: str = "") -> str:
         )
         lines.append(f"parser.add_argument({', '.join(map(repr, option.flags))}, {given})")
     return "\n".join([*lines, "args = parser.parse_args()", rest]) + "\n"
+
+
+def agreed(
+    parser: Parser, argv: Sequence[str], told: Collection[str], also: Collection[str] = ()
+) -> None:
+    """Argparse itself says of `argv` what the failing checks `told` say: ``upstream-flags`` (or one of
+    `also`) where it refuses, and not ``upstream-flags`` where it does not."""
+    try:
+        real(parser).parse_args(argv)
+    except Refusal as refusal:
+        assert {"upstream-flags", *also} & set(told), refusal
+    else:
+        assert "upstream-flags" not in told, told
+
+
+def place(folder: Path) -> Path:
+    """`folder` with an environment, ``env``, whose Python is this one."""
+    python = folder / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
+def install(folder: Path, script: str, generation: str, body: str) -> None:
+    """`script` as `generation` has it, below ``nemo`` of `folder`, going on with `body`."""
+    parser = known(script, generation)
+    assert parser
+    file = folder / "nemo" / script
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source(parser, body) if parser.options else body)
+
+
+def heard(folder: Path, name: str, words: Sequence[str], said: Sequence[str]) -> list[str]:
+    """What upstream hears of the planned `words` in a run of `name` below `folder` that chose the
+    port among what was `said`."""
+    port = said[said.index("--triton_port") + 1] if "--triton_port" in said else ""
+    values = {"work": str(folder / name), "env_nemo_trtllm": str(folder / "env"), "http_port": port}
+    return [expand(word, values) for word in words][2:]

@@ -74,6 +74,8 @@ class InFrameworkDoor(LanguageDoor):
 
     name: ClassVar[str] = "in-framework"
     title: ClassVar[str] = "In-framework: NeMo, Megatron and Hugging Face models through PyTriton"
+    runs: ClassVar[str] = "PyTorch"
+    """What runs the model, in a word."""
 
     def _read(self, checkpoint: Checkpoint, found: str) -> Verdict:
         takes = checkpoint.format in (Format.HUGGING_FACE, *NEMO)
@@ -83,7 +85,7 @@ class InFrameworkDoor(LanguageDoor):
                 found,
                 "choose a folder with config.json and safetensors, or a NeMo checkpoint",
             )
-        return taken("a language model that PyTorch can run", found)
+        return taken(f"a language model that {self.runs} can run", found)
 
 
 class NemoTrtllmDoor(LanguageDoor):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from backends.base import BackendOptions
@@ -202,7 +203,7 @@ def cases(
                 fix='text = "What is the color of a banana?", expect = "yellow"',
             )
         asked = _request(model, case.text, _style(case.fields, style, where), names)
-        limit = _limit(case.fields.get("max_tokens", "64"), where)
+        limit = token_limit(case.fields, "max_tokens", 64, 100_000, where)
         title = f"“{case.text}” → “{case.expect}”" if case.expect else f"“{case.text}”"
         found.append(
             probe(_limited(asked, limit), clean(title), case.expect, _patience(deployment))
@@ -225,8 +226,6 @@ def _request(model: str, text: str, style: Style, names: Names | None) -> TextRe
 
 
 def _limited(asked: TextRequest, limit: int) -> TextRequest:
-    from dataclasses import replace
-
     return replace(asked, max_tokens=limit)
 
 
@@ -237,7 +236,9 @@ def _style(fields: dict[str, str], style: Style, where: str) -> Style:
     return Style(word)
 
 
-def _limit(text: str, where: str) -> int:
-    if not text.isdigit() or not 0 < int(text) <= 100_000:
-        raise UsageError(f"{where}.fields.max_tokens is a number of tokens", why=clean(text))
+def token_limit(fields: Mapping[str, str], key: str, usual: int, most: int, where: str) -> int:
+    """The longest answer that a verify case asks for by its field `key`; raises `UsageError`."""
+    text = fields.get(key, str(usual))
+    if not text.isdigit() or not 0 < int(text) <= most:
+        raise UsageError(f"{where}.fields.{key} is 1 to {most} tokens", why=clean(text))
     return int(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from backends.language.common import token_limit
 from backends.upstream import generations
 from console.facts import (
     FieldKind,
@@ -70,16 +71,10 @@ def cases(deployment: Deployment, generation: str, limit: int) -> tuple[Inferenc
                 why=f"there is no field {clean(unknown[0])}" if unknown else "text must be given",
                 fix='text = "What is the color of a banana?", expect = "yellow"',
             )
-        wanted = case.fields.get("max_output_len", str(min(64, limit)))
-        if not wanted.isdigit() or not 0 < int(wanted) <= limit:
-            raise UsageError(
-                f"{where}.fields.max_output_len is 1 to {limit} tokens", why=clean(wanted)
-            )
+        wanted = token_limit(case.fields, "max_output_len", min(64, limit), limit, where)
         title = f"“{case.text}” → “{case.expect}”" if case.expect else f"“{case.text}”"
         task = case.fields.get("task_id", "")
-        found.append(
-            _case(deployment, generation, case.text, int(wanted), title, case.expect, task)
-        )
+        found.append(_case(deployment, generation, case.text, wanted, title, case.expect, task))
     if found:
         return tuple(found)
     said = f"“{QUESTION}” is answered"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.language.common import token_limit
 from backends.multimodal.kinds import (
     IMAGE_MARK,
     KINDS,
@@ -97,12 +98,8 @@ def cases(deployment: Deployment, limit: int) -> tuple[Case, ...]:
                 why=f"there is no field {clean(unknown[0])}" if unknown else "",
                 fix='input = "picture.jpg", text = "What is in this image?", expect = "…"',
             )
-        wanted = case.fields.get("max_output_len", str(min(64, limit)))
-        if not wanted.isdigit() or not 0 < int(wanted) <= limit:
-            raise UsageError(
-                f"{where}.fields.max_output_len is 1 to {limit} tokens", why=clean(wanted)
-            )
-        found.append(Case(case.text, case.input, case.expect, int(wanted)))
+        wanted = token_limit(case.fields, "max_output_len", min(64, limit), limit, where)
+        found.append(Case(case.text, case.input, case.expect, wanted))
     return tuple(found) or (Case("", limit=min(8, limit)),)
 
 

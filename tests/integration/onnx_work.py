@@ -10,27 +10,15 @@ from typing import Any
 
 from backends.registry import get
 from console.checkpoints.model import Checkpoint
-from console.facts import Host, ToolFacts
+from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, LoadStep, Plan, Step, WriteStep
 from console.planning.variables import expand
 from console.triton import versions
+from tests.contract.samples import HOST
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
-HOST = Host(
-    hostname="box",
-    system="Debian GNU/Linux 12",
-    kernel="6.1",
-    machine="x86_64",
-    glibc=(2, 36),
-    cpus=2,
-    memory_total=16 << 30,
-    memory_available=8 << 30,
-    shm_total=1 << 30,
-    shm_free=1 << 30,
-    python="3.11.7",
-)
 
 
 def deployment(checkpoint: Checkpoint, name: str, **changes: Any) -> Deployment:

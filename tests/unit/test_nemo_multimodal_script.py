@@ -12,18 +12,15 @@ from typing import Any
 import pytest
 
 from backends.nemo_multimodal import NemoMultimodalBackend
-from backends.upstream import parsers
 from backends.upstream.place import ENVIRONMENT
 from console.checkpoints.model import Checkpoint
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, Plan, ServiceStep
 from console.planning.script import render
-from console.planning.variables import expand
-from tests import mediafiles, shell
+from tests import mediafiles, shell, upstream
 from tests.contract import samples
 from tests.shell import ANSWERS
-from tests.upstream import source
 
 WORKERS = Path(__file__).parents[2] / "backends" / "workers"
 BACKEND = NemoMultimodalBackend()
@@ -78,22 +75,13 @@ MERGED = "pathlib.Path(given['merged_model_path'].strip('\"')).write_text('merge
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """An environment and a checkout of NeMo whose scripts record what they are given."""
-    binaries = tmp_path / "env" / "bin"
-    binaries.mkdir(parents=True)
-    (binaries / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (binaries / "python").chmod(0o755)
-    return tmp_path
+    return upstream.place(tmp_path)
 
 
 def install(place: Path, name: str, generation: str, rest: str = "") -> None:
-    parser = parsers.known(name, generation)
-    assert parser
-    file = place / "nemo" / name
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """A script that records what it is given, and goes on with `rest`."""
     body = (RECORDED + rest).replace("RECORD", repr(str(place / "said")))
-    body = body.replace("NAME", Path(name).name)
-    file.write_text(source(parser, body) if parser.options else body)
+    upstream.install(place, name, generation, body.replace("NAME", Path(name).name))
 
 
 def planned(place: Path, model: Checkpoint, *verify: Any, **options: Any) -> Plan:
@@ -119,13 +107,6 @@ def said(place: Path, script: str) -> Any:
     return json.loads((place / "said" / Path(script).name).read_text())
 
 
-def expected(place: Path, words: tuple[str, ...], heard: list[str]) -> list[str]:
-    port = heard[heard.index("--triton_port") + 1] if "--triton_port" in heard else ""
-    env = str(place / "env")
-    values = {"work": str(place / "neva"), "env_nemo_trtllm": env, "http_port": port}
-    return [expand(word, values) for word in words][2:]
-
-
 @pytest.mark.parametrize("generation", ["nemo-24.07", "nemo-25.04", "ed-0.4"])
 def test_the_script_gives_upstream_exactly_the_planned_words(place: Path, generation: str) -> None:
     install(place, DEPLOY, generation, SERVING)
@@ -134,7 +115,7 @@ def test_the_script_gives_upstream_exactly_the_planned_words(place: Path, genera
     assert done.returncode == 0, done.stdout + done.stderr
     service = next(step for step in made.steps if isinstance(step, ServiceStep))
     heard = said(place, DEPLOY)
-    assert heard == expected(place, service.service.process.argv, heard)
+    assert heard == upstream.heard(place, "neva", service.service.process.argv, heard)
     shapes = said(place, "shapes")
     assert shapes["input_media"] == [1, 1, 64, 64, 3] and shapes["input_text"] == [1, 1]
 
@@ -205,7 +186,7 @@ def test_an_export_is_proved_by_an_encoder_and_an_engine_for_every_rank(
     assert said_ in done.stdout
     command = made.step("export")
     assert isinstance(command, CommandStep)
-    assert said(place, EXPORT) == expected(place, command.command.argv, [])
+    assert said(place, EXPORT) == upstream.heard(place, "neva", command.command.argv, [])
 
 
 def test_neva_export_gets_its_overrides_as_single_words(place: Path) -> None:

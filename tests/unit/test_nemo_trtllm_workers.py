@@ -12,17 +12,14 @@ from typing import Any
 import pytest
 
 from backends.nemo_trtllm import NemoTrtllmBackend
-from backends.upstream import parsers
 from backends.upstream.place import ENVIRONMENT
 from console.facts import ToolFacts
 from console.planning.deployment import Deployment
 from console.planning.plan import CommandStep, Plan, ServiceStep
 from console.planning.script import render
-from console.planning.variables import expand
-from tests import shell
+from tests import shell, upstream
 from tests.contract import samples
 from tests.shell import ANSWERS
-from tests.upstream import source
 
 ROOT = Path(__file__).parents[2]
 WORKERS = ROOT / "backends" / "workers"
@@ -244,20 +241,11 @@ def test_a_missing_package_is_said_in_words(tmp_path: Path) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """An environment and a checkout of NeMo whose scripts record what they are given."""
-    binaries = tmp_path / "env" / "bin"
-    binaries.mkdir(parents=True)
-    (binaries / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (binaries / "python").chmod(0o755)
-    return tmp_path
+    return upstream.place(tmp_path)
 
 
 def script(place: Path, name: str, generation: str, rest: str) -> None:
-    parser = parsers.known(name, generation)
-    assert parser
-    file = place / "nemo" / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(source(parser, rest.replace("RECORD", repr(str(place / "record")))))
+    upstream.install(place, name, generation, rest.replace("RECORD", repr(str(place / "record"))))
 
 
 def planned(place: Path, **options: Any) -> Plan:
@@ -286,13 +274,6 @@ def recorded(place: Path) -> list[str]:
     return found
 
 
-def expected(place: Path, words: tuple[str, ...], heard: list[str]) -> list[str]:
-    port = heard[heard.index("--triton_port") + 1] if "--triton_port" in heard else ""
-    env = str(place / "env")
-    values = {"work": str(place / "llama"), "env_nemo_trtllm": env, "http_port": port}
-    return [expand(word, values) for word in words][2:]
-
-
 @pytest.mark.parametrize("generation", ["nemo-24.07", "nemo-25.04", "ed-0.4"])
 def test_the_script_gives_upstream_exactly_the_planned_words(place: Path, generation: str) -> None:
     script(place, DEPLOY, generation, SERVING)
@@ -301,7 +282,7 @@ def test_the_script_gives_upstream_exactly_the_planned_words(place: Path, genera
     assert done.returncode == 0, done.stdout + done.stderr
     service = next(step for step in made.steps if isinstance(step, ServiceStep))
     heard = recorded(place)
-    assert heard == expected(place, service.service.process.argv, heard)
+    assert heard == upstream.heard(place, "llama", service.service.process.argv, heard)
 
 
 def test_an_unknown_flag_ends_the_script_before_upstream_runs(place: Path) -> None:
@@ -327,6 +308,6 @@ def test_an_export_is_proved_by_an_engine_for_every_rank(place: Path, ranks: int
     assert (done.returncode == 0) is bool(ranks), done.stdout + done.stderr
     command = made.step("export")
     assert isinstance(command, CommandStep)
-    assert recorded(place) == expected(place, command.command.argv, [])
+    assert recorded(place) == upstream.heard(place, "llama", command.command.argv, [])
     if not ranks:
         assert "0 engine files for 2 ranks" in done.stdout

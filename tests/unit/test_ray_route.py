@@ -19,7 +19,7 @@ from console.planning.deployment import Deployment, VerifyCase
 from console.planning.plan import Plan, ServiceSpec, ServiceStep, TextAnswered, VerifyStep
 from console.prompts import TextRequest
 from tests.contract import samples
-from tests.upstream import Refusal, real
+from tests.upstream import agreed
 
 BACKEND = RayServeBackend()
 FOLDER = samples.language()
@@ -124,12 +124,7 @@ def test_a_planned_command_line_is_accepted_or_a_verdict_says_so(
     argv = ray_words.arguments(deployment(**options), bound, model)
     # The port is known when the run starts.
     argv = [word.replace("${http_port}", "8000") for word in argv]
-    try:
-        real(parser).parse_args(argv)
-    except Refusal as refusal:
-        assert "upstream-flags" in told, refusal
-    else:
-        assert "upstream-flags" not in told, told
+    agreed(parser, argv, told)
 
 
 @pytest.mark.parametrize("generation", [name for name in ORDER if name not in WITH_SCRIPTS])
