@@ -96,7 +96,7 @@ class TritonDeckApp(App[None]):
         for theme in (*THEMES, *own):
             self.register_theme(theme)
         self._theme_names = tuple(theme.name for theme in (*THEMES, *own))
-        self._styled = False
+        self._worn = ""
         self._take_theme(desk.settings.screen.theme)
 
     def _take_theme(self, name: str) -> None:
@@ -105,6 +105,7 @@ class TritonDeckApp(App[None]):
             why = "; ".join(str(error) for error in self._wrong_themes)
             fix = f"one of {', '.join(self._theme_names)}"
             raise UsageError(f"no theme named {clean(name)}", why=why, fix=fix)
+        self._worn = name
         self.set_reactive(App.theme, name)
         self.stylesheet.set_variables(self.get_css_variables())
 
@@ -138,9 +139,10 @@ class TritonDeckApp(App[None]):
         return self._theme_names
 
     def refresh_css(self, animate: bool = True) -> None:
-        if self._styled:
+        # Textual may also ask at the start, when the theme that is worn has just been read.
+        if self.theme != self._worn:
+            self._worn = self.theme
             super().refresh_css(animate)
-        self._styled = True
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._started)

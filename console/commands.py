@@ -65,8 +65,8 @@ class DeckCommands(Provider):
         self.app.theme = name
 
 
-_MOVES = ("list.", "go.")
-"""Keys of a focused list that only move the cursor."""
+_MOVES = ("list.", "go.", "field.")
+"""Keys of a focused list or field that only move the cursor or take what was typed."""
 
 
 def _area(name: str, screen: DeckScreen, own: bool) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from textual.color import Color
 
+from console.commands import DeckCommands
 from console.facts import UsageError
 from console.settings import Settings
 from tests.screens.conftest import make_app, until
@@ -19,6 +20,7 @@ from tests.screens.pseudo import Terminal
 from tests.screens.test_tour import listed
 from themes import files
 from themes.glyphs import ascii_only, plain
+from themes.palettes import PALETTES
 
 
 def written(settings: Settings, name: str, text: str) -> Path:
@@ -40,6 +42,20 @@ async def test_a_theme_of_the_operators_own_is_worn(settings: Settings) -> None:
         await listed(pilot)
         worn = Color.parse(app.theme_variables["accent"])
         assert all(abs(a - b) <= 1 for a, b in zip(worn.rgb, (255, 158, 100), strict=True))
+
+
+@pytest.mark.parametrize("name", ["light", "mono"])
+async def test_a_theme_taken_from_the_palette_is_worn_at_once(
+    settings: Settings, name: str
+) -> None:
+    app = make_app(DeskDouble(settings))
+    ground = Color.parse(PALETTES[name][0].background)
+    async with app.run_test() as pilot:
+        await listed(pilot)
+        hits = [hit async for hit in DeckCommands(app.screen).discover()]
+        (wear,) = [hit.command for hit in hits if hit.text == f"theme: {name}"]
+        wear()
+        await until(pilot, lambda: app.screen.styles.background == ground)
 
 
 @pytest.mark.parametrize(
