@@ -195,5 +195,6 @@ class FormScreen(ScriptScreen):
         said = [v for v in self._verdicts if v.option == option.name]
         # In full here: beside its field there may be no room for all of it.
         wrong = (say(f"✕ {p.message}", "bad") for p in self._problems if p.field == option.name)
-        told = explain(option, self.terms.get(option.name), said)
+        plain = replace(option, help=option.help.replace("`", ""))
+        told = explain(plain, self.terms.get(option.name), said)
         self.query_one("#option-help", Words).show(lines(*wrong, told))

@@ -119,7 +119,7 @@ class MonitorScreen(Moment, Ending):
                     rows.ordered(groups, by, part in self._reversed)
                 )
             self._draw_charts(frame)
-            said = (*self.moment(frame), *self._order())
+            said = (*self.moment(frame), *self._trouble(frame), *self._order())
             self.query_one("#monitor-title", Words).show(
                 view.title(frame, self.size.width - 2, said)
             )
@@ -205,6 +205,13 @@ class MonitorScreen(Moment, Ending):
         if by:
             turned = ", reversed" if self._last in self._reversed else ""
             yield join(say(f"{self._last} by", "dim"), say(f"{by}{turned}"), between=" ")
+
+    def _trouble(self, frame: Frame) -> Iterable[Phrase]:
+        """Why the server under the cursor does not answer: its row may have no room for it."""
+        key = self.query_one("#servers", Listing).table.chosen if self._last == "servers" else ""
+        for server in frame.view.servers:
+            if key == f"server/{server.name}" and server.problem:
+                yield say(f"{server.name}: {server.problem}", "warn")
 
     # -- keys
 

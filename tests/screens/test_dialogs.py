@@ -142,6 +142,19 @@ async def test_an_invalid_option_is_said_in_full_below_the_form(app: TritonDeckA
         await until(pilot, lambda: "equal to 21" not in shown(app, "#option-help"))
 
 
+async def test_all_that_is_said_of_an_option_is_seen_on_a_tall_terminal(
+    app: TritonDeckApp,
+) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        await to_options(pilot)
+        row(app, "server.expose").focus_field()
+        await until(pilot, lambda: "key server.expose" in shown(app, "#option-help"))
+        told = app.screen.query_one("#option-help", Words)
+        assert "`" not in str(told.content)
+        said = "".join(strip.text for strip in told.render_lines(told.size.region))
+        assert "key server.expose" in said
+
+
 async def test_why_a_model_is_not_ready_is_told_where_its_row_has_no_room(
     app: TritonDeckApp, desk: DeskDouble
 ) -> None:
@@ -241,6 +254,18 @@ async def test_a_replay_names_the_keys_that_go_through_it(settings: Settings) ->
         screen = MonitorScreen(app._given, Flow(), MonitorDouble(2, live=False))
         app.push_screen(screen)
         await until(pilot, lambda: screen._frame is not None and "Scrub" in hints(app))
+
+
+async def test_why_a_server_does_not_answer_is_seen_on_a_small_terminal(
+    settings: Settings,
+) -> None:
+    app = make_app(DeskDouble(settings))
+    async with app.run_test(size=SMALL) as pilot:
+        screen = MonitorScreen(app._given, Flow(), MonitorDouble(1))
+        app.push_screen(screen)
+        await until(pilot, lambda: screen._frame is not None)
+        await pilot.press("tab", "end")
+        await until(pilot, lambda: "old: connection refused" in shown(app, "#monitor-title")[:78])
 
 
 async def test_enter_on_a_failure_is_named_for_what_it_does(
