@@ -121,6 +121,44 @@ def test_hostile_bytes_are_refused_and_never_crash(data):
     assert samples.dtype == np.float32 and rate > 0
 
 
+ROWS = np.array([[0.5, -0.5], [0.25, 0.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("batching", "rates"), [(True, [8000, 16000]), (True, [8000]), (False, [8000])]
+)
+def test_a_request_holds_a_recording_a_row_each_at_its_rate(batching, rates):
+    samples = ROWS if batching else ROWS[0]
+    found = sound.sounds_of(None, samples, np.array(rates), batching)
+    assert [row.tolist() for row, _ in found] == np.atleast_2d(samples).tolist()
+    assert [rate for _, rate in found] == (rates * len(found) if len(rates) == 1 else rates)
+
+
+def test_a_request_of_files_is_read_file_by_file():
+    one = wav(WAVE.astype("<f4").tobytes(), 3, 1, 8000, 32)
+    found = sound.sounds_of(np.array([[one], [one]], object), None, None, True)
+    assert [(len(row), rate) for row, rate in found] == [(5, 8000)] * 2
+
+
+FILE, RATE = np.array([b""], object), np.array([8000])
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((None, None, None), "exactly one of WAV and SAMPLES"),
+        ((FILE, ROWS, RATE), "exactly one of WAV and SAMPLES"),
+        ((None, ROWS, None), "SAMPLES needs RATE"),
+        ((FILE, None, RATE), "RATE goes with SAMPLES"),
+        ((None, ROWS, np.array([8])), "8 Hz is outside"),
+        ((None, ROWS * np.nan, RATE), "not finite"),
+    ],
+)
+def test_a_request_that_is_not_one_kind_of_sound_is_refused(given, words):
+    with pytest.raises(sound.BadSound, match=words):
+        sound.sounds_of(*given, True)
+
+
 @pytest.mark.parametrize(("source", "target"), [(8000, 16000), (44100, 16000), (48000, 16000)])
 def test_a_tone_keeps_pitch_and_level_when_it_is_resampled(source, target):
     at = np.arange(source) / source

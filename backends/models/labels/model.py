@@ -13,7 +13,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from features import fitted, load_frontend
 from graphs import open_graph
-from sound import BadSound, check_rate, check_samples, decode_wav, resample
+from sound import BadSound, resample, sounds_of
 
 LISTED = 5
 """How many labels the ranking holds."""
@@ -63,22 +63,9 @@ class TritonPythonModel:
 
     def _read(self, request):
         """Rows of one request: {"features", "length", "seconds"}; raises `BadSound`."""
-        wav = pb_utils.get_input_tensor_by_name(request, "WAV")
-        samples = pb_utils.get_input_tensor_by_name(request, "SAMPLES")
-        rate = pb_utils.get_input_tensor_by_name(request, "RATE")
-        if (wav is None) == (samples is None):
-            raise BadSound("give exactly one of WAV and SAMPLES")
-        if (samples is None) != (rate is None):
-            raise BadSound("RATE, the sample rate in Hz, goes with SAMPLES and only with it")
-        if wav is not None:
-            return [self._row(*decode_wav(data)) for data in wav.as_numpy().reshape(-1)]
-        values = samples.as_numpy().astype(np.float32)
-        values = values if self.batching else values[None]
-        rates = np.broadcast_to(rate.as_numpy().reshape(-1), (len(values),))
-        for value in rates:
-            check_rate(int(value))
-        pairs = zip(values, rates)  # noqa: B905
-        return [self._row(check_samples(row), int(hertz)) for row, hertz in pairs]
+        found = (pb_utils.get_input_tensor_by_name(request, n) for n in ("WAV", "SAMPLES", "RATE"))
+        arrays = (None if tensor is None else tensor.as_numpy() for tensor in found)
+        return [self._row(*sound) for sound in sounds_of(*arrays, self.batching)]
 
     def _row(self, samples, rate):
         seconds = len(samples) / rate

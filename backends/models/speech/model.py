@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb_utils
 from decoding import confidence, greedy, load_vocabulary
 from features import load_frontend
 from graphs import open_graph
-from sound import BadSound, check_rate, check_samples, decode_wav, resample
+from sound import BadSound, resample, sounds_of
 from transducer import Transducer
 
 
@@ -126,25 +126,10 @@ class TritonPythonModel:
 
     def _read(self, request):
         """The recordings of one request; raises `BadSound`."""
-        wav = pb_utils.get_input_tensor_by_name(request, "WAV")
-        samples = pb_utils.get_input_tensor_by_name(request, "SAMPLES")
-        rate = pb_utils.get_input_tensor_by_name(request, "RATE")
-        if (wav is None) == (samples is None):
-            raise BadSound("give exactly one of WAV and SAMPLES")
-        if samples is not None and rate is None:
-            raise BadSound("SAMPLES needs RATE, the sample rate in Hz")
-        if wav is not None and rate is not None:
-            raise BadSound("RATE goes with SAMPLES; a WAV file carries its own")
+        found = (pb_utils.get_input_tensor_by_name(request, n) for n in ("WAV", "SAMPLES", "RATE"))
+        arrays = (None if tensor is None else tensor.as_numpy() for tensor in found)
+        sounds = sounds_of(*arrays, self.batching)
         flag = pb_utils.get_input_tensor_by_name(request, "WORD_TIMES")
-        if wav is not None:
-            sounds = [decode_wav(data) for data in wav.as_numpy().reshape(-1)]
-        else:
-            rows = samples.as_numpy().astype(np.float32)
-            rows = rows if self.batching else rows[None]
-            rates = np.broadcast_to(rate.as_numpy().reshape(-1), (len(rows),))
-            for value in rates:
-                check_rate(int(value))
-            sounds = [(check_samples(row), int(r)) for row, r in zip(rows, rates)]  # noqa: B905
         flags = [self.word_times] * len(sounds)
         if flag is not None:
             flags = [bool(f) for f in flag.as_numpy().reshape(-1)]

@@ -104,6 +104,27 @@ def check_samples(samples):
     return samples
 
 
+def sounds_of(wav, samples, rate, batching):
+    """The recordings of one request: (float32 samples of shape [N], sample rate in Hz) each.
+
+    `wav` (BYTES, a file each), `samples` (FP32 [B, N]; [N] without `batching`) and `rate` (Hz) are the
+    request's arrays, or None. Raises `BadSound`.
+    """
+    if (wav is None) == (samples is None):
+        raise BadSound("give exactly one of WAV and SAMPLES")
+    if samples is not None and rate is None:
+        raise BadSound("SAMPLES needs RATE, the sample rate in Hz")
+    if wav is not None and rate is not None:
+        raise BadSound("RATE goes with SAMPLES; a WAV file carries its own")
+    if wav is not None:
+        return [decode_wav(data) for data in wav.reshape(-1)]
+    rows = samples.astype(np.float32) if batching else samples.astype(np.float32)[None]
+    rates = [int(value) for value in np.broadcast_to(rate.reshape(-1), (len(rows),))]
+    for value in rates:
+        check_rate(value)
+    return [(check_samples(row), value) for row, value in zip(rows, rates)]  # noqa: B905
+
+
 def resample(samples, source, target):
     """Resample float samples [N] from `source` to `target` Hz; returns float32 [ceil(N·t/s)].
 
