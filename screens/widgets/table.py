@@ -270,7 +270,9 @@ class DeckTable(PlacedView, can_focus=True):
         segments = []
         for cell in self._cells(cells):
             segments += [space, *(Segment(text, looks[role]) for text, role in cell.parts), space]
-        return Strip(segments).adjust_cell_length(self.size.width, looks[""])
+        # Said, and not counted again: every cell is as wide as its column.
+        strip = Strip(segments, sum(self._widths) + 2 * len(self._widths))
+        return strip.adjust_cell_length(self.size.width, looks[""])
 
     def _cells(self, cells: Sequence[Phrase]) -> list[Phrase]:
         return [
