@@ -35,7 +35,7 @@ def load(model: type[Model], package: str, name: str, override: Path) -> Model:
     return model.model_validate(_load(model, package, name, override, changed))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _load(
     model: type[BaseModel], package: str, name: str, override: Path | None, _changed: int
 ) -> BaseModel:

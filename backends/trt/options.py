@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from backends.base import BackendOptions
 from backends.fields import Image, extra
 from backends.onnx_options import BatchingOptions
-from backends.trt.shapes import ShapeSpec
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Pattern = Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,200}$")]
@@ -23,6 +22,10 @@ OURS = frozenset(
     }
 )  # fmt: skip
 """Flags of trtexec that an option of this route decides."""
+
+
+ShapeSpec = Annotated[str, Field(pattern=r"^[^\s,=']+:[1-9]\d{0,6}(x[1-9]\d{0,6}){0,7}$")]
+"""``name:1x3x224x224`` as trtexec takes it; the name may hold colons, the last one divides."""
 
 
 class _PlanOptions(BackendOptions):

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
 
 from backends.onnx_requests import graph_shape
+from backends.trt.options import TensorrtOptions
 from console.checkpoints.model import GraphFacts
 from console.facts import Level, TensorSpec, UsageError, Verdict
 from console.text import clean
 
-if TYPE_CHECKING:
-    from backends.trt.options import TensorrtOptions
-
 CHECK = "tensorrt-shapes"
-ShapeSpec = Annotated[str, Field(pattern=r"^[^\s,=']+:[1-9]\d{0,6}(x[1-9]\d{0,6}){0,7}$")]
-"""``name:1x3x224x224`` as trtexec takes it; the name may hold colons, the last one divides."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 

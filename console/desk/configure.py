@@ -1,9 +1,8 @@
-"""Use case: draft, open, save, list and forget deployments."""
+"""Use case: draft, open and save deployments."""
 
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ from pydantic import ValidationError
 
 from console.desk import options, profiles, readonly
 from console.desk.inspect import accepted, inspect, routes
-from console.desk.views import DeploymentView
-from console.facts import DeckError, Level, Refused, UsageError
+from console.facts import Level, Refused, UsageError
 from console.planning import deployment as files
 from console.planning.deployment import Deployment
 from console.settings import Settings, private_folder
@@ -20,11 +18,6 @@ from console.text import clean
 
 if TYPE_CHECKING:
     from console.checkpoints.model import Checkpoint
-    from console.runs.model import RunView
-    from console.services.model import ServiceView
-
-LIVING = frozenset({"starting", "running", "stopping"})
-"""States of a service whose process may still be there."""
 
 
 def draft(
@@ -118,7 +111,7 @@ def open_deployment(settings: Settings, name_or_file: str) -> Deployment:
     else:
         path = file_of(settings, name_or_file)
         if not path.exists():
-            known = ", ".join(view.stem for view in _saved(settings)) or "none yet"
+            known = ", ".join(view.stem for view in saved_files(settings)) or "none yet"
             raise UsageError(
                 f"there is no deployment called {clean(name_or_file)!r}",
                 why=f"saved deployments: {known}",
@@ -134,12 +127,13 @@ def open_deployment(settings: Settings, name_or_file: str) -> Deployment:
 def validated(loaded: Deployment, path: Path, text: str) -> Deployment:
     """A saved deployment whose name is its file's and whose options its backend takes."""
     if loaded.name != path.stem:
-        raise _misnamed(loaded, path, text)
+        raise misnamed(loaded, path, text)
     _validate_options(loaded, path, text)
     return loaded
 
 
-def _misnamed(loaded: Deployment, path: Path, text: str) -> UsageError:
+def misnamed(loaded: Deployment, path: Path, text: str) -> UsageError:
+    """What to say of a file that names another deployment than its own name does."""
     line = files.line_of(text, ("name",))
     return UsageError(
         f"{clean(str(path))}: line {line}, name: expected {path.stem}, as the file is called",
@@ -176,10 +170,8 @@ def save(settings: Settings, deployment: Deployment, file: Path | None = None) -
     return file
 
 
-# ---------------------------------------------------------------------------- list
-
-
-def _saved(settings: Settings) -> list[Path]:
+def saved_files(settings: Settings) -> list[Path]:
+    """The files of the saved deployments, by name."""
     try:
         return sorted(settings.folders.deployments.glob("*.toml"))
     except OSError as error:
@@ -187,102 +179,3 @@ def _saved(settings: Settings) -> list[Path]:
             f"cannot list {clean(str(settings.folders.deployments))}",
             why=error.strerror or str(error),
         ) from error
-
-
-def deployments(settings: Settings) -> tuple[DeploymentView, ...]:
-    """Every saved deployment with its newest run and service, its own or one that it went into."""
-    from console.desk import versions
-    from console.runs.store import RunStore
-    from console.services.store import ServiceStore
-
-    runs: dict[str, RunView] = {}
-    for run in RunStore(settings).views():
-        runs.setdefault(run.deployment, run)
-    services: dict[str, ServiceView] = {}
-    for service in ServiceStore(settings).views():
-        services.setdefault(service.deployment, service)
-    for name in (path.stem for path in _saved(settings)):
-        if name in services and services[name].living:
-            continue
-        if (host := versions.host_of(settings, name)) is not None:
-            services[name] = host
-    found = [(_changed(path, runs), _view(path, runs, services)) for path in _saved(settings)]
-    return tuple(view for _, view in sorted(found, key=lambda f: -f[0]))
-
-
-def _changed(path: Path, runs: dict[str, RunView]) -> float:
-    """When it was last saved or run, seconds since the epoch."""
-    try:
-        saved = path.stat().st_mtime
-    except OSError:
-        return 0.0  # it went away between listing and looking; `_view` says so
-    run = runs.get(path.stem)
-    return max(saved, run.started if run else 0.0)
-
-
-def _view(path: Path, runs: dict[str, RunView], services: dict[str, ServiceView]) -> DeploymentView:
-    name = path.stem
-    run, service = runs.get(name), services.get(name)
-    try:
-        loaded = files.load(path)
-        if loaded.name != name:
-            raise _misnamed(loaded, path, path.read_text(encoding="utf-8"))
-    except DeckError as error:
-        return DeploymentView(clean(name), path, "", "", run, service, problem=str(error))
-    checkpoint = loaded.checkpoints.get("model") or next(iter(loaded.checkpoints.values()), "")
-    return DeploymentView(
-        name,
-        path,
-        clean(checkpoint),
-        loaded.backend,
-        run,
-        service,
-        profile=clean(loaded.profile),
-        trouble=_trouble(service),
-    )
-
-
-def _trouble(service: ServiceView | None) -> str:
-    """What the server's supervisor has seen go wrong; nothing is asked."""
-    from console.services import watch
-
-    return "; ".join(watch.read(service.folder).problems) if service and service.living else ""
-
-
-def forget(settings: Settings, name: str) -> None:
-    """Move the file, the runs and the work folder to ``trash/<name>-<time>`` in the state folder."""
-    from console.desk import versions
-    from console.runs.store import RunStore
-    from console.services.store import ServiceStore
-
-    readonly.require_writable(settings, f"forget {name}")
-    file = file_of(settings, name)
-    if not file.exists():
-        raise UsageError(f"there is no deployment called {clean(name)!r}")
-    runs = RunStore(settings).views(name)
-    active = next((run for run in runs if run.active), None)
-    if active:
-        raise Refused(
-            f"{name} is being built by run {active.id}",
-            fix=f"tritondeck runs cancel {active.id}",
-        )
-    for service in ServiceStore(settings).views():
-        if service.deployment == name and service.state.value in LIVING:
-            raise Refused(f"{name} is being served", fix=f"tritondeck stop {name}")
-    if (host := versions.host_of(settings, name)) is not None:
-        raise Refused(
-            f"{name} is being served by the server of {host.deployment}",
-            fix=f"tritondeck remove {name}",
-        )
-    if guests := versions.guests(settings, name):
-        raise Refused(
-            f"the models of {clean(', '.join(guests))} stand in the repository of {name}",
-            fix="; ".join(f"tritondeck remove {clean(guest)}" for guest in guests),
-        )
-    trash = private_folder(settings.folders.state / "trash")
-    target = private_folder(
-        trash / f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6}"
-    )
-    for path in (*(run.folder for run in runs), settings.folders.work / name, file):
-        if path.exists():
-            path.rename(target / path.name)

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         query,
         render,
         replay,
+        saved,
         scaling,
         shell,
         standing,
@@ -110,6 +111,7 @@ else:
     query = Room("query")
     render = Room("render")
     replay = Room("replay")
+    saved = Room("saved")
     scaling = Room("scaling")
     shell = Room("shell")
     standing = Room("standing")
@@ -211,7 +213,7 @@ class Choosing(_Part):
 
     def deployments(self) -> tuple[DeploymentView, ...]:
         """Saved deployments with their state, the most recent first."""
-        return configure.deployments(self.settings)
+        return saved.deployments(self.settings)
 
     def open(self, name_or_file: str) -> Deployment:
         """A saved deployment by name, or a deployment file by path."""
@@ -224,7 +226,7 @@ class Choosing(_Part):
     def forget(self, name: str) -> None:
         """Move a saved deployment, its runs and its work to the trash folder; refused while a run
         of it is active or it serves."""
-        configure.forget(self.settings, name)
+        saved.forget(self.settings, name)
 
     def clone(self, name: str, new: str) -> Path:
         """Save a copy of a deployment under a new name, its comments kept; the new file."""

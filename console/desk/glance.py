@@ -1,7 +1,7 @@
 """Use case: the saved deployments for a first screen that does not wait.
 
 Reads files and runs, which needs no model of pydantic's. Whether every value in a file is right,
-and what servers say, is `console.desk.configure.deployments`.
+and what servers say, is `console.desk.saved.deployments`.
 """
 
 from __future__ import annotations

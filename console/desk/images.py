@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from console import storage
+from console.desk.server_probe import told, worker
 from console.facts import DeckError, ToolFacts
 from console.settings import Settings, private_folder
 
@@ -29,7 +30,6 @@ def asked(settings: Settings, server: ServerSection, expected: ToolFacts) -> Too
 
     That no engine answers is another check's to say; the plan is then made from the data.
     """
-    from console.desk.tools import told
     from console.runtimes.engine import Unreachable
     from console.runtimes.engines import engine
     from console.triton.container import InContainer
@@ -60,7 +60,6 @@ def _kept(settings: Settings, identity: str) -> dict[str, Any] | None:
 
 def _ask(settings: Settings, engine: Engine, image: str, identity: str) -> Mapping[str, Any]:
     """Run the worker's check in the image; an answer, good or bad, is kept by the image's id."""
-    from console.desk.tools import worker
     from console.planning.containers import filled, run_words
     from console.planning.plan import Command, Container, Mount
 

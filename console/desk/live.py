@@ -26,7 +26,7 @@ from console.triton.reading import ServerReading
 
 if TYPE_CHECKING:
     from console.runs.model import StepState
-    from console.triton.watch import Target
+    from console.triton.target import Target
 
 LOOK_SECONDS = 5.0
 FIRST_SECONDS = 0.7
@@ -79,7 +79,7 @@ class Known:
         from console.runs.store import RunStore
         from console.services.model import ServiceState
         from console.services.store import ServiceStore
-        from console.triton.watch import Target
+        from console.triton.target import Target
 
         self.problem = ""
         up = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)

@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from console.desk.server_probe import told, worker
 from console.facts import DeckError, Endpoint, EnvironmentFacts, ToolFacts
 from console.settings import Settings
 from console.text import clean
@@ -138,11 +138,6 @@ def _facts(environments: Environments, spec: EnvironmentSpec) -> EnvironmentFact
 _PROGRAMS: dict[tuple[str, str, int], Mapping[str, Any]] = {}
 
 
-def worker() -> Path:
-    """The script that starts servers and tells what they are."""
-    return Path(str(resources.files("backends") / "workers" / "triton_server.py"))
-
-
 def program(server: ServerSection) -> str:
     """The local server's program as an absolute path; empty when there is none."""
     wanted = server.path or "tritonserver"
@@ -183,21 +178,6 @@ def _asked(place: str, backend_directory: str) -> Mapping[str, Any]:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return {"problems": [{"summary": f"{place} could not be asked: {clean(str(error))}"}]}
     return told_
-
-
-def told(verdict: Mapping[str, Any], expected: ToolFacts, asked: str) -> ToolFacts:
-    """The worker's answer as facts; `asked` is the program or image that it is about."""
-    facts, problems = verdict.get("facts", {}), verdict.get("problems", ())
-    if problems:
-        return replace(expected, triton_problem=clean(str(problems[0].get("summary", ""))))
-    return replace(
-        expected,
-        flags={**expected.flags, "tritonserver": frozenset(map(str, facts.get("options", ())))},
-        triton_version=clean(str(facts.get("version", ""))),
-        triton_backends=frozenset(clean(str(name)) for name in facts.get("backends", ())),
-        triton_program=asked,
-        stub_python=clean(str(facts.get("stub_python", ""))),
-    )
 
 
 # ---------------------------------------------------------------------------- an attached server

@@ -41,7 +41,7 @@ Size = Annotated[str, _matching(r"([0-9]+[bkmg]?)?", "bytes with an optional b, 
 Image = Annotated[
     str, _matching(r"[\w][\w./:@-]*|", "a tag such as 24.10-py3, or REGISTRY/NAME:TAG")
 ]
-VariableName = Annotated[str, _matching(r"([A-Za-z_]\w*)?", "a variable's name")]
+VariableName = Annotated[str, _matching(r"([A-Za-z_][A-Za-z0-9_]{0,99})?", "a variable's name")]
 Header = Annotated[str, _matching(r"[A-Za-z][A-Za-z0-9-]*", "letters, digits and '-'")]
 GpuLimits = Annotated[
     str,

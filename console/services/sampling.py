@@ -49,7 +49,8 @@ class Sampler:
         from console.telemetry.recording import FILE
         from console.telemetry.telemetry import Telemetry
         from console.triton.recorder import ViewRecorder, limits
-        from console.triton.watch import ServerWatch, Target
+        from console.triton.target import Target
+        from console.triton.watch import ServerWatch
 
         self._actions, self._record = actions, record
         self.folder, self.state = folder, state

@@ -20,12 +20,6 @@ from console.services.supervisor import remove_regions
 from console.settings import Settings, private_folder
 from console.text import clean
 
-_LIVING = (
-    ServiceState.STARTING,
-    ServiceState.RUNNING,
-    ServiceState.RESTARTING,
-    ServiceState.STOPPING,
-)
 _ENDED_KEPT = 5
 """Ended services of a deployment whose folders stay, for their logs."""
 
@@ -45,7 +39,7 @@ class ServiceStore:
             found = [record.view(f) for f in self._folders()] if self.folder.is_dir() else []
         except OSError as error:
             raise storage.storage_error(error, Path(error.filename or self.folder)) from error
-        return tuple(sorted(found, key=lambda v: (v.state not in _LIVING, -v.started)))
+        return tuple(sorted(found, key=lambda v: (not v.living, -v.started)))
 
     def view(self, name_or_id: str) -> ServiceView:
         """A service by id, or the newest one of a deployment; `UsageError` when there is none."""
@@ -90,7 +84,7 @@ class ServiceStore:
             with self._alone(deployment):
                 adopted = ""
                 for old in self.views():
-                    if old.deployment != deployment or old.state not in _LIVING:
+                    if old.deployment != deployment or not old.living:
                         continue
                     if (name := self._record(old.id).spec.name) != spec.name and name in beside:
                         continue
@@ -200,7 +194,7 @@ class ServiceStore:
     def _stop(self, view: ServiceView, progress: Progress | None) -> ServiceView:
         if view.state is ServiceState.FOREIGN:
             raise Refused(f"service {view.id} cannot be stopped from here", why=view.reason)
-        if view.state not in _LIVING:
+        if not view.living:
             return view
         made = self._record(view.id)
         try:
@@ -224,7 +218,7 @@ class ServiceStore:
     def delete(self, service_id: str) -> None:
         """Remove the folder of a service that has ended."""
         view = self.view(service_id)
-        if view.state in (*_LIVING, ServiceState.FOREIGN):
+        if view.living or view.state is ServiceState.FOREIGN:
             raise Refused(f"service {view.id} is {view.state}", fix="stop it first")
         try:
             storage.discard(view.folder, MANIFEST)
@@ -232,7 +226,7 @@ class ServiceStore:
             raise storage.storage_error(error, view.folder) from error
 
     def _prune(self, deployment: str) -> None:
-        mine = [v for v in self.views() if v.deployment == deployment and v.state not in _LIVING]
+        mine = [v for v in self.views() if v.deployment == deployment and not v.living]
         for view in mine[_ENDED_KEPT - 1 :]:
             if view.state is not ServiceState.FOREIGN:
                 storage.discard(view.folder, MANIFEST)

@@ -21,9 +21,9 @@ from console.planning.plan import (
 )
 from console.planning.variables import Variable, literal
 from console.text import clean
-from console.triton import launchers, mpi, releases
+from console.triton import mpi, releases
 from console.triton.embedded import kept
-from console.triton.options import Places, options, reachable, worker_options
+from console.triton.options import Places, options, port_variables, reachable, worker_options
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
@@ -49,7 +49,7 @@ class InContainer:
     worker = "triton_server"
 
     def variables(self, deployment: Deployment) -> tuple[Variable, ...]:
-        return launchers.port_variables(deployment)
+        return port_variables(deployment)
 
     def images(self, deployment: Deployment, requirements: Iterable[str]) -> tuple[ImageSpec, ...]:
         server = deployment.server
@@ -135,7 +135,7 @@ class InContainer:
         yield _carries(said, tools)
         if server.gpus and said.driver and host.driver:
             yield _driver(said, host)
-        yield from launchers.flags(server, tools)
+        yield from releases.flag_verdicts(server, tools)
         yield from releases.safety(
             tools.triton_version, exposed=server.exposed, whose=clean(said.reference)
         )

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING
 from console.facts import Host, ToolFacts, Verdict
 from console.planning.plan import Command, ImageSpec, ServiceSpec
 from console.planning.variables import Variable, literal
-from console.triton import launchers, releases
-from console.triton.options import STOP_TIMEOUT, options, reachable, shm_prefix, worker_options
+from console.triton import releases
+from console.triton.options import (
+    STOP_TIMEOUT,
+    options,
+    port_variables,
+    reachable,
+    shm_prefix,
+    worker_options,
+)
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
@@ -33,7 +40,7 @@ class Embedded:
     worker = "triton_server"
 
     def variables(self, deployment: Deployment) -> tuple[Variable, ...]:
-        return launchers.port_variables(deployment)
+        return port_variables(deployment)
 
     def images(self, deployment: Deployment, requirements: Iterable[str]) -> tuple[ImageSpec, ...]:
         return ()

@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from console.facts import Host, Level, ToolFacts, Verdict
+from console.facts import Host, ToolFacts, Verdict
 from console.planning.plan import ImageSpec, ServiceSpec
 from console.planning.variables import Variable
-from console.text import clean
-from console.triton.releases import flag_known
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
-    from console.planning.server import ServerSection
 
 
 class Launcher(Protocol):
@@ -79,50 +76,3 @@ def launcher(deployment: Deployment) -> Launcher:
             from console.triton.attach import Attached
 
             return Attached()
-
-
-def port_variables(deployment: Deployment) -> tuple[Variable, ...]:
-    """Three ports and the repository folder, as every launcher that starts a server leaves open."""
-    server = deployment.server
-    ports = (
-        Variable(
-            name=f"{name}_port", kind="port", default=str(number), help=f"Triton's {title} port"
-        )
-        for name, number, title in (
-            ("http", server.http_port, "HTTP"),
-            ("grpc", server.grpc_port, "gRPC"),
-            ("metrics", server.metrics_port, "metrics"),
-        )
-    )
-    repository = Variable(
-        name="repository", kind="path", default="${work}/repository", help="the model repository"
-    )
-    return (*ports, repository)
-
-
-def flags(server: ServerSection, tools: ToolFacts) -> Iterator[Verdict]:
-    """Whether the server at hand takes the options that only some builds have."""
-    wanted = {
-        "--allow-client-shm": ("allow_client_shm", server.allow_client_shm),
-        "--grpc-max-response-pool-size": (
-            "grpc_max_response_pool_size",
-            bool(server.grpc_max_response_pool_size),
-        ),
-    }
-    accepted = tools.flags.get("tritonserver")
-    for flag, (name, asked) in wanted.items():
-        if not asked:
-            continue
-        if accepted is None:
-            takes, source = flag_known(flag, tools.triton_version), "the release table"
-        else:
-            takes, source = flag in accepted, "tritonserver --help"
-        yield Verdict(
-            f"server-flag-{name.replace('_', '-')}",
-            Level.PASS if takes else Level.WARN,
-            f"the server takes {flag}" if takes else f"the server has no {flag}: it is left out",
-            clean(tools.triton_version),
-            source,
-            "" if takes else "serve with a newer Triton",
-            "" if takes else f"server.{name}",
-        )

@@ -14,9 +14,9 @@ from console.facts import Host, Level, ToolFacts, Verdict
 from console.planning.plan import ImageSpec, ServiceSpec
 from console.planning.variables import Variable, literal
 from console.text import clean
-from console.triton import launchers, mpi, releases
+from console.triton import mpi, releases
 from console.triton.embedded import on_this_host
-from console.triton.options import options, worker_options
+from console.triton.options import options, port_variables, worker_options
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
@@ -32,7 +32,7 @@ class Local:
     worker = "triton_server"
 
     def variables(self, deployment: Deployment) -> tuple[Variable, ...]:
-        return launchers.port_variables(deployment)
+        return port_variables(deployment)
 
     def images(self, deployment: Deployment, requirements: Iterable[str]) -> tuple[ImageSpec, ...]:
         return ()
@@ -80,7 +80,7 @@ class Local:
             clean(tools.triton_program) or found,
         )
         yield from _stub(tools)
-        yield from launchers.flags(server, tools)
+        yield from releases.flag_verdicts(server, tools)
         yield from releases.safety(tools.triton_version, exposed=server.exposed, whose=found)
 
 

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from console.planning.variables import literal
+from console.planning.variables import Variable, literal
 
 if TYPE_CHECKING:
     from console.planning.deployment import Deployment
@@ -113,3 +113,22 @@ def reachable(address: str) -> str:
     if address == "::":
         return "[::1]"
     return f"[{address}]" if ":" in address else address
+
+
+def port_variables(deployment: Deployment) -> tuple[Variable, ...]:
+    """Three ports and the repository folder, as every launcher that starts a server leaves open."""
+    server = deployment.server
+    ports = (
+        Variable(
+            name=f"{name}_port", kind="port", default=str(number), help=f"Triton's {title} port"
+        )
+        for name, number, title in (
+            ("http", server.http_port, "HTTP"),
+            ("grpc", server.grpc_port, "gRPC"),
+            ("metrics", server.metrics_port, "metrics"),
+        )
+    )
+    repository = Variable(
+        name="repository", kind="path", default="${work}/repository", help="the model repository"
+    )
+    return (*ports, repository)

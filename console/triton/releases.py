@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from console import dated
-from console.facts import Level, Verdict
+from console.facts import Level, ToolFacts, Verdict
 from console.settings import folders
 from console.text import clean
+
+if TYPE_CHECKING:
+    from console.planning.server import ServerSection
 
 Number = Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]
 IMAGE = "nvcr.io/nvidia/tritonserver"
@@ -192,3 +195,31 @@ def safety(version: str, *, exposed: bool, whose: str = "this server") -> Iterat
         "keep it on loopback and load only models that you trust, or serve with a newer Triton",
         "server.expose" if exposed else "server.launcher",
     )
+
+
+def flag_verdicts(server: ServerSection, tools: ToolFacts) -> Iterator[Verdict]:
+    """Whether the server at hand takes the options that only some builds have."""
+    wanted = {
+        "--allow-client-shm": ("allow_client_shm", server.allow_client_shm),
+        "--grpc-max-response-pool-size": (
+            "grpc_max_response_pool_size",
+            bool(server.grpc_max_response_pool_size),
+        ),
+    }
+    accepted = tools.flags.get("tritonserver")
+    for flag, (name, asked) in wanted.items():
+        if not asked:
+            continue
+        if accepted is None:
+            takes, source = flag_known(flag, tools.triton_version), "the release table"
+        else:
+            takes, source = flag in accepted, "tritonserver --help"
+        yield Verdict(
+            f"server-flag-{name.replace('_', '-')}",
+            Level.PASS if takes else Level.WARN,
+            f"the server takes {flag}" if takes else f"the server has no {flag}: it is left out",
+            clean(tools.triton_version),
+            source,
+            "" if takes else "serve with a newer Triton",
+            "" if takes else f"server.{name}",
+        )

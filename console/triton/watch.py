@@ -8,51 +8,24 @@ wait for an idle one when it stops); metrics addresses and OpenAI-type servers k
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-from console.facts import DeckError, Endpoint
+from console.facts import DeckError
 from console.text import clean
 from console.triton import statistics
 from console.triton.metrics import Metrics, parse
-from console.triton.plain_http import NoAnswer, Response, token_headers
+from console.triton.plain_http import NoAnswer, Response
 from console.triton.rates import Rates
 from console.triton.reading import ServerReading
 from console.triton.statistics import TRITON_METRICS, Key, ModelCounters, Told
+from console.triton.target import STATES_EVERY, TIMEOUT, Asker, Target
 from console.triton.wire import Wire
 
-TIMEOUT = 2.0
-"""Seconds for everything that one poll asks of one address."""
 RARELY = 10.0
 """Seconds between questions whose answers seldom change (version, list of models)."""
-STATES_EVERY = 2.0
-"""Seconds between two looks at the repository index."""
 RETRY = 30.0
 """Seconds after which a metrics address that did not answer is asked again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is watched. `headers` are added at each start from the endpoint's token."""
-
-    name: str
-    endpoint: Endpoint
-    ca_file: Path | None = None
-    token: Callable[[], Mapping[str, str]] | None = None
-    """Headers with the token; read when the watch starts and again after a 403. The endpoint's
-    token file when None."""
-
-    def headers(self) -> Mapping[str, str]:
-        return self.token() if self.token else token_headers(self.endpoint)
-
-
-class Asker(Protocol):
-    def ask(self) -> Told: ...
-
-    def close(self) -> None: ...
 
 
 class ServerWatch:

@@ -11,7 +11,7 @@ from console.facts import UsageError
 from console.text import clean
 from console.triton import statistics
 from console.triton.statistics import Key, Told
-from console.triton.watch import STATES_EVERY, TIMEOUT, Target
+from console.triton.target import STATES_EVERY, TIMEOUT, Target
 
 _PREFIX = "triton-grpc-protocol-"
 """Triton wants restricted protocols' headers under this prefix over gRPC."""

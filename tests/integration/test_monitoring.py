@@ -28,7 +28,8 @@ from console.triton import control
 from console.triton.plain_http import request
 from console.triton.reading import ServerReading
 from console.triton.recorder import ViewRecorder
-from console.triton.watch import ServerWatch, Target
+from console.triton.target import Target
+from console.triton.watch import ServerWatch
 from tests.integration.test_services import live, spec, values
 from tests.processes import fill, settings_at, small_disk, until
 

@@ -202,9 +202,7 @@ async def test_times_can_be_hidden(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (300, 80)])  # large ones are drawn once a second
-async def test_a_log_that_is_replaced_or_deleted_says_so(
-    log: Path, size: tuple[int, int]
-) -> None:
+async def test_a_log_that_is_replaced_or_deleted_says_so(log: Path, size: tuple[int, int]) -> None:
     async with LogApp(log).run_test(size=size) as pilot:
         view = await opened(pilot, lambda v: v.lines == 300)
         other = log.with_name("other")

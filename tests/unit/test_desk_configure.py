@@ -12,8 +12,10 @@ from onnx import TensorProto, helper
 
 from console import settings
 from console.desk.desk import Desk
-from console.facts import DeckError, Refused, UsageError
+from console.facts import DeckError, Endpoint, Refused, UsageError
 from console.planning.deployment import Deployment
+from console.services.model import ServiceState, ServiceView
+from console.services.store import ServiceStore
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -157,6 +159,22 @@ def test_forget_moves_to_the_trash_and_the_name_is_free_again(desk: Desk, graph:
     assert (trash / "scorer.toml").read_text() == text
     with pytest.raises(UsageError):
         desk.forget("scorer")
+
+
+@pytest.mark.parametrize("state", ["starting", "running", "restarting", "stopping"])
+def test_what_is_served_or_will_be_again_is_not_forgotten(
+    desk: Desk, graph: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    file = desk.save(desk.draft(graph, name="scorer"))
+    here = file.parent
+    endpoint = Endpoint(url="http://127.0.0.1:9")
+    served = ServiceView(
+        "scorer-1", "scorer", "embedded", ServiceState(state), here, here, endpoint, here, ()
+    )
+    monkeypatch.setattr(ServiceStore, "views", lambda self: (served,))
+    with pytest.raises(Refused, match="is being served"):
+        desk.forget("scorer")
+    assert file.exists()
 
 
 def test_a_saved_file_that_names_another_deployment_is_a_problem_in_words(

@@ -14,7 +14,8 @@ import pytest
 
 from console.facts import Endpoint, UsageError
 from console.triton.plain_http import NoAnswer
-from console.triton.watch import ServerWatch, Target
+from console.triton.target import Target
+from console.triton.watch import ServerWatch
 from console.triton.wire import Wire
 
 COUNT = {"requests": 0}
