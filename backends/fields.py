@@ -132,7 +132,7 @@ LegacyCheckpoint = Annotated[
 TrustRemoteCode = Annotated[
     bool,
     Field(
-        title="Trust the checkpoint's code",
+        title="Trust its code",
         description="Runs Python code that lies in the checkpoint's folder. Only for checkpoints whose "
         "code you have read.",
         json_schema_extra=extra("Safety"),

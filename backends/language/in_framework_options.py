@@ -130,7 +130,7 @@ class InFrameworkOptions(LayoutOptions):
     )
     expert_tensor_parallel_size: Ranks = Field(
         1,
-        title="Expert tensor parallel size",
+        title="Expert tensor parallelism",
         description="GPUs that share one expert; from 0.5 on.",
         json_schema_extra=extra("Parallelism", "--expert_tensor_parallel_size"),
     )
@@ -154,14 +154,14 @@ class InFrameworkOptions(LayoutOptions):
     )
     account_for_embedding_in_pipeline_split: bool = Field(
         False,
-        title="Count the embedding as a layer",
-        description="When layers are divided over pipeline stages.",
+        title="Count the embedding",
+        description="As a layer, when layers are divided over pipeline stages.",
         json_schema_extra=extra("Parallelism", "--account_for_embedding_in_pipeline_split"),
     )
     account_for_loss_in_pipeline_split: bool = Field(
         False,
-        title="Count the loss as a layer",
-        description="When layers are divided over pipeline stages.",
+        title="Count the loss",
+        description="As a layer, when layers are divided over pipeline stages.",
         json_schema_extra=extra("Parallelism", "--account_for_loss_in_pipeline_split"),
     )
     enable_flash_decode: bool = Field(

@@ -88,7 +88,7 @@ class RetrievalOptions(BackendOptions):
         1,
         ge=1,
         le=64,
-        title="Instances of the front models",
+        title="Instances in front",
         description="How many processes decode images, make tokens and search, of each kind.",
         json_schema_extra=extra("Serving"),
     )

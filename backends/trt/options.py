@@ -195,7 +195,7 @@ class _BuildOptions(BackendOptions):
     )
     capability_names: bool = Field(
         True,
-        title="A file for each compute capability",
+        title="Name by capability",
         description="The plan's name carries the compute capability of the GPU that it was built on, "
         "and config.pbtxt names it so (cc_model_filenames).",
         json_schema_extra=extra("Build", flag="cc_model_filenames"),

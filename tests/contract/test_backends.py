@@ -84,6 +84,7 @@ def test_every_option_has_title_help_group_and_default(backend):
     for name, field in backend.Options.model_fields.items():
         extra = field.json_schema_extra
         assert field.title and field.description, name
+        assert len(field.title) <= 26, f"{name}: the form cuts its title"
         assert isinstance(extra, dict) and extra.get("group"), name
         assert not field.is_required(), name
 
