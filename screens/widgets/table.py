@@ -74,7 +74,7 @@ class DeckTable(PlacedView, can_focus=True):
     ]
 
     class RowHighlighted(Message):
-        """The cursor came to another row."""
+        """The cursor came to another row, or the last one went."""
 
         def __init__(self, table: DeckTable) -> None:
             super().__init__()
@@ -178,7 +178,7 @@ class DeckTable(PlacedView, can_focus=True):
         self._tell()
 
     def _tell(self) -> None:
-        if self.chosen and self.chosen != self._told:
+        if self.chosen != self._told:
             self._told = self.chosen
             # Straight to the screen: while it rose through what holds the table, the cursor's frame
             # would be drawn without what follows from it, and that in a second one.
@@ -292,7 +292,7 @@ class Listing(Vertical):
     Listing > TextField { display: none; width: 32; margin: 0 1; }
     Listing.-filtering > TextField { display: block; }
     Listing.-empty > DeckTable { display: none; }
-    Listing.-empty > .empty { display: block; }
+    Listing.-empty > .empty, Listing.-unfound > .empty { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -307,7 +307,6 @@ class Listing(Vertical):
             "escape",
             "unfilter",
             "All rows",
-            show=False,
             id="filter.clear",
             tooltip="Show every row again",
         ),
@@ -316,6 +315,7 @@ class Listing(Vertical):
     def __init__(self, *columns: Column, empty: Phrase, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
         self.table = DeckTable(*columns, id=f"{id}-table")
+        self._nothing = empty
         self._empty = Words(empty, classes="empty")
         self._filter = TextField(placeholder="rows that hold this text")
         # Disabled while it is not shown: Textual would give it the focus of an empty list.
@@ -332,7 +332,7 @@ class Listing(Vertical):
     def show(self, rows: Sequence[Row], empty: Phrase | None = None) -> None:
         """Show the rows; `empty` replaces the words for when there are none."""
         if empty is not None:
-            self._empty.show(empty)
+            self._nothing = empty
         self._rows = tuple(rows)
         if not rows and self.table.has_focus:
             # Hidden, it would hand the cursor to whatever field comes next.
@@ -347,7 +347,11 @@ class Listing(Vertical):
 
     def _fill(self) -> None:
         wanted = self._filter.value.casefold()
-        self.table.show([row for row in self._rows if wanted in _words(row)])
+        found = [row for row in self._rows if wanted in _words(row)]
+        unfound = bool(self._rows) and not found
+        self.set_class(unfound, "-unfound")
+        self._empty.show(say("No row holds this text.", "dim") if unfound else self._nothing)
+        self.table.show(found)
 
     # -- the filter
 

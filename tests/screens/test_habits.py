@@ -34,12 +34,14 @@ from screens.widgets.table import DeckTable, Listing
 from screens.widgets.textview import TextView
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
+from tests.screens.test_poison import shown_everywhere
 from tests.screens.test_tour import (
     listed,
     on,
     shown,
     to_build,
     to_check,
+    to_checkpoint,
     to_options,
     to_serve,
 )
@@ -72,6 +74,20 @@ async def test_a_list_is_filtered_by_any_of_its_columns(
         assert app.focused is table
         await pilot.press("escape")
         await until(pilot, lambda: table.row_count == every)
+
+
+async def test_a_filter_that_leaves_nothing_says_so_and_names_the_key_back(
+    app: TritonDeckApp,
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_checkpoint(pilot)
+        await until(pilot, lambda: shown(app, "#detail"))
+        await pilot.press("slash", *"nowhere")
+        await until(pilot, lambda: "No row holds this text" in shown_everywhere(app))
+        await until(pilot, lambda: not shown(app, "#detail"))
+        assert "All rows" in shown_everywhere(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: shown(app, "#detail"))
 
 
 async def test_a_file_is_found_by_the_filter(app: TritonDeckApp, tmp_path: Path) -> None:
