@@ -83,8 +83,8 @@ class PlaceOptions(BackendOptions):
     hf_token: VariableName = Field(
         "",
         title="Hugging Face token",
-        description="Name of its variable: HF_TOKEN where the checkpoint's tokenizer comes from Hugging Face (StarCoder, "
-        "Llama 3 of NeMo 1); empty looks nothing up there.",
+        description="Name of its variable: HF_TOKEN where the checkpoint's tokenizer comes from "
+        "Hugging Face (StarCoder, Llama 3 of NeMo 1); empty looks nothing up there.",
         json_schema_extra=extra("Place"),
     )
 
