@@ -34,6 +34,7 @@ from screens.help import HelpScreen
 from screens.home import HomeScreen
 from screens.serve import ServeScreen
 from screens.try_ import TryScreen
+from screens.widgets.logview import LogView
 from screens.widgets.table import Listing
 from screens.widgets.words import Words
 
@@ -129,6 +130,9 @@ class Photographer:
         """The finished build, the server, an answer, and Home with its help."""
         await self.until(lambda: self.says("#build-title", "verified"))
         await self.until(lambda: self.app.screen._samples)
+        self.app.screen.query_one(Listing).table.choose("export")
+        log = self.app.screen.query_one(LogView)
+        await self.until(lambda: log.lines and log.state.settled and log.state.tallied)
         await self.take("build")
         await self.pilot.press("enter")
         await self.on(ServeScreen)
