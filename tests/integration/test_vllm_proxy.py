@@ -27,6 +27,8 @@ pytestmark = pytest.mark.integration
 
 FACTS = Path(__file__).parents[2] / "examples" / "facts"
 WORDS = ["one", " two", " three"]
+ODD = 13
+"""A seed that is answered with what no OpenAI server says."""
 
 
 class OpenAi(BaseHTTPRequestHandler):
@@ -40,6 +42,8 @@ class OpenAi(BaseHTTPRequestHandler):
         self.asked.append({**body, "path": self.path})
         if body.get("max_tokens", 1) > 1000:
             self.answer(400, {"error": {"message": "max_tokens is too large", "code": 400}})
+        elif body.get("seed") == ODD:
+            self.answer(200, {"choices": ["no object"]})
         elif body["stream"]:
             self.events()
         else:
@@ -158,6 +162,22 @@ def test_sampling_parameters_of_another_form_are_refused(proxy: Any) -> None:
     body = {"text_input": "x", "sampling_parameters": "[1]"}
     answer = request(proxy.endpoint, "/v2/models/facts/generate", method="POST", payload=body)
     assert not answer.ok and "JSON object" in answer.words
+
+
+def generated(proxy: Any, **sampling: Any) -> Any:
+    body = {"text_input": "Count.", "sampling_parameters": json.dumps(sampling)}
+    where = "/v2/models/facts/generate"
+    return request(proxy.endpoint, where, method="POST", payload=body, timeout=10)
+
+
+def test_an_answer_of_an_unknown_shape_is_told_and_nobody_waits(proxy: Any) -> None:
+    answer = generated(proxy, seed=ODD)
+    assert not answer.ok and "no attribute" in answer.words
+
+
+def test_several_answers_are_refused_for_one_would_be_lost(proxy: Any) -> None:
+    answer = generated(proxy, n=2)
+    assert not answer.ok and "one answer" in answer.words
 
 
 def test_a_server_that_is_gone_is_told_and_found_again(
