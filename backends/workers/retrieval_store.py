@@ -104,7 +104,9 @@ def read(line, where, folder, spaces):
     if "\0" in line or "\\u0000" in line:
         raise BadRecord("a character 0 cannot be stored")
     image = read_image(folder, path) if path else b""
-    name = raw.get("id") or path or hashlib.sha256(caption.encode()).hexdigest()[:24]
+    name = raw.get("id")
+    if name in (None, ""):  # 0 is an id: lists are numbered from there
+        name = path or hashlib.sha256(caption.encode()).hexdigest()[:24]
     made_of = [json.dumps(raw, sort_keys=True).encode(), image, json.dumps(spaces).encode()]
     digest = hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in made_of))
     document = {key: value for key, value in raw.items() if key != "id"}
@@ -273,11 +275,11 @@ class Filling:
 
 def fill(options, store, spaces):
     """Write every record of the source; what was done."""
-    if options.replace:
-        store.clear()
     listed, started = sources(options.source), time.monotonic()
     if not listed:
         raise Refused("%s holds no image and no line" % options.source)
+    if options.replace:
+        store.clear()
     options.failures.parent.mkdir(parents=True, exist_ok=True)
     with options.failures.open("w", encoding="utf-8") as file:
         options.failures.chmod(0o600)

@@ -21,6 +21,7 @@ from backends.clip_retrieval import ClipRetrievalBackend
 from backends.doors.retrieval import sentence, towers
 from backends.retrieval.forms import MatchForm
 from backends.retrieval.options import RetrievalOptions
+from backends.workers import retrieval_store
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import (
     InferenceAnswer,
@@ -492,3 +493,31 @@ def test_the_picture_in_the_documents_is_the_real_repository() -> None:
     page = (ROOT / "docs" / "retrieval.md").read_text(encoding="utf-8")
     for line in drawn(plan):
         assert line in page
+
+
+# ---------------------------------------------------------------------------- the store's worker
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('{"id": 0, "caption": "x"}', "0"),
+        ('{"id": "a", "caption": "x"}', "a"),
+        ('{"id": "", "caption": "x"}', "2d711642b726b04401627ca9"),
+        ('{"id": null, "caption": "x"}', "2d711642b726b04401627ca9"),
+    ],
+)
+def test_a_record_has_the_id_that_its_line_says_zero_as_well(line: str, name: str) -> None:
+    assert retrieval_store.read(line, "list:1", Path(), {})["id"] == name
+
+
+def test_a_collection_is_emptied_only_for_a_source_that_has_records(tmp_path: Path) -> None:
+    class Store:
+        def clear(self) -> None:
+            raise AssertionError("emptied before the source was looked at")
+
+    words = ["fill", "--model-folder=m", "--replace", f"--failures={tmp_path / 'failures'}"]
+    for source in (tmp_path, tmp_path / "missing"):
+        options = retrieval_store.arguments([*words, f"--source={source}"])
+        with pytest.raises(retrieval_store.Refused):
+            retrieval_store.fill(options, Store(), {})
