@@ -20,6 +20,21 @@ TAKEN = {
     Format.MEGATRON: ("ed-0.2", "ed-main"),
 }
 """Format to the first and the last generation whose script loads it."""
+_HUGGING_FACE = frozenset({"dtype", "device_map", "max_ongoing_requests"})
+_MEGATRON = frozenset(
+    {
+        "context_parallel_size", "expert_model_parallel_size", "inference_max_seq_length",
+        "enable_flash_decode", "enable_cuda_graphs", "legacy_ckpt",
+    }
+)  # fmt: skip
+_TENSORRT_LLM = frozenset({"max_input_len", "max_output_len"})
+_SHARE, _BATCH = "num_gpus_per_replica", "max_batch_size"
+_FOREIGN = {
+    ray_words.HUGGING_FACE: _MEGATRON | _TENSORRT_LLM | {_BATCH},
+    ray_words.MEGATRON: _HUGGING_FACE | _TENSORRT_LLM | {_SHARE},
+    ray_words.TENSORRT_LLM: _HUGGING_FACE | _MEGATRON,
+}
+"""Script to the options that neither it nor, in its place, our own job is told."""
 
 
 def checks(
@@ -33,6 +48,7 @@ def checks(
     if options.form == "script":
         yield from _generation(deployment, options, checkpoint)
         yield from _ending(options)
+    yield from _unused(options, checkpoint)
     yield from _layout(options, checkpoint)
     yield from _reach(deployment, options)
     yield from _token(options)
@@ -105,6 +121,18 @@ def _generation(
         )
 
 
+def _unused(options: RayOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    script = ray_words.script_of(options, checkpoint)
+    name = script.rpartition("/")[2]
+    yield from flags.unused(options, sorted(_FOREIGN[script]), f"{name} does not take it")
+    if options.form == "application":
+        why = "Ray itself gives a replica its GPUs"
+        yield from flags.unused(options, ["cuda_visible_devices"], why)
+        if options.engine == "vllm":
+            why = "tritondeck's own job does not pass it on to vLLM"
+            yield from flags.unused(options, ["dtype", "device_map"], why)
+
+
 def _ending(options: RayOptions) -> Iterator[Verdict]:
     yield Verdict(
         "ray-stop",
@@ -141,7 +169,9 @@ def _layout(options: RayOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
             "the Ray class for Hugging Face folders has no parallel sizes: a device map spreads layers",
             source=ray_words.HUGGING_FACE,
             fix="set parallel sizes of 1 and num_gpus_per_replica to the GPUs of one node",
-            option="options.tensor_parallel_size",
+            option="options.tensor_parallel_size"
+            if options.tensor_parallel_size > 1
+            else "options.pipeline_parallel_size",
         )
         return
     if each > 1 and each != int(each):

@@ -7,9 +7,11 @@ some parse a flag that they never use. Everything here is a comparison of data; 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import BaseModel
 
 from backends.upstream.generations import catalog
 from backends.upstream.parsers import Option, Parser, known
@@ -79,6 +81,21 @@ def compare_known(argv: Sequence[str], script: str, generation: str) -> tuple[Ve
         return ()
     source = catalog().generations[generation].ref
     return compare(argv, parser, script=script, source=source, generation=generation)
+
+
+def unused(options: BaseModel, names: Iterable[str], why: str) -> Iterator[Verdict]:
+    """A warning for each of the options `names` that is not at its default and reaches nobody; `why`
+    says what is done without it."""
+    defaults = type(options).model_fields
+    for name in names:
+        if getattr(options, name) != defaults[name].default:
+            yield Verdict(
+                CHECK,
+                Level.WARN,
+                f"{name} is set and does nothing: {why}",
+                fix="leave this option out",
+                option=f"options.{name}",
+            )
 
 
 def _unknown(words: Sequence[Given], parser: Parser, script: str, source: str) -> Iterator[Verdict]:

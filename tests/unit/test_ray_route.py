@@ -27,6 +27,7 @@ NEMO2 = samples.nemo_language(format=Format.NEMO2)
 MEGATRON = samples.nemo_language(format=Format.MEGATRON)
 ORDER = list(generations.catalog().generations)
 WITH_SCRIPTS = [name for name in ORDER if name.startswith("ed-")]
+WORST = [Level.PASS, Level.UNKNOWN, Level.WARN, Level.FAIL]
 SCRIPTS, CATALOG = cache(parsers.scripts), cache(generations.catalog)
 OPTIONS: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -96,7 +97,7 @@ def checks(
 ) -> dict[str, Verdict]:
     made = deployment(server=server, **options)
     found = BACKEND.checks(made, {"model": model}, samples.GPU_HOST, ToolFacts())
-    return {verdict.check: verdict for verdict in sorted(found, key=lambda v: v.level)}
+    return {verdict.check: verdict for verdict in sorted(found, key=lambda v: WORST.index(v.level))}
 
 
 def failing(found: dict[str, Verdict]) -> set[str]:
@@ -125,6 +126,34 @@ def test_a_planned_command_line_is_accepted_or_a_verdict_says_so(
     # The port is known when the run starts.
     argv = [word.replace("${http_port}", "8000") for word in argv]
     agreed(parser, argv, told)
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name != "nothing"])
+@pytest.mark.parametrize("form", ["application", "script"])
+@pytest.mark.parametrize("model", [FOLDER, MEGATRON], ids=["folder", "megatron"])
+def test_an_option_changes_what_runs_or_is_told_to_do_nothing(
+    model: Checkpoint, form: str, option: str
+) -> None:
+    """Several options of a row go together: what one of them does is not hidden by the others."""
+    if form == "application" and (model is MEGATRON or "tensorrt" in option):
+        return
+    usual = {"form": form}
+    if OPTIONS[option].get("engine"):
+        usual["engine"] = OPTIONS[option]["engine"]
+    for name, value in OPTIONS[option].items():
+        if name == "engine":
+            continue
+        changed = {**usual, name: value}
+        before, after = (
+            ray_words.follower(deployment(**given), RayOptions.model_validate(given), model)
+            for given in (usual, changed)
+        )
+        made = deployment(**changed)
+        found = BACKEND.checks(made, {"model": model}, samples.GPU_HOST, ToolFacts())
+        assert before != after or any(
+            verdict.option == f"options.{name}" and verdict.level is not Level.PASS
+            for verdict in found
+        )
 
 
 @pytest.mark.parametrize("generation", [name for name in ORDER if name not in WITH_SCRIPTS])
