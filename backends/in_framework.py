@@ -109,6 +109,7 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
                 found += in_framework_nodes.checks(deployment, options, checkpoint)
         else:
             found += _worker(options, checkpoint)
+        found += _unused(options, checkpoint)
         if options.device == "cuda":
             found += _gpus(options, checkpoint, host)
         found += _speed(options, checkpoint)
@@ -151,6 +152,29 @@ def _worker(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Ver
             fix="use parallel sizes of 1 and a device map, or form = script",
             option="options.tensor_parallel_size",
         )
+
+
+_OF_NEMO = (
+    "context_parallel_size", "expert_model_parallel_size", "expert_tensor_parallel_size",
+    "sequence_parallel", "num_layers_in_first_pipeline_stage", "num_layers_in_last_pipeline_stage",
+    "account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split",
+    "inference_max_seq_length", "micro_batch_size", "enable_flash_decode", "enable_cuda_graphs",
+    "model_type", "legacy_ckpt", "legacy_model_format",
+)  # fmt: skip
+_OF_HUGGING_FACE = ("dtype", "device_map", "tp_plan", "trust_remote_code")
+
+
+def _unused(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Options for the other kind of checkpoint, and sizes that a Hugging Face model is not cut by."""
+    if checkpoint.format in NEMO:
+        why = f"{upstream.MEGATRON.rpartition('/')[2]} does not take it"
+        yield from flags.unused(options, _OF_HUGGING_FACE, why)
+        return
+    yield from flags.unused(options, _OF_NEMO, "it is for NeMo and Megatron checkpoints")
+    if options.form == "script":
+        cut = () if options.tp_plan else ("tensor_parallel_size",)
+        why = "layers are spread by the device map, or cut by tp_plan"
+        yield from flags.unused(options, (*cut, "pipeline_parallel_size"), why)
 
 
 def _generation(

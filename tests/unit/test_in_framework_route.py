@@ -122,6 +122,27 @@ def judged(found: Checkpoint, generation: str, options: dict[str, Any]) -> None:
     agreed(parser, words, said)
 
 
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name != "nothing"])
+@pytest.mark.parametrize("kind", [Format.HUGGING_FACE, Format.MEGATRON])
+def test_an_option_changes_what_runs_or_is_told_to_do_nothing(kind: Format, option: str) -> None:
+    found = checkpoint(format=kind)
+    ((name, value),) = OPTIONS[option].items()
+    usual = {"form": "script"}
+    before, after = (
+        service(plan(found, **given)).service.process.argv
+        for given in (usual, {**usual, name: value})
+    )
+    said = [v for v in told(found, **usual, **{name: value}) if v.option == f"options.{name}"]
+    assert before != after or any(verdict.level is not Level.PASS for verdict in said)
+
+
+@pytest.mark.parametrize("name", ["dtype", "device_map", "trust_remote_code"])
+def test_an_option_for_hugging_face_is_told_to_do_nothing_for_megatron(name: str) -> None:
+    value = {"dtype": "float16", "device_map": "balanced", "trust_remote_code": True}[name]
+    found = told(checkpoint(**MEGATRON), form="script", **{name: value})
+    assert any(v.option == f"options.{name}" and "does nothing" in v.summary for v in found)
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("generation", having("in-framework"))
 def test_words_for_nemo_and_megatron_are_accepted_or_a_verdict_says_so(
