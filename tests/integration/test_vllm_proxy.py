@@ -65,8 +65,8 @@ class OpenAi(BaseHTTPRequestHandler):
         self.end_headers()
         self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
         for number, word in enumerate(WORDS):
-            if number == len(WORDS) - 1:
-                self.gate.wait(20)
+            if number == len(WORDS) - 1 and not self.gate.wait(20):
+                return  # nobody has seen the words before it: the answer stays without an end
             self.event({"choices": [{"delta": {"content": word}, "finish_reason": None}]})
         self.event({"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]})
         self.event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
@@ -131,6 +131,7 @@ def test_a_whole_answer_comes_with_its_counts(proxy: Any) -> None:
 def test_a_stream_comes_before_it_is_whole(proxy: Any) -> None:
     """The server holds its last word back until the first has been seen."""
     pieces: list[str] = []
+    OpenAi.gate.clear()
 
     def heard(piece: str) -> None:
         pieces.append(piece)
