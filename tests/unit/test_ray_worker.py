@@ -93,7 +93,7 @@ def serving(kept: Kept) -> bool:
 
 
 def test_a_job_is_submitted_and_followed_node_by_node(head: Head, keep: Any) -> None:
-    words = ["python", "serve.py", "--model_path=/models/it's a $(trap)", "--port=18400"]
+    words = ["python", "serve.py", "--model_path=/models/it's a $(trap)", "--port=0"]
     kept = keep("--", *words)
     kept.until(lambda: serving(kept))
     (body,) = head.requests("POST", "/api/jobs/")
