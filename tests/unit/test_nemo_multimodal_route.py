@@ -467,9 +467,11 @@ def test_a_verify_case_that_the_model_cannot_answer_is_refused(case: VerifyCase)
         plan(case)
 
 
-def test_engines_of_others_are_not_the_language_routes() -> None:
-    assert samples.multimodal_engines().format is Format.TRTLLM_ENGINE
-    assert BACKEND.accepts({"model": samples.quantised()}).level is not Level.PASS
+def test_engines_of_a_language_model_are_not_taken() -> None:
+    engine = replace(samples.quantised(), format=Format.TRTLLM_ENGINE)
+    assert BACKEND.accepts({"model": samples.multimodal_engines()}).level is Level.PASS
+    for model in (samples.quantised(), engine):
+        assert BACKEND.accepts({"model": model}).level is Level.FAIL
 
 
 # ---------------------------------------------------------------------------- the page
