@@ -260,10 +260,9 @@ def _build(
 def _command(work: Work, options: TensorrtOptions, build: Build) -> Command:
     deployment = work.deployment
     words = command(options, build_version(deployment, options), build)
-    env = {}
-    if options.builder == "polygraphy" and build.device:
-        env = {"CUDA_VISIBLE_DEVICES": str(build.device)}
-    if not image_of(deployment, options):
+    image = image_of(deployment, options)
+    env = _seen(options, build, "" if image else deployment.server.gpus)
+    if not image:
         return Command(argv=words, env=env)
     # The timing cache stands beside the folders of the versions and is written to.
     writes = [CACHES if options.timing_cache else FOLDER, version_folder(work.name)]
@@ -282,6 +281,19 @@ def _command(work: Work, options: TensorrtOptions, build: Build) -> Command:
             workdir="/tmp",
         ),
     )
+
+
+def _seen(options: TensorrtOptions, build: Build, gpus: str) -> dict[str, str]:
+    """Variables that make the builder's GPUs those of the server, in NVML's order: CUDA itself counts
+    the fastest first. `gpus`: the server's, where no container holds the others back."""
+    names = gpus.split(",") if gpus not in ("", "all") else []
+    env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if options.builder == "polygraphy" and (names or build.device):
+        # It has no flag for the device.
+        env["CUDA_VISIBLE_DEVICES"] = literal(names[build.device]) if names else str(build.device)
+    elif names:
+        env["CUDA_VISIBLE_DEVICES"] = literal(gpus)
+    return env
 
 
 def _header(work: Work, options: TensorrtOptions, host: Host) -> Step:

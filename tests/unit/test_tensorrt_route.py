@@ -336,6 +336,27 @@ def test_each_kind_of_gpu_gets_its_plan_and_its_name() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("builder", "gpus", "wanted"),
+    [
+        ("trtexec", "", ["", ""]),
+        ("trtexec", "1,0", ["1,0", "1,0"]),
+        ("polygraphy", "1,0", ["1", "0"]),
+        ("polygraphy", "", ["", "1"]),
+    ],
+)
+def test_a_build_on_this_machine_sees_the_servers_gpus_in_its_order(
+    builder: str, gpus: str, wanted: list[str]
+) -> None:
+    made = deployment(launcher="local", builder=builder)
+    server = made.server.model_copy(update={"gpus": gpus})
+    found = plan(made.model_copy(update={"server": server}), None, H200, A100)
+    builds = [s for s in found.steps if isinstance(s, CommandStep) and s.id.startswith("build")]
+    env = [build.command.env for build in builds]
+    assert [one.get("CUDA_VISIBLE_DEVICES", "") for one in env] == wanted
+    assert {one["CUDA_DEVICE_ORDER"] for one in env} == {"PCI_BUS_ID"}
+
+
 def test_one_name_does_where_capabilities_are_not_wanted() -> None:
     made = plan(deployment(capability_names=False), None, H200, A100)
     build = made.step("build")
