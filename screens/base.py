@@ -156,10 +156,21 @@ class DeckScreen(Screen[None]):
             self.every(self.desk.settings.screen.interval, self.sample)
 
     def every(self, seconds: float, ask: Callable[[], object], *, now: bool = True) -> None:
-        """Ask now and again every `seconds`, while this screen is the one that is seen."""
+        """Ask now and again every `seconds`, while this screen is the one that is seen.
+
+        A worker that still waits for its answer is let be: asked anew, its answer would be dropped, and
+        one that takes longer than `seconds` would never come.
+        """
+        asked: object = None
+
+        def again() -> None:
+            nonlocal asked
+            if not isinstance(asked, Worker) or asked.is_finished:
+                asked = ask()
+
         if now:
-            self.call_after_refresh(ask)
-        self._timers_of_ours.append((self.set_interval(seconds, ask), ask))
+            self.call_after_refresh(again)
+        self._timers_of_ours.append((self.set_interval(seconds, again), again))
 
     def on_screen_suspend(self) -> None:
         self._left = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from textual.widgets import Input
+from textual.worker import get_current_worker
 
 from console.app import TritonDeckApp
 from console.commands import DeckCommands
@@ -183,6 +185,28 @@ async def test_help_explains_the_check_under_the_cursor(app: TritonDeckApp) -> N
         await on(pilot, HelpScreen)
         table = app.screen.query_one(DeckTable)
         await until(pilot, lambda: any("port-*" in row for row in rows_of(table)))
+
+
+# -- what is asked again and again
+
+
+async def test_an_answer_that_takes_longer_than_the_pause_between_two_looks_still_comes(
+    app: TritonDeckApp,
+) -> None:
+    ticks, answers = threading.Semaphore(0), []
+    async with app.run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        screen: Any = app.screen
+
+        def slow() -> None:
+            for _ in range(5):
+                ticks.acquire(timeout=30)
+            if not get_current_worker().is_cancelled:
+                answers.append("here")
+
+        screen.every(0.01, lambda: screen.run_worker(slow, thread=True, exclusive=True, group="x"))
+        screen.every(0.01, ticks.release)
+        await until(pilot, lambda: answers)
 
 
 # -- the operator's own programs
