@@ -50,6 +50,7 @@ class OptionRow(Horizontal):
         self._input: Field = _field(option, value)
         self._input.add_class("option-field")
         self._said = self.note = _note(option)
+        self._wrong = Phrase()
 
     def compose(self) -> ComposeResult:
         yield self._input
@@ -70,14 +71,17 @@ class OptionRow(Horizontal):
 
     def blame(self, message: str) -> None:
         """Say what is wrong, or with an empty message that nothing is."""
-        self._tell(say(f"✕ {message}", "bad") if message else self._said)
+        self._wrong = say(f"✕ {message}" if message else "", "bad")
+        self._tell()
 
     def judge(self, verdict: Verdict | None) -> None:
-        """Put what is so here and now beside the field, in place of its bounds."""
+        """Put what is so here and now beside the field, in place of its bounds but not of what is
+        wrong: the verdict may be on the last value that was right."""
         self._said = states.remark(verdict, self.option.title) if verdict else _note(self.option)
-        self._tell(self._said)
+        self._tell()
 
-    def _tell(self, note: Phrase) -> None:
+    def _tell(self) -> None:
+        note = self._wrong or self._said
         if note != self.note:
             self.note = note
             self.refresh(Region(0, 0, self.size.width, 1))
@@ -153,14 +157,18 @@ class OptionsForm(VerticalScroll, can_focus=False):
     )
 
     class Changed(Message):
-        """An option was changed; `values` holds all options that differ from the start."""
+        """Options were changed; `values` holds those that differ from the last such message."""
 
         def __init__(self, values: dict[str, Any]) -> None:
             super().__init__()
             self.values = values
 
         def can_replace(self, message: Message) -> bool:
-            return isinstance(message, OptionsForm.Changed)
+            # Only by one that tells the same options: what another holds would be lost.
+            return (
+                isinstance(message, OptionsForm.Changed)
+                and self.values.keys() <= message.values.keys()
+            )
 
     class Focused(Message):
         """Another option has the cursor."""

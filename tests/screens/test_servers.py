@@ -91,6 +91,26 @@ async def test_what_holds_a_port_stands_beside_it(app: TritonDeckApp) -> None:
         await until(pilot, lambda: "taken by nginx" not in row(app, "server.http_port").note.plain)
 
 
+async def test_a_verdict_that_comes_late_does_not_hide_what_is_wrong(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        row(app, "server.http_port").query_one(Input).value = "70000"
+        await until(pilot, lambda: "65535" in row(app, "server.http_port").note.plain)
+        late = desk.server_verdicts(app.screen.flow.deployment)  # type: ignore[attr-defined]
+        app.screen.query_one(OptionsForm).judge(late)
+        assert "65535" in row(app, "server.http_port").note.plain
+        row(app, "server.http_port").query_one(Input).value = "8000"
+        await until(pilot, lambda: "taken by nginx" in row(app, "server.http_port").note.plain)
+
+
+def test_a_change_of_one_option_never_stands_in_for_that_of_another() -> None:
+    port = OptionsForm.Changed({"server.http_port": "90"})
+    assert not port.can_replace(OptionsForm.Changed({"server.grpc_port": "91"}))
+    assert port.can_replace(OptionsForm.Changed({"server.http_port": "900"}))
+
+
 async def test_every_verdict_on_the_image_is_said_where_the_cursor_is(app: TritonDeckApp) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await to_options(pilot)
