@@ -12,7 +12,7 @@ from backends.onnx_requests import npy_shape
 from backends.trt import shapes
 from backends.trt.argv import flag_checks, rewrites
 from backends.trt.catalog import at_least, catalog
-from backends.trt.options import TensorrtOptions
+from backends.trt.options import BuildOptions, TensorrtOptions
 from backends.trt.work import (
     build_version,
     builds,
@@ -23,6 +23,7 @@ from backends.trt.work import (
     targets,
     visible,
 )
+from backends.upstream import flags
 from console.checkpoints.model import Checkpoint, GraphFacts
 from console.facts import Host, Level, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
@@ -48,6 +49,7 @@ def checks(
     deployment = seated(deployment, options)
     found = [*shapes.checks(graph, options), *_precision(deployment, options, host)]
     found += _calibration(deployment, options, graph)
+    found += _unused(deployment, options)
     if options.form == "tensorrt":
         found += _versions(deployment, options)
         found += _server(deployment, tools)
@@ -250,6 +252,30 @@ def _calibration(
         )
         return
     yield _readable(Path(options.calibration), name, option)
+
+
+def _unused(deployment: Deployment, options: TensorrtOptions) -> Iterator[Verdict]:
+    """Options of a rewritten graph, of INT8 and of a build, where there is none."""
+    if not rewrites(options, build_version(deployment, options)):
+        why = 'ModelOpt does not rewrite the graph; convert = "graph" lets it'
+        of_graph = ("calibration", "calibration_method", "keep_nodes", "tolerance")
+        yield from flags.unused(options, of_graph, why)
+    elif options.precision != "int8":
+        yield from flags.unused(options, ["calibration_method"], "it is for int8")
+    if options.precision != "int8":
+        yield from flags.unused(options, ["rest"], "it is for int8")
+    if options.form == "onnxruntime":
+        names = (
+            "tensorrt",
+            "builder",
+            "build_image",
+            "program",
+            "tf32",
+            *BuildOptions.model_fields,
+        )
+        yield from flags.unused(options, names, "no plan is built")
+    elif options.builder == "polygraphy":
+        yield from flags.unused(options, ["measure"], "only trtexec measures")
 
 
 def _readable(path: Path, name: str, option: str) -> Verdict:

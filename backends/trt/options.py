@@ -155,7 +155,7 @@ class _PlanOptions(BackendOptions):
         return self.tolerance or (0.25 if self.precision == "int8" else 0.01)
 
 
-class _BuildOptions(BackendOptions):
+class BuildOptions(BackendOptions):
     """How the plan is built."""
 
     workspace_mib: int = Field(
@@ -229,7 +229,7 @@ class _BuildOptions(BackendOptions):
     )
 
 
-class TensorrtOptions(BatchingOptions, _BuildOptions, _PlanOptions):
+class TensorrtOptions(BatchingOptions, BuildOptions, _PlanOptions):
     """How an ONNX graph becomes a plan, and how Triton runs it."""
 
     @model_validator(mode="after")

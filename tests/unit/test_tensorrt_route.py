@@ -433,6 +433,25 @@ def test_precisions_that_cannot_be_had_fail(settings: dict[str, Any], gpu: Gpu, 
     assert found.level is Level.FAIL and words in found.summary and found.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("keep_nodes", {"precision": "fp16", "keep_nodes": ["/head/.*"]}),
+        ("calibration", {"precision": "fp16", "calibration": "/data/seen.npz"}),
+        ("tolerance", {"tolerance": 0.1}),
+        ("rest", {"precision": "fp16", "rest": "fp16"}),
+        ("calibration_method", {"precision": "fp16", "convert": "graph", "calibration_method": "max"}),
+        ("measure", {"builder": "polygraphy", "measure": True}),
+        ("optimization_level", {"form": "onnxruntime", "optimization_level": 5}),
+        ("build_image", {"form": "onnxruntime", "build_image": "24.10-py3"}),
+    ],
+)  # fmt: skip
+def test_an_option_that_changes_nothing_is_told(name: str, settings: dict[str, Any]) -> None:
+    verdicts = ROUTE.checks(deployment(**settings), {"model": graph()}, host(H200), ToolFacts())
+    (told,) = [v for v in verdicts if v.option == f"options.{name}" and "does nothing" in v.summary]
+    assert told.level is Level.WARN
+
+
 def test_made_up_calibration_is_warned_of_and_real_data_is_looked_for(tmp_path: Path) -> None:
     check = "tensorrt-calibration"
     assert said(deployment(precision="int8"))[check].level is Level.WARN
