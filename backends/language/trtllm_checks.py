@@ -8,10 +8,16 @@ from dataclasses import replace
 from backends.doors.language import BUILT, READY
 from backends.language import trtllm_plan
 from backends.language.common import code_checks, layout_checks, memory_checks
-from backends.language.trtllm_argv import Part, calls, family
+from backends.language.trtllm_argv import Part, calls, convert, family
 from backends.language.trtllm_catalog import catalog, flag_checks, image_of, numbers, tag_of
-from backends.language.trtllm_options import EngineOptions, LlmapiOptions, TrtllmOptions
+from backends.language.trtllm_options import (
+    CALIBRATED,
+    EngineOptions,
+    LlmapiOptions,
+    TrtllmOptions,
+)
 from backends.language.trtllm_repository import TOKENIZER, tokenizer_folder
+from backends.upstream import flags
 from console.checkpoints.model import Checkpoint
 from console.facts import Gpu, Host, Level, Verdict
 from console.planning.deployment import Deployment
@@ -25,6 +31,16 @@ CAPABILITY = {
 """Least compute capability of a quantisation (TensorRT-LLM's support matrix of precisions)."""
 OLDEST = (8, 0)
 """Ampere: Volta went with 0.16, and no image of the catalog names an older one."""
+
+
+_CUT = ("use_parallel_embedding", "moe_tp_size", "moe_ep_size")
+_CONVERSION = ("family", "quantization", "kv_cache_dtype", "load_model_on_cpu", "examples", *_CUT)
+_SAMPLES = ("smoothquant", "calib_dataset", "calib_size")
+_BUILD = (
+    "dtype", "workers", "max_input_len", "max_num_tokens", "gemm_plugin", "context_fmha",
+    "fast_build", "tokens_per_block",
+)  # fmt: skip
+_DRAFT = ("draft_tokens", "draft_cache_fraction", "draft_instances")
 
 
 def place(deployment: Deployment, options: TrtllmOptions) -> Iterator[Verdict]:
@@ -86,6 +102,7 @@ def engine(deployment: Deployment, parts: tuple[Part, ...], host: Host) -> Itera
     yield from _code(parts)
     for call in calls(parts, version):
         yield from flag_checks(call.program, call.words, version, "server.image")
+    yield from _unused(part, version)
     yield from _fixed(part)
     if part.checkpoint.format in BUILT:
         yield from _match(deployment, part.options, part.checkpoint)
@@ -110,6 +127,29 @@ def _code(parts: tuple[Part, ...]) -> Iterator[Verdict]:
             "read that code; then set trust_remote_code = true, or take it out of config.json",
             "options.trust_remote_code",
         )
+
+
+def _unused(part: Part, version: str) -> Iterator[Verdict]:
+    """Options of a conversion, a build or a draft model, where there is none or its script has none."""
+    options, of = part.options, part.checkpoint.format
+    call = convert(part, version)
+    if not part.drafted:
+        yield from flags.unused(options, _DRAFT, "no draft model is named")
+    if of in READY | BUILT:
+        why = "the checkpoint is converted already"
+        yield from flags.unused(options, (*_CONVERSION, *_SAMPLES), why)
+        if of in BUILT:
+            yield from flags.unused(options, _BUILD, "the engine is built already")
+        return
+    if call and call.program in ("quantize", "gemma"):
+        names = (*_CUT, "load_model_on_cpu") if call.program == "quantize" else _CUT
+        yield from flags.unused(options, names, f"{call.program}'s script is not told of it")
+    if options.quantization != "smoothquant":
+        yield from flags.unused(options, ["smoothquant"], "it is for quantization = smoothquant")
+    if options.quantization not in CALIBRATED:
+        yield from flags.unused(options, ["calib_size"], "quantize.py does not run")
+        if options.quantization != "smoothquant" and options.kv_cache_dtype != "int8":
+            yield from flags.unused(options, ["calib_dataset"], "nothing is calibrated")
 
 
 def _tokenizer(part: Part) -> Iterator[Verdict]:

@@ -434,6 +434,26 @@ def test_an_engine_is_held_against_the_image(llm: str, trt: str, level: Level | 
     assert (found["engine-version"].level if "engine-version" in found else None) is level
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        (Format.QNEMO, "quantization", {"quantization": "int8"}),
+        (Format.TRTLLM_ENGINE, "max_num_tokens", {"max_num_tokens": 100}),
+        (Format.HUGGING_FACE, "load_model_on_cpu", {"load_model_on_cpu": True, "quantization": "fp8"}),
+        (Format.HUGGING_FACE, "use_parallel_embedding", {"use_parallel_embedding": True, "family": "gemma"}),
+        (Format.HUGGING_FACE, "calib_dataset", {"calib_dataset": "/data"}),
+        (Format.HUGGING_FACE, "smoothquant", {"smoothquant": 0.8}),
+        (Format.HUGGING_FACE, "draft_tokens", {"draft_tokens": 8}),
+    ],
+)  # fmt: skip
+def test_an_option_that_reaches_no_program_is_told(
+    kind: Format, name: str, options: dict[str, Any]
+) -> None:
+    found = ENGINE.checks(deployment(**options), {"model": checkpoint(kind)}, host(8), ToolFacts())
+    (told,) = [v for v in found if v.option == f"options.{name}" and "does nothing" in v.summary]
+    assert told.level is Level.WARN
+
+
 def test_sizes_that_the_checkpoint_fixes_are_held() -> None:
     saved = checkpoint(Format.QNEMO, replace(LLAMA, tensor_parallel=2, parallel_fixed=True))
     assert said(deployment(tensor_parallel_size=4), saved)["parallelism-fixed"].level is Level.FAIL
