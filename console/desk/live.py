@@ -77,13 +77,11 @@ class Known:
         # Plans and their models take half a second to import: no first figure waits for them.
         from console.desk import attached
         from console.runs.store import RunStore
-        from console.services.model import ServiceState
         from console.services.store import ServiceStore
         from console.triton.target import Target
 
         self.problem = ""
-        up = (ServiceState.STARTING, ServiceState.RUNNING, ServiceState.STOPPING)
-        services = [v for v in ServiceStore(self.settings).views() if v.state in up]
+        services = [v for v in ServiceStore(self.settings).views() if v.living]
         runs = [r for r in RunStore(self.settings).views("") if r.active]
         owners = {v.pid: v.id for v in services if v.pid}
         self.owners = owners | {r.runner_pid: r.id for r in runs if r.runner_pid}
