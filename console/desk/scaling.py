@@ -85,7 +85,7 @@ def scale(
 ) -> ClusterView:
     """Ask for so many replicas and wait until they all run.
 
-    `DeckError` when the cluster refuses, when they do not run in time, or when the application fails.
+    `DeckError` when the cluster refuses, when they do not run in time, or when the service ends.
     """
     readonly.require_writable(settings, "scale an application")
     if not 1 <= replicas <= 10_000:
@@ -149,7 +149,14 @@ def _placed(
             return found
         if progress:
             progress(f"{running} of {replicas} replicas run", min(1.0, running / replicas))
-        if not query.service(settings, service.id).living or time.monotonic() > until:
+        now = query.service(settings, service.id)
+        if not now.living:
+            raise DeckError(
+                f"{now.deployment} ended before all its replicas ran",
+                why=now.reason or found.message,
+                fix=f"read its log, then: tritondeck deploy {now.deployment}",
+            )
+        if time.monotonic() > until:
             raise DeckError(
                 f"{running} of {replicas} replicas run",
                 why=found.message or "Ray places a replica when a node has the GPUs and CPUs free",

@@ -182,7 +182,7 @@ class ServiceStore:
         """
         try:
             front = self.view(name_or_id)
-            mine = [v for v in self.views() if v.deployment == front.deployment]
+            mine = [v for v in self.views() if v.deployment == front.deployment and v.living]
             ended = self._stop(front, progress)
             for other in mine:
                 if other.id != front.id and other.started <= front.started:

@@ -18,6 +18,8 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from console import storage
+from console.desk import scaling
 from console.facts import DeckError, Refused, UsageError
 from console.keeper import look
 from console.planning.plan import Command, LoadStep, Plan, ServiceSpec, ServiceStep, UrlReady
@@ -135,11 +137,16 @@ def test_a_server_that_ignores_sigterm_is_killed_after_its_stop_timeout(
 
 
 def test_stopping_is_shown_to_others_while_it_lasts(store: ServiceStore, tmp_path: Path) -> None:
-    live(store, store.start(spec("--deaf", stop_timeout=0.8), values(tmp_path), "digits"))
+    """The server ignores its end until the state has been seen."""
+    view = live(store, store.start(spec("--deaf", stop_timeout=60), values(tmp_path), "digits"))
+    assert view.pid is not None
     stopping = threading.Thread(target=store.stop, args=("digits",))
     stopping.start()
-    until(lambda: store.view("digits").state is ServiceState.STOPPING)
-    stopping.join()
+    try:
+        until(lambda: store.view("digits").state is ServiceState.STOPPING)
+    finally:
+        os.kill(view.pid, signal.SIGKILL)
+        stopping.join()
     assert store.view("digits").state is ServiceState.STOPPED
 
 
@@ -332,6 +339,42 @@ def test_a_service_of_another_version_or_host_is_told_and_left_alone(
         store.stop(view.id)
     manifest.write_text(json.dumps({**raw, "version": 99}))
     assert "another version" in store.views()[0].reason
+
+
+def test_what_another_host_has_left_does_not_refuse_the_stop_of_what_runs_here(
+    store: ServiceStore, tmp_path: Path
+) -> None:
+    left = store.view(store.start(spec(), values(tmp_path), "digits"))
+    store.stop(left.id)
+    manifest = left.folder / "service.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_bytes()), "host": "elsewhere"}))
+    mine = store.start(spec(), values(tmp_path), "digits")
+    live(store, mine)
+    assert store.stop("digits").id == mine
+    assert store.view(mine).state is ServiceState.STOPPED
+
+
+def test_a_wish_for_replicas_of_what_ends_meanwhile_says_that_it_ended(
+    store: ServiceStore, settings: Settings, tmp_path: Path
+) -> None:
+    service = store.start(spec(), values(tmp_path), "digits")
+    live(store, service)
+    folder = tmp_path / "work" / "ray"
+    folder.mkdir(parents=True)
+    (folder / scaling.STATE).write_text("{}")
+
+    def grant_and_end() -> None:
+        until(lambda: (folder / scaling.REQUEST).exists())
+        asked = json.loads((folder / scaling.REQUEST).read_text())["id"]
+        store.stop(service)
+        storage.write_json(folder / scaling.STATE, {"asked": {"id": asked}})
+
+    thread = threading.Thread(target=grant_and_end)
+    thread.start()
+    with pytest.raises(DeckError, match="ended before all its replicas ran") as told:
+        scaling.scale(settings, "digits", 2)
+    thread.join()
+    assert "stopped" in told.value.why
 
 
 # ---------------------------------------------------------------------------- inside a run
