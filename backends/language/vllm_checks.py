@@ -35,6 +35,7 @@ def checks(
     alone = "vLLM has its own for most models and refuses others"
     yield from code_checks(checkpoint, options.trust_remote_code, alone)
     yield from _form(deployment, options, checkpoint, tools)
+    yield from _unused(options)
     if options.device == "cuda":
         yield from gpus(options, checkpoint, host)
         yield from _experts(checkpoint)
@@ -46,6 +47,33 @@ def checks(
             fix="use parallel sizes of 1",
             option="options.tensor_parallel_size",
         )
+
+
+def _unused(options: VllmOptions) -> Iterator[Verdict]:
+    """Options of another server, another device, or of adapters that there are none of."""
+    kind = f"serve_as = {options.serve_as} has none"
+    if options.serve_as != "nemo":
+        yield from flags.unused(options, ["generation"], kind)
+    if options.serve_as != "proxy":
+        yield from flags.unused(options, ["vllm_port"], kind)
+    if options.serve_as == "triton":
+        yield from flags.unused(
+            options, ["place", "image"], "the server's launcher and image count"
+        )
+    elif options.serve_as == "nemo":
+        yield from flags.unused(options, ["place"], "NeMo's script runs in its container")
+        yield from flags.unused(options, ["max_lora_rank"], "NeMo's script is not told of it")
+        if not options.lora_modules:
+            yield from flags.unused(options, ["enable_lora"], "no lora_modules are named")
+    elif options.place == "environment":
+        yield from flags.unused(options, ["image"], "vLLM runs in an environment")
+    if options.device == "cpu":
+        of_gpus = ("gpu_memory_utilization", "cpu_offload_gb")
+        yield from flags.unused(options, of_gpus, "device = cpu has no GPU memory")
+    else:
+        yield from flags.unused(options, ["cpu_kvcache_space"], "it is for device = cpu")
+    if not options.enable_lora:
+        yield from flags.unused(options, ["max_lora_rank"], "enable_lora is off")
 
 
 def suggested(checkpoint: Checkpoint) -> VllmOptions:

@@ -111,6 +111,34 @@ def test_a_model_that_does_not_fit_is_refused_before_the_start() -> None:
     assert found.fix.startswith("use a tensor parallel size of 2")
 
 
+CHANGES: dict[str, Any] = {
+    "tensor_parallel_size": 2, "pipeline_parallel_size": 2, "place": "container",
+    "image": "nvcr.io/nvidia/nemo:25.07", "generation": "ed-0.2", "vllm_port": 8100, "dtype": "float16",
+    "quantization": "fp8", "max_model_len": 2048, "max_num_seqs": 8, "max_num_batched_tokens": 512,
+    "gpu_memory_utilization": 0.5, "kv_cache_dtype": "fp8", "cpu_offload_gb": 2.0,
+    "cpu_kvcache_space": 4, "enforce_eager": True, "seed": 7, "load_format": "safetensors",
+    "enable_lora": True, "max_lora_rank": 64, "trust_remote_code": True, "hf_token": "HF_TOKEN",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", CHANGES)
+@pytest.mark.parametrize("serve_as", ["openai", "triton", "nemo", "proxy", "cpu"])
+def test_an_option_changes_what_runs_or_is_told_to_do_nothing(serve_as: str, option: str) -> None:
+    server = {"launcher": "container"} if serve_as == "triton" else {}
+    usual = {"serve_as": serve_as} if serve_as != "cpu" else {"device": "cpu"}
+    changed = {**usual, option: CHANGES[option]}
+    if serve_as == "cpu" and option == "place":
+        return  # the images are for GPUs: the options refuse it
+    before, after = (
+        plan(deployment(server=server, **given)).model_dump(exclude={"notes"})
+        for given in (usual, changed)
+    )
+    made = deployment(server=server, **changed)
+    found = BACKEND.checks(made, {"model": checkpoint()}, host(2), ToolFacts())
+    said = [v for v in found if v.option == f"options.{option}" and v.level is not Level.PASS]
+    assert before != after or said
+
+
 def test_a_sequence_that_the_cache_cannot_hold_is_refused() -> None:
     made = deployment(gpu_memory_utilization=0.13, max_model_len=131072)
     found = checks(made, checkpoint(), 1)["gpu-memory"]
