@@ -53,6 +53,9 @@ class Hub:
         """Bytes of a large file after which the connection breaks."""
         self.stall_after: int | None = None
         """Bytes of a large file after which nothing more comes until the server ends."""
+        self.open = threading.Event()
+        """While it is not set, no request is answered."""
+        self.open.set()
         self.over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -118,6 +121,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self._send(404, b"")
 
         def _allowed(self, name: str) -> Repository | None:
+            hub.open.wait(60)
             found = hub.repositories.get(name)
             asked = self.headers.get("Authorization", "").removeprefix("Bearer ")
             if found is None or (found.token and asked != found.token):

@@ -105,13 +105,18 @@ def test_folders_are_private_whatever_the_umask(store: RunStore, settings: Setti
     assert open_to_others == []
 
 
-def test_progress_comes_from_the_general_line_and_from_the_steps_own_rule(store: RunStore) -> None:
+def test_progress_comes_from_the_general_line_and_from_the_steps_own_rule(
+    store: RunStore, tmp_path: Path
+) -> None:
+    def gated(name: str) -> str:
+        return f"until [ -e '{tmp_path / name}' ]; do sleep 0.05; done"
+
     run_id = started(
         store,
-        shell("general", "echo '[tritondeck] progress 0.25 a quarter'; sleep 0.8"),
+        shell("general", f"echo '[tritondeck] progress 0.25 a quarter'; {gated('general')}"),
         shell(
             "own",
-            r"printf 'x\r 40%% of it\r'; sleep 0.8",
+            rf"printf 'x\r 40%% of it\r'; {gated('own')}",
             progress=ProgressRule(pattern=r"(?P<fraction>\d+)% (?P<message>.*)"),
         ),
     )
@@ -124,6 +129,7 @@ def test_progress_comes_from_the_general_line_and_from_the_steps_own_rule(store:
             )
 
         until(said)
+        (tmp_path / step).touch()
     assert ended(store, run_id).state is RunState.SUCCEEDED
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from console import storage
 from console.desk import scaling
+from console.desk.desk import Desk
 from console.facts import DeckError, Refused, UsageError
 from console.keeper import look
 from console.planning.plan import Command, LoadStep, Plan, ServiceSpec, ServiceStep, UrlReady
@@ -29,8 +30,10 @@ from console.runs.store import RunStore
 from console.services.model import ServiceState, ServiceView
 from console.services.store import ServiceStore
 from console.settings import Settings
+from console.triton.versions import Version, Versions, write
 from tests.processes import ended, fill, running_with, settings_at, small_disk, until
 
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.nemo"
 SERVER = Path(__file__).parents[1] / "assets" / "small_server.py"
 READY = UrlReady(url="http://127.0.0.1:${http_port}/v2/health/live", timeout=10)
 
@@ -352,6 +355,21 @@ def test_what_another_host_has_left_does_not_refuse_the_stop_of_what_runs_here(
     live(store, mine)
     assert store.stop("digits").id == mine
     assert store.view(mine).state is ServiceState.STOPPED
+
+
+def test_a_shell_of_a_guest_looks_for_the_container_of_its_host(
+    store: ServiceStore, settings: Settings, tmp_path: Path
+) -> None:
+    host = live(store, store.start(spec(), values(tmp_path), "host"))
+    store.mark_ready(host.id)
+    desk = Desk(settings)
+    desk.save(desk.draft(DIGITS, "onnx", "guest"))
+    work = settings.folders.work / "guest"
+    work.mkdir(parents=True)
+    one = Version(1, ("digits",), "key", "guest-r1", time.time())
+    write(work, Versions("guest", host.repository, 1, 0, (one,)))
+    with pytest.raises(UsageError, match="no container to open a shell in"):
+        desk.shell("guest", "container")
 
 
 def test_a_wish_for_replicas_of_what_ends_meanwhile_says_that_it_ended(
