@@ -150,9 +150,12 @@ class Operator:
         return document
 
     def processes(self) -> list[psutil.Process]:
-        """Living processes with this operator's home in their command line."""
+        """Living processes with this operator's home in their command line.
+
+        Their ``info`` has ``name`` and ``cmdline`` as they were seen: a process may end meanwhile.
+        """
         found = []
-        for process in psutil.process_iter(["cmdline", "status"]):
+        for process in psutil.process_iter(["name", "cmdline", "status"]):
             line = " ".join(process.info["cmdline"] or [])
             if str(self.home) in line and process.info["status"] != psutil.STATUS_ZOMBIE:
                 found.append(process)

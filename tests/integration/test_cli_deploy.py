@@ -196,7 +196,7 @@ def test_a_run_cancelled_in_its_export_ends_with_4_and_leaves_no_process(
 ) -> None:
     operator = Operator(tmp_path)
     deploy = operator.start("deploy", str(ROOT / "examples" / "digits" / "deployment.toml"))
-    until(lambda: any("nemo_to_onnx.py" in " ".join(p.cmdline()) for p in operator.processes()), 60)
+    until(lambda: any("nemo_to_onnx.py" in str(p.info) for p in operator.processes()), 60)
     assert operator.json("runs", "cancel", "digits")["run"]["state"] == "cancelled"
     deploy.communicate(timeout=60)
     assert deploy.returncode == 4

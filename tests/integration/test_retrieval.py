@@ -194,7 +194,7 @@ def test_a_record_that_fails_is_told_and_the_rest_goes_on(
 
 
 def workers(operator: Operator) -> list[psutil.Process]:
-    return [p for p in operator.processes() if "retrieval_store.py" in " ".join(p.cmdline())]
+    return [p for p in operator.processes() if "retrieval_store.py" in str(p.info)]
 
 
 def test_a_fill_that_is_killed_leaves_whole_records_and_goes_on(
@@ -222,7 +222,7 @@ def test_a_fill_that_is_killed_leaves_whole_records_and_goes_on(
 
 def test_the_private_store_lives_as_long_as_its_users(operator: Operator, served: str) -> None:
     def servers() -> list[psutil.Process]:
-        return [p for p in operator.processes() if p.name() == "postgres"]
+        return [p for p in operator.processes() if p.info["name"] == "postgres"]
 
     assert servers()
     operator.does("stop", served)
