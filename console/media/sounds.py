@@ -64,11 +64,12 @@ def _too_long(path: Path, field: str, seconds: float | None, most: float) -> Usa
 
 
 def _wave(path: Path, field: str, rate: int, longest: float) -> Sound | None:
-    """None for a WAV file that this does not read: compressed, floating point, another rate."""
+    """None for a WAV file that this does not read: compressed, floating point, another rate, samples
+    of more than 32 bits."""
     try:
         with wave.open(str(path), "rb") as opened:
             own, frames = opened.getframerate(), opened.getnframes()
-            if own <= 0 or (rate and own != rate):
+            if own <= 0 or (rate and own != rate) or opened.getsampwidth() > 4:
                 return None
             most = _most(own, longest)
             if frames > most:

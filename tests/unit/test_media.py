@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -234,6 +235,15 @@ def test_flac_and_floating_point_wav_are_the_same_sound(
 ) -> None:
     made = sounds.sound(mediafiles.sound(tmp_path / name, codec), "media", rate=16_000)
     assert np.abs(made.samples - mediafiles.tone(1)).max() < 1e-4
+
+
+def test_a_wav_file_of_64_bits_is_read_by_pyav(tmp_path: Path) -> None:
+    path, samples = tmp_path / "wide.wav", np.array([0, 1 << 62, -(1 << 62)] * 800, "<i8").tobytes()
+    form = struct.pack("<HHIIHH", 1, 1, 16_000, 128_000, 8, 64)
+    chunks = b"fmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(samples))
+    path.write_bytes(b"RIFF" + struct.pack("<I", 36 + len(samples)) + b"WAVE" + chunks + samples)
+    made = sounds.sound(path, "media", rate=16_000)
+    assert made.samples.tolist()[:3] == [0.0, 0.5, -0.5]
 
 
 def test_another_rate_is_resampled(tmp_path: Path) -> None:
