@@ -178,9 +178,9 @@ def _told(
     progress: Progress | None,
     on_failed: Callable[[str], None] | None,
 ) -> dict[str, Any] | None:
-    """What one line of the worker means; the result when it is that one."""
+    """What one line of the worker means; the result when it is that one, and whole."""
     match = _LINE.match(line)
-    if match and match["kind"] == "result":
+    if match and match["kind"] == "result" and line.endswith("\n"):
         found: dict[str, Any] = json.loads(match["text"])
         return found
     text = redact(clean((match["text"] if match else line).strip()))
