@@ -68,12 +68,12 @@ def launch(
 
 
 def _in_container(settings: Settings, name: str, argv: Sequence[str]) -> Launch:
+    from console.desk import query
     from console.runtimes import containers
     from console.runtimes.engine import engine_environment
     from console.runtimes.host import Launch
-    from console.services.store import ServiceStore
 
-    words = containers.shell_argv(ServiceStore(settings).view(name).folder, argv)
+    words = containers.shell_argv(query.service(settings, name).folder, argv)
     env = engine_environment()
     program = shutil.which(words[0], path=env["PATH"])
     if program is None:
