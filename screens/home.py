@@ -323,7 +323,7 @@ def _steps(view: DeploymentView) -> Iterable[Phrase]:
 def _destination(view: DeploymentView) -> Stage:
     if view.run is not None and view.run.active:
         return Stage.BUILD
-    if view.service is not None and view.service.state is ServiceState.RUNNING:
+    if view.service is not None and view.service.living:
         return Stage.SERVE
     if view.run is not None and (view.run.state is not RunState.SUCCEEDED or view.run.fetches_only):
         return Stage.BUILD

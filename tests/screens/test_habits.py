@@ -17,6 +17,7 @@ from console.app import TritonDeckApp
 from console.commands import DeckCommands
 from console.desk.views import DiffEntry, DiffView
 from console.runs.model import RunState
+from console.services.model import ServiceState, ServiceView
 from console.settings import Settings
 from screens import outside
 from screens.asking import AskScreen
@@ -29,6 +30,7 @@ from screens.files import FileScreen
 from screens.help import HelpScreen
 from screens.home import HomeScreen
 from screens.jump import JumpScreen
+from screens.serve import ServeScreen
 from screens.viewer import TextScreen
 from screens.widgets.logview import LogView
 from screens.widgets.options import OptionRow, OptionsForm
@@ -185,6 +187,21 @@ async def test_help_explains_the_check_under_the_cursor(app: TritonDeckApp) -> N
         await on(pilot, HelpScreen)
         table = app.screen.query_one(DeckTable)
         await until(pilot, lambda: any("port-*" in row for row in rows_of(table)))
+
+
+async def test_enter_shows_the_server_that_waits_for_its_restart(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = DeskDouble.service
+
+    def restarting(desk: DeskDouble, name: str) -> ServiceView:
+        return replace(served(desk, name), state=ServiceState.RESTARTING, uptime=None)
+
+    monkeypatch.setattr(DeskDouble, "service", restarting)
+    async with app.run_test(size=SIZE) as pilot:
+        (await listed(pilot)).choose("digits")
+        await pilot.press("enter")
+        await on(pilot, ServeScreen)
 
 
 # -- what is asked again and again
