@@ -18,6 +18,13 @@ FP8_FROM = (8, 9)
 SOURCE = "NVIDIA's CUDA programming guide: FP8 from compute capability 8.9 on"
 
 
+_BUILD = (
+    "opt_num_tokens", "no_paged_kv_cache", "disable_remove_input_padding", "use_parallel_embedding",
+    "multiple_profiles", "gpt_attention_plugin", "gemm_plugin", "use_lora_plugin",
+    "lora_target_modules", "max_lora_rank",
+)  # fmt: skip
+
+
 def need_of(call: Call) -> Need | None:
     """What each GPU needs; None where the checkpoint does not tell its geometry."""
     facts = language(call.checkpoint)
@@ -45,6 +52,14 @@ def checks(call: Call, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
     yield from place_checks.found(call, tools)
     yield from place_checks.runnable(call)
     yield from _flags(call, tools)
+    yield from place_checks.unused(
+        call,
+        build=_BUILD,
+        serving=("model_version", "request_timeout"),
+        script=("request_timeout", "debug_mode")
+        if call.options.mode != "export"
+        else ("debug_mode",),
+    )
     yield from _model(call)
     yield from place_checks.emptied(call)
     yield from _fp8(call, host)

@@ -22,6 +22,12 @@ LORA_FOLDERS = "nemo-25.07"
 """From here on an adapter must be a folder."""
 
 
+_BUILD = (
+    "max_multimodal_len", "vision_max_batch_size", "use_lora_plugin", "lora_target_modules",
+    "max_lora_rank",
+)  # fmt: skip
+
+
 def spoken(call: Call) -> Checkpoint:
     """The checkpoint that holds the language model."""
     return call.language or call.checkpoint
@@ -51,6 +57,9 @@ def checks(call: Call, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
     yield from place_checks.runnable(call)
     yield from _types(call)
     yield from _flags(call, tools)
+    yield from place_checks.unused(call, build=_BUILD, serving=("model_version",), script=())
+    if call.options.mode != "export":
+        yield from flags.unused(call.options, ["export_with"], "it is for mode = export")
     yield from _language(call)
     yield from _encoder(call)
     yield from _batch(call)

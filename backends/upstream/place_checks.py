@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from backends.upstream import container, flags, generations, parsers, place
@@ -146,6 +146,19 @@ def arguments(call: Call, source: str) -> Iterator[Verdict]:
         )
     if not lacking:
         yield Verdict(flags.CHECK, Level.PASS, "the classes take every argument", source=source)
+
+
+def unused(
+    call: Call, *, build: Iterable[str], serving: Iterable[str], script: Iterable[str]
+) -> Iterator[Verdict]:
+    """Options of a build, of serving, and of upstream's script alone, where there is none of it."""
+    options = call.options
+    if options.mode == "load":
+        yield from flags.unused(options, ("engine_folder", *build), "the engine is built already")
+    elif options.mode == "export":
+        yield from flags.unused(options, serving, "nothing is served")
+    if not call.script:
+        yield from flags.unused(options, script, "upstream's script alone takes it")
 
 
 def emptied(call: Call) -> Iterator[Verdict]:

@@ -267,6 +267,22 @@ def test_other_checkpoints_are_refused_with_the_way_to_take(kind: Format) -> Non
     assert told.level is Level.FAIL and told.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("engine_folder", {"mode": "load", "engine_folder": "/data/engine"}),
+        ("gemm_plugin", {"mode": "load", "gemm_plugin": "bfloat16"}),
+        ("request_timeout", {"mode": "export", "request_timeout": 90}),
+        ("debug_mode", {"form": "api", "debug_mode": True}),
+    ],
+)
+def test_an_option_that_reaches_nothing_is_told(name: str, options: dict[str, Any]) -> None:
+    loads = options.get("mode") == "load"
+    model = replace(MODEL, format=Format.TRTLLM_ENGINE) if loads else MODEL
+    (told,) = [v for v in checks(model, **options) if v.option == f"options.{name}"]
+    assert told.level is Level.WARN and "does nothing" in told.summary
+
+
 def test_a_qnemo_decides_its_parallel_sizes() -> None:
     made = samples.quantised()
     assert made.language
