@@ -20,8 +20,19 @@ def found(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
     facts = tools.environments.get(place.ENVIRONMENT)
     installed = generations.of_packages(facts.packages) if facts else ""
     there = (installed,) if installed else generations.of_image(call.options.image)
-    if call.options.place == "container" and not call.options.image:
+    own = call.options.place == "container" and not call.options.image
+    if own:
         there = ()
+    elif not there and call.options.generation == "auto":
+        yield Verdict(
+            "generation",
+            Level.UNKNOWN,
+            f"nothing tells what is installed there: planned is {generations.generation(call.generation).title}",
+            clean(call.options.image) if call.inside else "",
+            "the image's tag" if call.inside else "installed packages",
+            "set generation to what the place has",
+            "options.generation",
+        )
     if there and call.generation not in there:
         yield Verdict(
             "generation",

@@ -253,6 +253,15 @@ def test_the_generation_follows_the_images_tag_or_the_packages() -> None:
     assert place.generation_of(options, tools) == "ed-0.2"
 
 
+def test_a_generation_that_nothing_tells_is_said_to_be_a_guess() -> None:
+    def told(**options: Any) -> list[Level]:
+        found = checks(generation="auto", **options)
+        return [v.level for v in found if v.option == "options.generation"]
+
+    assert told(image="own/nemo:latest") == [Level.UNKNOWN]
+    assert told(image="nvcr.io/nvidia/nemo:24.12") == told() == []
+
+
 def test_a_generation_that_is_not_the_images_is_refused() -> None:
     told = failing(checks(image="nvcr.io/nvidia/nemo:25.09"))["generation"]
     assert told.fix == "set generation = ed-0.2, or auto"
