@@ -22,6 +22,9 @@ from console.text import clean, human_bytes
 Options = TypeVar("Options", bound=BackendOptions)
 QUESTION = "Hello"
 """What a model is asked where the deployment names no case: any text proves that it answers."""
+FAILED = "An error occurred:"
+"""Beginning of the text that NeMo's and Export-Deploy's classes put in the place of an answer when the
+model failed; the status is 200 all the same."""
 
 
 class LayoutOptions(BackendOptions):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.environments import environment
 from backends.language import in_framework_script as upstream
-from backends.language.common import cases, language
+from backends.language.common import FAILED, cases, language
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.sources import WORKERS
 from backends.steps import environment_step, image_step, verify_step, workers_step
@@ -312,5 +312,6 @@ def tensors(deployment: Deployment) -> tuple[TextAnswered, ...]:
     for asked in cases(deployment, deployment.served_name, Style.COMPLETION):
         body = {"prompts": asked.body["prompt"], "max_length": asked.body["max_tokens"]}
         path = f"/v2/models/{deployment.served_name}/generate"
-        found.append(asked.model_copy(update={"path": path, "body": body, "answer": "sentences"}))
+        changed = {"path": path, "body": body, "answer": "sentences", "never": FAILED}
+        found.append(asked.model_copy(update=changed))
     return tuple(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from backends.language.common import token_limit
+from backends.language.common import FAILED, token_limit
 from backends.upstream import generations
 from console.facts import (
     FieldKind,
@@ -26,9 +26,6 @@ from console.text import clean
 
 PROMPT, TEXT = "prompts", "outputs"
 QUESTION = "Hello"
-FAILED = "An error occurred:"
-"""Beginning of the text that stands in the place of an answer when the model failed; the status is
-200 all the same."""
 SHAPE = (1, 1)
 _FLAGS = {"output_generation_logits": "nemo-24.12", "output_context_logits": "nemo-25.02"}
 """Inputs without a default, and the first generation that has them."""

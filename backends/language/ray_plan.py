@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from backends.environments import environment
 from backends.language import ray_words
-from backends.language.common import cases
+from backends.language.common import FAILED, cases
 from backends.language.in_framework_plan import style_of
 from backends.language.ray_options import RayOptions
 from backends.steps import environment_step, verify_step, workers_step
@@ -30,8 +30,6 @@ ENVIRONMENT = "inframework"
 """It has Ray and Export-Deploy beside PyTriton: a node that is started here needs nothing else."""
 STOP_TIMEOUT = 90.0
 """Seconds from SIGTERM to SIGKILL: the job has 30 to end, its application 30, a node 10."""
-FAILED = "An error occurred:"
-"""How upstream's classes tell a failure, with a status of 200."""
 
 
 def environments(deployment: Deployment, options: RayOptions) -> tuple[EnvironmentSpec, ...]:

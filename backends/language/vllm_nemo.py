@@ -6,7 +6,7 @@ ends with code 0 when it fails, so only a real answer is a proof.
 
 from __future__ import annotations
 
-from backends.language.common import cases
+from backends.language.common import FAILED, cases
 from backends.language.vllm_options import VllmOptions
 from backends.language.vllm_plan import CHECKER, OFFLINE, QUIET, compared, notes
 from backends.sources import WORKERS
@@ -201,7 +201,8 @@ def questions(deployment: Deployment, generation: str) -> tuple[TextAnswered, ..
     for asked in cases(deployment, deployment.served_name, Style.COMPLETION):
         body = {called.prompt: asked.body["prompt"], called.length: asked.body["max_tokens"]}
         path = f"/v2/models/{deployment.served_name}/generate"
-        found.append(asked.model_copy(update={"path": path, "body": body, "answer": called.text}))
+        changed = {"path": path, "body": body, "answer": called.text, "never": FAILED}
+        found.append(asked.model_copy(update=changed))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.language.common import token_limit
+from backends.language.common import FAILED, token_limit
 from backends.multimodal.kinds import (
     IMAGE_MARK,
     KINDS,
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 TEXT, PICTURE, SIGNAL, LENGTH = "input_text", "input_media", "input_signal", "input_signal_length"
 ANSWER = "outputs"
-FAILED = "An error occurred:"
-"""Beginning of the text that stands in the place of an answer when the model failed; the status is
-200 all the same."""
 QUESTIONS = {
     "image": "What is in this image?",
     "video": "What happens in this video?",
