@@ -174,9 +174,8 @@ class ConfigureScreen(FormScreen):
 
     @on(Drafted)
     async def _drafted(self, message: Drafted) -> None:
-        self.move(replace(self.flow, deployment=message.deployment))
         self.terms = message.terms
-        await self.fill(message.fields, message.values)
+        await self.begin(message.deployment, message.fields, message.values)
         if self._enter_form or self.stage is Stage.OPTIONS:
             self._enter_form = False
             form_of = self.query_one(OptionsForm)

@@ -37,12 +37,14 @@ class Bound(Message):
 
     def __init__(
         self,
+        changes: dict[str, Any],
         deployment: Deployment,
         problems: tuple[OptionProblem, ...],
         fields: tuple[OptionField, ...],
         values: dict[str, Any],
     ) -> None:
         super().__init__()
+        self.changes = changes
         self.deployment = deployment
         self.problems = problems
         self.fields = fields
@@ -83,6 +85,17 @@ class FormScreen(ScriptScreen):
     def ask_routes(self) -> object:
         """Ask again which routes take the checkpoints."""
         raise NotImplementedError
+
+    async def begin(
+        self, deployment: Deployment, fields: tuple[OptionField, ...], values: dict[str, Any]
+    ) -> None:
+        """The form of another draft: what was typed into the one before belongs to that."""
+        self.workers.cancel_group(self, "bind")
+        self.pending.clear()
+        self._problems = ()
+        self.invalid = False
+        self.move(replace(self.flow, deployment=deployment))
+        await self.fill(fields, values)
 
     async def fill(self, fields: tuple[OptionField, ...], values: dict[str, Any]) -> None:
         """A new form in place of the old one."""
@@ -130,21 +143,28 @@ class FormScreen(ScriptScreen):
     def _bind(self, deployment: Deployment, changes: dict[str, Any]) -> None:
         bound, problems = self.desk.with_options(deployment, changes)
         fields = self.desk.form_fields(bound)
-        self.tell(Bound(bound, problems, fields, self.desk.form_values(bound)))
+        self.tell(Bound(changes, bound, problems, fields, self.desk.form_values(bound)))
 
     @on(Bound)
     async def _bound(self, message: Bound) -> None:
+        before = self.flow.deployment
+        if before is None or before.backend != message.deployment.backend:
+            return  # its draft has gone
         form = self.query_one(OptionsForm)
         form.blame(message.problems)
         self._problems = message.problems
+        self.invalid = bool(message.problems)
         self._explain_option()
         if message.problems:
             self.title_script(say("Script", "strong"), say("of the last valid options", "warn"))
             return
-        self.pending.clear()
-        before = self.flow.deployment
+        # What was changed meanwhile is on its way.
+        bound = message.changes.items()
+        self.pending = {
+            name: value for name, value in self.pending.items() if (name, value) not in bound
+        }
         self.move(replace(self.flow, deployment=message.deployment))
-        if before is None or before.checkpoints != message.deployment.checkpoints:
+        if before.checkpoints != message.deployment.checkpoints:
             self.ask_routes()
         if [f.name for f in message.fields] != [f.name for f in form.options]:
             name = self._option.name if self._option and form.has_focus_within else ""

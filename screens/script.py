@@ -39,9 +39,11 @@ class ScriptScreen(DeckScreen):
     """What can be done with the script and the file of a deployment that is being configured."""
 
     text = ""
-    """The script as it was rendered last."""
+    """The script as it was rendered last, or why there is none."""
     pending: dict[str, Any]
     """Changed fields that do not make a valid deployment yet."""
+    invalid = False
+    """Whether one of them never will: the script is that of the last valid ones."""
 
     def title_script(self, *words: Phrase) -> None:
         self.query_one("#script-title", Words).show(join(*words))
@@ -57,13 +59,15 @@ class ScriptScreen(DeckScreen):
     @on(Scripted)
     def _scripted(self, message: Scripted) -> None:
         if message.problem is not None:
-            text = f"# no script yet: {message.problem.title}\n# {message.problem.why}\n# {message.problem.fix}"
-            self.query_one(TextView).show(text)
+            self.text = f"# no script yet: {message.problem.title}\n# {message.problem.why}\n# {message.problem.fix}"
+            self.query_one(TextView).show(self.text)
+            self.title_script(say("Script", "strong"), say("none yet", "warn"))
             return
-        self.title_script(
-            say("Script", "strong"),
-            say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
-        )
+        if not self.invalid:
+            self.title_script(
+                say("Script", "strong"),
+                say(f"{message.script.count(chr(10))} lines, carried files folded", "dim"),
+            )
         self.text = message.script
         self.query_one(TextView).show(fold(message.script))
 

@@ -10,12 +10,14 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
 from console.app import TritonDeckApp
-from console.desk.desk import DeploymentView
+from console.desk.desk import DeploymentView, RouteView
 from console.facts import UsageError
 from console.services.lifecycle import Phase
 from console.settings import Settings
+from screens.check import CheckScreen
 from screens.confirm import ConfirmScreen
 from screens.error import ErrorScreen
+from screens.formed import Bound
 from screens.serve import ServeScreen
 from screens.serve_acts import CHANGING
 from screens.widgets.options import OptionRow, OptionsForm
@@ -103,6 +105,60 @@ async def test_a_verdict_that_comes_late_does_not_hide_what_is_wrong(
         assert "65535" in row(app, "server.http_port").note.plain
         row(app, "server.http_port").query_one(Input).value = "8000"
         await until(pilot, lambda: "taken by nginx" in row(app, "server.http_port").note.plain)
+
+
+async def test_another_route_forgets_what_was_wrong_in_the_form_before(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = DeskDouble.routes
+
+    def both(desk: DeskDouble, checkpoints: Any) -> tuple[RouteView, ...]:
+        fits, other = told(desk, checkpoints)
+        return fits, replace(other, verdict=fits.verdict)
+
+    monkeypatch.setattr(DeskDouble, "routes", both)
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        row(app, "server.http_port").query_one(Input).value = "70000"
+        await until(pilot, lambda: "65535" in row(app, "server.http_port").note.plain)
+        screen: Any = app.screen
+        screen.query_one(Listing).table.choose("nemo-tensorrt-llm")
+        await until(pilot, lambda: screen.flow.deployment.backend == "nemo-tensorrt-llm")
+        await until(pilot, lambda: row(app, "server.http_port").value == "8000")
+        await pilot.press("ctrl+n")
+        await on(pilot, CheckScreen)
+
+
+async def test_what_is_typed_while_the_form_is_bound_is_kept(
+    app: TritonDeckApp, desk: DeskDouble
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        screen: Any = app.screen
+        first, second = {"server.http_port": "9000"}, {"server.grpc_port": "9001"}
+        bound, _ = desk.with_options(screen.flow.deployment, first)
+        fields, values = desk.form_fields(bound), desk.form_values(bound)
+        screen.pending = {**first, **second}
+        screen.post_message(Bound(first, bound, (), fields, values))
+        await until(pilot, lambda: server(app).http_port == 9000)
+        assert screen.pending == second
+
+
+async def test_no_script_is_copied_where_there_is_none(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        screen: Any = app.screen
+        await until(pilot, lambda: screen.text.startswith("#!"))
+
+        def none_yet(desk: DeskDouble, deployment: object) -> str:
+            raise UsageError("the checkpoint has gone", fix="choose another one")
+
+        monkeypatch.setattr(DeskDouble, "script", none_yet)
+        row(app, "server.http_port").query_one(Input).value = "9000"
+        await until(pilot, lambda: "none yet" in shown(app, "#script-title"))
+        assert screen.text.startswith("# no script yet: the checkpoint has gone")
 
 
 def test_a_change_of_one_option_never_stands_in_for_that_of_another() -> None:
