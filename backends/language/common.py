@@ -113,6 +113,12 @@ def spread(
     return Spread(facts, layout, need, fraction, length or facts.max_positions)
 
 
+def style_of(checkpoint: Checkpoint) -> Style:
+    """Conversations where the tokenizer has a template for them."""
+    facts = checkpoint.language
+    return Style.CHAT if facts is not None and facts.chat_template else Style.COMPLETION
+
+
 def memory_checks(
     need: Need, gpus: tuple[Gpu, ...], layout: Layout, *, fraction: float, length: int
 ) -> Iterator[Verdict]:

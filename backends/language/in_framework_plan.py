@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.environments import environment
 from backends.language import in_framework_script as upstream
-from backends.language.common import FAILED, cases, language
+from backends.language.common import FAILED, cases, language, style_of
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.sources import WORKERS
 from backends.steps import environment_step, image_step, verify_step, workers_step
@@ -45,12 +45,6 @@ def environments(
     deployment: Deployment, options: InFrameworkOptions
 ) -> tuple[EnvironmentSpec, ...]:
     return (environment(ENVIRONMENT, deployment),) if options.form == "worker" else ()
-
-
-def style_of(checkpoint: Checkpoint) -> Style:
-    """Conversations where the tokenizer has a template for them."""
-    facts = checkpoint.language
-    return Style.CHAT if facts is not None and facts.chat_template else Style.COMPLETION
 
 
 def layout_of(options: InFrameworkOptions) -> Layout:

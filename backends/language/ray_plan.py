@@ -6,8 +6,7 @@ from urllib.parse import urlsplit
 
 from backends.environments import environment
 from backends.language import ray_words
-from backends.language.common import FAILED, cases
-from backends.language.in_framework_plan import style_of
+from backends.language.common import FAILED, cases, style_of
 from backends.language.ray_options import RayOptions
 from backends.steps import environment_step, verify_step, workers_step
 from backends.upstream import generations

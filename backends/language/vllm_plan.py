@@ -6,7 +6,7 @@ The same server stands behind Triton in `vllm_proxy`.
 from __future__ import annotations
 
 from backends.environments import environment
-from backends.language.common import cases, language, memory_figure
+from backends.language.common import cases, language, memory_figure, style_of
 from backends.language.vllm_options import VllmOptions
 from backends.sources import WORKERS
 from backends.steps import environment_step, image_step, verify_step, workers_step
@@ -33,7 +33,6 @@ from console.planning.plan import (
     join,
 )
 from console.planning.variables import Variable, literal
-from console.prompts import Style
 
 INSIDE_PORT = 8000
 STOP_TIMEOUT = 30.0
@@ -61,12 +60,6 @@ def environments(deployment: Deployment, options: VllmOptions) -> tuple[Environm
     if options.place == "container" or not options.own:
         return ()
     return (environment(environment_of(options), deployment),)
-
-
-def style_of(checkpoint: Checkpoint) -> Style:
-    """Conversations where the tokenizer has a template for them."""
-    facts = checkpoint.language
-    return Style.CHAT if facts is not None and facts.chat_template else Style.COMPLETION
 
 
 def need_of(options: VllmOptions, checkpoint: Checkpoint) -> Need | None:

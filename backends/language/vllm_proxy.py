@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from backends.environments import environment
 from backends.language import vllm_plan, vllm_triton
+from backends.language.common import style_of
 from backends.language.vllm_options import VllmOptions
 from backends.sources import model_files
 from backends.steps import environment_step, triton, triton_steps, write_step
@@ -51,7 +52,7 @@ def repository(
 ) -> tuple[FileSpec, ...]:
     """The proxy model. A conversation is asked for where the tokenizer has a template for it."""
     name = deployment.served_name
-    chat = vllm_plan.style_of(checkpoint) is Style.CHAT
+    chat = style_of(checkpoint) is Style.CHAT
     one = (1,)
     config = model_config(
         name,

@@ -210,9 +210,8 @@ def test_the_question_to_the_script_has_its_tensors() -> None:
     probe = verify.success[0]
     assert isinstance(probe, TextAnswered)
     assert set(probe.body) == {"prompts", "max_length"} and probe.answer == "sentences"
-    assert (
-        probe.never == "An error occurred:"
-    )  # upstream's answer for a failure, with a status of 200
+    # Upstream's answer for a failure, with a status of 200.
+    assert probe.never == "An error occurred:"
 
 
 # ---------------------------------------------------------------------------- what it takes

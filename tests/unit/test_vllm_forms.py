@@ -117,9 +117,8 @@ def test_the_question_uses_the_tensors_of_the_generation(generation: str) -> Non
     assert (probe.answer, "max_output_len" in probe.body) == (
         ("outputs", True) if early else ("sentences", False)
     )
-    assert (
-        probe.never == "An error occurred:"
-    )  # upstream's answer for a failure, with a status of 200
+    # Upstream's answer for a failure, with a status of 200.
+    assert probe.never == "An error occurred:"
 
 
 def test_a_format_that_the_generation_does_not_take_is_refused() -> None:
