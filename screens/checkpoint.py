@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -14,7 +14,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
-from textual.worker import get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from console.checkpoints.model import Checkpoint, Format, Risk, Severity
 from console.desk.desk import RouteView
@@ -135,6 +135,9 @@ class CheckpointScreen(TreeScan, RoleChoice):
         self._folder = Path(flow.folder or context.start or Path.cwd())
         self._found: dict[str, Checkpoint] = {}
         self._read: dict[Path, CheckpointScreen.Read] = {}
+        self._reader: Worker[None] | None = None
+        self._reading: tuple[Worker[Any], Path] | None = None
+        """What is being read, and by whom."""
         self._wanted = flow.checkpoint.path if flow.checkpoint else None
 
     def body(self) -> Iterable[Widget]:
@@ -252,7 +255,7 @@ class CheckpointScreen(TreeScan, RoleChoice):
         if chosen is not None:
             read = self._read.get(chosen.path)
             if read is None and chosen.format is not Format.UNKNOWN:
-                self._read_whole((chosen,))
+                self._read_once((chosen,))
             else:
                 self.call_after_refresh(self._read_ahead)
             width = self.query_one("#checkpoint-detail").scrollable_content_region.width
@@ -270,7 +273,15 @@ class CheckpointScreen(TreeScan, RoleChoice):
         near = (self._found.get(key) for key in self.query_one(Listing).table.near())
         unread = [c for c in near if c and c.format is not Format.UNKNOWN]
         if wanted := tuple(c for c in unread if c.path not in self._read):
-            self._read_whole(wanted)
+            self._read_once(wanted)
+
+    def _read_once(self, wanted: tuple[Checkpoint, ...]) -> None:
+        """Read these, unless the first of them is being read just now: a search shows its list again
+        and again, and a read that is begun anew each time would not end before the search does."""
+        reader = self._reader
+        if reader is None or reader.is_finished or self._reading != (reader, wanted[0].path):
+            self._reader = self._read_whole(wanted)
+            self._reading = (self._reader, wanted[0].path)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="read")
     def _read_whole(self, listed: tuple[Checkpoint, ...]) -> None:
@@ -279,6 +290,7 @@ class CheckpointScreen(TreeScan, RoleChoice):
         for checkpoint in listed:
             if worker.is_cancelled:
                 return
+            self._reading = (worker, checkpoint.path)
             try:
                 whole = self.desk.inspect(checkpoint.path)
                 self.tell(self.Read(whole, self.routes_for(whole)))

@@ -113,6 +113,31 @@ async def searched(pilot: Pilot[None]) -> None:
     )
 
 
+async def test_a_search_that_goes_on_reads_the_chosen_file_once(
+    desk: Desk, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, reads, whole = threading.Event(), [], desk.inspect
+
+    def slow(path: Path) -> Checkpoint:
+        reads.append(path)
+        gate.wait(30)
+        return whole(path)
+
+    app = make_app(desk, start=str(tree))
+    async with app.run_test(size=SIZE) as pilot:
+        screen = await at_checkpoints(pilot)
+        monkeypatch.setattr(desk, "inspect", slow)
+        await searched(pilot)
+        await until(pilot, lambda: reads)
+        assert screen.scanning is not None
+        for _ in range(3):
+            screen.show_scan(screen.scanning)
+            await pilot.pause()
+        assert len(reads) == 1
+        gate.set()
+        await until(pilot, lambda: "route" in shown(app, "#detail"))
+
+
 async def test_a_search_finds_what_lies_below_and_counts(desk: Desk, tree: Path) -> None:
     app = make_app(desk, start=str(tree))
     async with app.run_test(size=SIZE) as pilot:
