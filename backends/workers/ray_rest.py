@@ -94,7 +94,13 @@ class Ray:
                 "read the head's own log",
                 EX_SOFTWARE,
             )
-        return json.loads(text or "null")
+        try:
+            return json.loads(text or "null")
+        except ValueError as error:
+            raise CannotServe(
+                f"{self.url} is no head's dashboard: {path} is answered with no JSON",
+                "write the address of Ray's dashboard, http://HOST:8265",
+            ) from error
 
     def version(self):
         return str(self.told("GET", "/api/version").get("ray_version", ""))

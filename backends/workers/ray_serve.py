@@ -112,13 +112,20 @@ def token_of(given):
 
 def own_token(path):
     """The token of a cluster that is started here: kept, so that nodes may join after a restart."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".token-")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(32))
+        # Whole or not at all: with an empty file the head would ask nobody for a token.
+        os.link(name, path)
     except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_hex(32))
-    return path.read_text(encoding="ascii")
+        pass  # that of an earlier start
+    finally:
+        Path(name).unlink()
+    token = path.read_text(encoding="ascii").strip()
+    if not token:
+        raise CannotServe(f"{path} is empty", "delete it: a new token is made")
+    return token
 
 
 # ---------------------------------------------------------------------------- the application

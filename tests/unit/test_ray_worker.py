@@ -9,9 +9,11 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,14 @@ def test_a_head_without_a_name_for_its_token_makes_a_private_one(
     assert len(first) == 64
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
     assert ray_serve.token_of(ray_serve.arguments(words)) == first
+    assert [file.name for file in tmp_path.iterdir()] == ["token"]
+
+
+def test_an_empty_token_of_its_own_opens_no_head(ray_serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "token").touch()
+    words = ["--cluster=head", "--name=x", f"--folder={tmp_path}", "--port=1"]
+    with pytest.raises(ray_serve.CannotServe, match="is empty"):
+        ray_serve.token_of(ray_serve.arguments(words))
 
 
 @pytest.mark.parametrize("cluster", ["head", "join"])
@@ -244,6 +254,28 @@ def test_why_rays_own_processes_ended_is_told(keep: Any, tmp_path: Path) -> None
         .splitlines()[-1]
         .startswith("error: Ray's own processes ended: AuthenticationError: InvalidAuthToken")
     )
+
+
+def test_another_server_than_a_dashboard_is_told(keep: Any) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Welcome</html>")
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        kept = keep(f"--head=http://127.0.0.1:{server.server_port}", "--", "python", "x.py")
+        assert "is no head's dashboard" in refused(kept)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_a_refused_token_is_told(head: Head, keep: Any) -> None:
