@@ -50,13 +50,11 @@ def hints(app: TritonDeckApp) -> str:
 
 
 def outside(app: TritonDeckApp, *kinds: type[Widget]) -> list[Widget]:
-    """The widgets that are not wholly within the terminal."""
-    return [
-        w
-        for kind in kinds
-        for w in app.screen.query(kind)
-        if not app.screen.region.contains_region(w.region)
-    ]
+    """The widgets that are not wholly within the terminal, or have no room at all."""
+    every = [w for kind in kinds for w in app.screen.query(kind)]
+    said = [w for w in every if not isinstance(w, Words) or str(w.content)]
+    assert said
+    return [w for w in said if not (w.size and app.screen.region.contains_region(w.region))]
 
 
 # -- what fits
