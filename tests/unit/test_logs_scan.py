@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from console.logs.levels import Level
 from console.logs.literals import required
 from console.logs.scan import Matcher
 from console.logs.sharing import helpers
+from tests.processes import until
 
 
 class Answers:
@@ -106,10 +106,7 @@ def test_an_endless_search_is_ended_at_once(tmp_path: Path) -> None:
     search = Scan({"path": str(path), "pattern": r"(a|a|aa)+$|^(a+)+b", "start": 0}, answers)
     assert search.running()
     search.cancel()
-    end = time.monotonic() + 5
-    while search.running():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: not search.running())
     assert not answers.said
 
 
@@ -244,11 +241,7 @@ def test_helpers_end_with_the_search_that_is_cancelled(tmp_path: Path) -> None:
     path.write_bytes((b"a" * 60 + b"!\n") * 400_000)
     search = Scan({"path": str(path), "pattern": r"(a+)+$", "start": 0}, Answers())
     parent = psutil.Process(search._process.pid)
-    family: list[psutil.Process] = []
-    deadline = time.monotonic() + 10
-    while not family and time.monotonic() < deadline:
-        family = parent.children(recursive=True)
-    assert family or helpers(100) == 1
+    family = until(lambda: parent.children(recursive=True)) if helpers(100) > 1 else []
     search.cancel()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
