@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,31 +135,20 @@ def test_one_process_cannot_be_on_several_nodes() -> None:
     assert told.level is Level.FAIL and "ray-serve" in told.fix
 
 
-def clean(script: str, folder: Path) -> Path:
-    """The script as a file, after shellcheck has found nothing."""
-    file = folder / "script.sh"
-    file.write_text(script)
-    shell.clean(script)
-    return file
-
-
 def programs(folder: Path, **texts: str) -> dict[str, str]:
-    """Recorders first on PATH, and the environment that finds them."""
+    """Recorders first on PATH, and the variable that finds them."""
     for name, text in texts.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    return {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def test_slurm_starts_every_node_with_its_number(tmp_path: Path) -> None:
     made = plan()
     values = {"work": str(tmp_path), "http_port": "8000", "triton_port": "8003", "node_rank": "0"}
     values |= {"master_addr": "node-a", "grpc_port": "8001", "metrics_port": "8002"}
-    told = serving(
-        made, values, user="me", ids=(1, 1), gpus="", load_timeout=20.0
-    )  # fmt: skip
-    file = clean(slurm.render(told), tmp_path)
-    text = file.read_text()
+    told = serving(made, values, user="me", ids=(1, 1), gpus="", load_timeout=60.0)
+    text = slurm.render(told)
     assert "#SBATCH --nodes=2\n" in text and "#SBATCH --gpus-per-node=4\n" in text
     env = programs(
         tmp_path,
@@ -169,9 +157,7 @@ def test_slurm_starts_every_node_with_its_number(tmp_path: Path) -> None:
         scontrol="#!/bin/sh\nprintf 'first\\nsecond\\n'\n",
     )
     env["SLURM_JOB_NODELIST"] = "first,second"
-    done = subprocess.run(
-        ["bash", str(file)], env=env, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = shell.run(tmp_path, text, **env)
     assert done.returncode == 0 and "ready: http://127.0.0.1:" in done.stdout, done.stderr
     words = json.loads((tmp_path / "srun.json").read_text())
     assert "--ntasks-per-node=1" in words
@@ -186,17 +172,8 @@ def test_the_plans_script_on_another_node_waits_for_its_own_part_alone(tmp_path:
     docker = (
         '#!/bin/sh\nprintf "%s\\n" "$@" >> "$HOME/docker.log"\ncase "$1" in run) echo box;; esac\n'
     )
-    file = clean(render(plan()), tmp_path)
     env = programs(tmp_path, docker=docker) | {"NODE_RANK": "1", "ENGINE": "docker"}
-    done = subprocess.run(
-        ["bash", str(file)],
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = shell.run(tmp_path, render(plan()), **env)
     assert done.returncode == 0 and "node 1 of 2 runs" in done.stdout, done.stdout + done.stderr
     said = (tmp_path / "docker.log").read_text().splitlines()
     assert {"--node-rank=1", "--master-addr=node-a", "--network", "host"} <= set(said)
