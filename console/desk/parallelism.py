@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from console.desk import options
 from console.desk import plan as planning
+from console.facts import UsageError
 from console.planning.parallelism import ParallelismView, Spread, seen, view
 from console.settings import Settings
 
@@ -35,7 +36,10 @@ def parallelism(settings: Settings, deployment: Deployment) -> ParallelismView |
         return chosen.spread(changed.model_copy(update={"options": values}), found)
 
     def other(layout: Layout) -> Spread | None:
-        return spread(dict(zip(SIZES, (layout.tensor, layout.pipeline), strict=True)))
+        try:
+            return spread(dict(zip(SIZES, (layout.tensor, layout.pipeline), strict=True)))
+        except UsageError:
+            return None  # the route's own rules refuse these sizes, which nobody has asked for
 
     mine = spread({})
     if mine is None:

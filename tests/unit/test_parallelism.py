@@ -180,6 +180,27 @@ def test_the_desk_reads_the_checkpoint_and_asks_no_server(file: Path) -> None:
     assert found.split.startswith("2 of 4 heads") and found.fits
 
 
+@pytest.mark.parametrize(
+    ("backend", "chosen", "left"),
+    [
+        ("trtllm-engine", {"family": "gemma"}, {(1, 1), (2, 1)}),
+        (
+            "in-framework",
+            {"form": "script", "num_nodes": 2, "master_address": "a", "tensor_parallel_size": 2},
+            {(2, 1), (1, 2)},
+        ),
+    ],
+)
+def test_sizes_that_the_options_refuse_are_no_choice(
+    file: Path, backend: str, chosen: dict[str, Any], left: set[tuple[int, int]]
+) -> None:
+    desk = Desk(load())
+    made = desk.open(str(file)).model_copy(update={"backend": backend, "options": chosen})
+    found = desk.parallelism(made)
+    assert found is not None
+    assert {(one.tensor, one.pipeline) for one in found.choices} == left
+
+
 def test_a_route_without_parallel_sizes_has_nothing_to_show(file: Path) -> None:
     desk = Desk(load())
     made = desk.open(str(file)).model_copy(update={"backend": "onnx", "options": {}})
