@@ -133,11 +133,12 @@ def _infer_ours(made: record.Record, probe: Inference) -> str | None:
     spec, files = probe.indexed()
     try:
         outputs = script_helper.infer(made.endpoint.url, spec, files)
+        # Also in here: the files with what is expected may have been removed since.
+        return script_helper.answer_problem(outputs, spec["expect"], files)
     except urllib.error.HTTPError as error:
         return f"HTTP {error.code} {error.read(2000).decode(errors='replace')}"
     except (OSError, ValueError) as error:
         return str(error)
-    return script_helper.answer_problem(outputs, spec["expect"], files)
 
 
 def _infer_theirs(made: record.Record, probe: Inference) -> str | None:
