@@ -16,7 +16,7 @@ from console import storage
 from console.desk import acting, query, readonly
 from console.facts import DeckError, Progress, UsageError
 from console.settings import Settings
-from console.text import clean, human_seconds
+from console.text import clean, human_seconds, redact
 
 if TYPE_CHECKING:
     from console.services.model import ServiceView
@@ -130,7 +130,7 @@ def _heard(folder: Path, asked: str) -> None:
             )
         time.sleep(_POLL)
     if answer.get("problem"):
-        raise DeckError("the cluster does not scale it", why=clean(str(answer["problem"])))
+        raise DeckError("the cluster does not scale it", why=_foreign(answer["problem"]))
 
 
 def _placed(
@@ -173,7 +173,7 @@ def _view(folder: Path) -> ClusterView:
     age = max(0.0, time.time() - float(raw.get("time") or 0.0))
     return ClusterView(
         status=clean(str(application.get("status") or "not deployed yet")),
-        message=clean("; ".join(str(words) for words in told if words)),
+        message=_foreign("; ".join(str(words) for words in told if words)),
         target=sum(int(one.get("target") or 0) for one in deployments),
         replicas=tuple(
             Replica(clean(str(one["id"])), clean(str(one["state"])), clean(str(one["node"])))
@@ -199,6 +199,11 @@ def _node(raw: dict[str, Any]) -> ClusterNode:
         memory_used=int(raw.get("memory_used") or 0),
         memory_total=int(raw.get("memory_total") or 0),
     )
+
+
+def _foreign(words: object) -> str:
+    """What Ray says, which may hold the environment and the command lines of its processes."""
+    return redact(clean(str(words)))
 
 
 def _number(value: object) -> float | None:

@@ -372,6 +372,18 @@ def test_a_shell_of_a_guest_looks_for_the_container_of_its_host(
         desk.shell("guest", "container")
 
 
+def test_what_ray_says_of_an_application_shows_no_secret(
+    store: ServiceStore, settings: Settings, tmp_path: Path
+) -> None:
+    live(store, store.start(spec(), values(tmp_path), "digits"))
+    folder = tmp_path / "work" / "ray"
+    folder.mkdir(parents=True)
+    said = "replica died: HF_TOKEN=hf_abcdefghijklmnopqrstuvwxyz0123456789"
+    storage.write_json(folder / scaling.STATE, {"application": {"message": said}})
+    found = scaling.look(settings, "digits")
+    assert "replica died" in found.message and "abcdefgh" not in found.message
+
+
 def test_a_wish_for_replicas_of_what_ends_meanwhile_says_that_it_ended(
     store: ServiceStore, settings: Settings, tmp_path: Path
 ) -> None:
