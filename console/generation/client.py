@@ -72,8 +72,13 @@ def complete(
 def _wants_slash(response: http.client.HTTPResponse, where: str) -> bool:
     """Whether the server has this path with a slash at its end; of the address that it names only
     the path counts, so nothing is sent anywhere else."""
-    location = urlsplit(response.headers.get("Location") or "")
-    return response.status in (307, 308) and location.path == f"{where}/"
+    if response.status not in (307, 308):
+        return False
+    try:
+        location = urlsplit(response.headers.get("Location") or "")
+    except ValueError:  # no address: told as the refusal that it is
+        return False
+    return location.path == f"{where}/"
 
 
 def path(asked: TextRequest) -> str:

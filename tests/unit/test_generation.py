@@ -41,6 +41,7 @@ class Server(ThreadingHTTPServer):
     asked: dict[str, Any]
     headers: dict[str, str]
     where = ""
+    location = ""
     gate: threading.Event | None = None
     """Set: the first line of the answer goes at once, the rest when it is set."""
 
@@ -55,6 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.where = self.path
         self.send_response(self.server.status)
         self.send_header("Content-Type", self.server.kind)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
         self.end_headers()
         head, _, rest = self.server.answer.partition(b"\n\n")
         if self.server.gate is None:
@@ -116,6 +119,17 @@ def test_a_chat_sends_its_turns_and_reads_text_reason_and_counts() -> None:
         "messages": [{"role": turn.role, "content": turn.text} for turn in BANANA],
         "max_tokens": 8,
     }
+
+
+@pytest.mark.parametrize("status", [200, 307])
+def test_an_address_that_is_none_is_not_followed(status: int) -> None:
+    said = {"choices": [{"message": {"content": "yellow"}, "finish_reason": "stop"}]}
+    with serving(said, status=status, location="http://[") as (_, endpoint):
+        if status == 200:
+            assert complete(endpoint, ask(stream=False)).text == "yellow"
+        else:
+            with pytest.raises(DeckError, match="307"):
+                complete(endpoint, ask(stream=False))
 
 
 def test_a_completion_sends_the_last_turn_alone() -> None:
