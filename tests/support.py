@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from onnx import TensorProto, helper
 
 from backends.environments import environment
 from console import settings
+from console.planning.plan import FileSpec
+from console.planning.variables import expand
 from console.runtimes.environments import Environments
 
 
@@ -83,6 +86,14 @@ def local_triton(folder: Path) -> Path:
     for file in (*(wheel / "backends" / "python").glob("*.*"), stub):
         (python / file.name).symlink_to(file)
     return folder / "bin"
+
+
+def written(files: Iterable[FileSpec], values: Mapping[str, str]) -> None:
+    """The files of a plan's step where `values` say, with what is in them as a run writes it."""
+    for file in files:
+        path = Path(expand(file.path, values))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(expand(file.text, values) if file.template else file.text)
 
 
 def make_doubler(folder: Path) -> Path:

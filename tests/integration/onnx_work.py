@@ -16,6 +16,7 @@ from console.planning.plan import CommandStep, LoadStep, Plan, Step, WriteStep
 from console.planning.variables import expand
 from console.triton import versions
 from tests.contract.samples import HOST
+from tests.support import written
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -61,10 +62,7 @@ def place(plan: Plan, values: dict[str, str]) -> None:
 def write(step: Step, values: dict[str, str]) -> None:
     """The files of a step, or the version that it loads made the one that a server loads."""
     if isinstance(step, WriteStep):
-        for file in step.files:
-            path = Path(expand(file.path, values))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(file.text)
+        written(step.files, values)
     elif isinstance(step, LoadStep):
         for model in step.models:
             versions.put(Path(values["repository"]), model, int(values["version"]))

@@ -17,7 +17,7 @@ from onnx_work import DIGITS, ROOT, build, deployment, plan_of, report, run
 from console.checkpoints.read import read
 from console.planning.deployment import VerifyCase
 from console.planning.plan import CommandStep
-from console.planning.variables import expand
+from tests.support import written
 
 pytestmark = pytest.mark.integration
 
@@ -81,10 +81,7 @@ def export_step(checkpoint, tmp_path: Path, nemo: Path, **changes):
     plan = plan_of(checkpoint, deployment(checkpoint, "sample", **changes))
     values = values_for(tmp_path, nemo)
     for step_id in ("workers", "repository"):
-        for file in plan.step(step_id).files:
-            path = Path(expand(file.path, values))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(file.text)
+        written(plan.step(step_id).files, values)
     step = plan.step("export")
     assert isinstance(step, CommandStep)
     return step, values

@@ -20,6 +20,7 @@ from console.planning.plan import CommandStep, Inference
 from console.planning.variables import expand
 from console.runs import saved
 from console.triton import control, inference, verify
+from tests.support import written
 
 pytestmark = pytest.mark.integration
 
@@ -174,10 +175,7 @@ def graph_step(path: Path, server_values: dict[str, str], work: Path):
     checkpoint = read(path)
     plan = plan_of(checkpoint, deployment(checkpoint, "sample"))
     values = server_values | {"work": str(work), "repository": str(work / "repository")}
-    for file in plan.step("workers").files:
-        target = Path(expand(file.path, values))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(file.text)
+    written(plan.step("workers").files, values)
     step = plan.step("graph")
     assert isinstance(step, CommandStep)
     return step, values

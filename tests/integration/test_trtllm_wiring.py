@@ -18,14 +18,12 @@ from backends.trtllm_llmapi import TrtllmLlmapiBackend
 from console.checkpoints.read import read
 from console.facts import Level
 from console.generation.client import complete
-from console.planning.plan import FileSpec
-from console.planning.variables import expand
 from console.prompts import Style, TextRequest, Turn
 from console.triton import control, inference
 from console.triton.lint import Surroundings, lint
 from console.triton.plain_http import request
 from console.triton.repository import from_text
-from tests.support import managed
+from tests.support import managed, written
 
 pytestmark = pytest.mark.integration
 
@@ -39,13 +37,6 @@ STAGES = repository.Stages("facts")
 
 def parts(**options: Any) -> tuple[Part, ...]:
     return trtllm_plan.parts_of(EngineOptions(**options), read(FACTS), None)
-
-
-def written(files: tuple[FileSpec, ...], values: dict[str, str]) -> None:
-    for file in files:
-        path = Path(expand(file.path, values))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(expand(file.text, values) if file.template else file.text)
 
 
 def tokenizers() -> Path:

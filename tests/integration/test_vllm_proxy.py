@@ -22,6 +22,7 @@ from console.planning.variables import expand
 from console.prompts import Style, TextRequest, Turn
 from console.triton import control, inference
 from console.triton.plain_http import request
+from tests.support import written
 
 pytestmark = pytest.mark.integration
 
@@ -97,10 +98,7 @@ def proxy(make_module_server: Any, behind: ThreadingHTTPServer) -> Any:
     made = Deployment(name="facts", backend="vllm", checkpoints={"model": str(FACTS)})
     options = VllmOptions(serve_as="proxy", device="cpu")
     values = {**server.values, "work": str(server.repository.parent)}
-    for file in vllm_proxy.repository(made, options, read(FACTS)):
-        path = Path(expand(file.path, values))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(expand(file.text, values) if file.template else file.text)
+    written(vllm_proxy.repository(made, options, read(FACTS)), values)
     address(server, behind.server_port)
     server.start()
     control.load(server.endpoint, "facts", timeout=60)
