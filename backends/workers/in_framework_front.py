@@ -9,6 +9,7 @@ they do not declare. What this one cannot do it refuses with 400, and ignores no
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import time
 import uuid
@@ -203,7 +204,7 @@ class Front:
         chat = isinstance(asked, Chat)
         head = {**head, "object": "chat.completion.chunk" if chat else "text_completion"}
         try:
-            for told in (first, *rest) if first.get("finish_reason") else chained(first, rest):
+            for told in itertools.chain((first,), rest):
                 if "error" in told:
                     yield event({"error": {"message": told["error"], "type": "server_error"}})
                     return
@@ -217,11 +218,6 @@ class Front:
             yield event({"error": {"message": str(error), "type": "server_error"}})
             return
         yield b"data: [DONE]\n\n"
-
-
-def chained(first, rest):
-    yield first
-    yield from rest
 
 
 def event(told):
