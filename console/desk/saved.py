@@ -29,15 +29,13 @@ def deployments(settings: Settings) -> tuple[DeploymentView, ...]:
     services: dict[str, ServiceView] = {}
     for service in ServiceStore(settings).views():
         services.setdefault(service.deployment, service)
-    for name in (path.stem for path in configure.saved_files(settings)):
+    paths = configure.saved_files(settings)
+    for name in (path.stem for path in paths):
         if name in services and services[name].living:
             continue
         if (host := versions.host_of(settings, name)) is not None:
             services[name] = host
-    found = [
-        (_changed(path, runs), _view(path, runs, services))
-        for path in configure.saved_files(settings)
-    ]
+    found = [(_changed(path, runs), _view(path, runs, services)) for path in paths]
     return tuple(view for _, view in sorted(found, key=lambda f: -f[0]))
 
 
