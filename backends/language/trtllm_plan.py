@@ -312,7 +312,9 @@ def _flags(deployment: Deployment, part: Part, call: Call, step: str) -> Command
 
 def _convert(deployment: Deployment, part: Part, call: Call, world: int) -> CommandStep:
     options, model = part.options, literal(str(part.checkpoint.path))
-    offline = options.quantization not in CALIBRATED and options.quantization != "smoothquant"
+    # What is calibrated takes samples, which the script fetches where no folder of them is named.
+    calibrated = options.quantization in {*CALIBRATED, "smoothquant"}
+    calibrated = calibrated or options.kv_cache_dtype == "int8"
     reads = [model] + ([literal(options.examples)] if options.examples else [])
     if options.calib_dataset.startswith("/"):
         reads.append(literal(options.calib_dataset))
@@ -326,7 +328,7 @@ def _convert(deployment: Deployment, part: Part, call: Call, world: int) -> Comm
             call.argv,
             reads=reads,
             writes=("${work}",),
-            env=OFFLINE if offline else {},
+            env={} if calibrated else OFFLINE,
         ),
         progress=ProgressRule(pattern=CONVERT_LINES),
         inputs=(InputFile(path=model),),

@@ -270,6 +270,23 @@ def test_the_gpt_script_is_told_the_variant_that_it_would_guess_from_a_path() ->
         assert [v.summary.partition("has no ")[2] for v in found] == wrong
 
 
+@pytest.mark.parametrize(
+    ("options", "fetches"),
+    [
+        ({}, False),
+        ({"quantization": "int8"}, False),
+        ({"quantization": "smoothquant"}, True),
+        ({"quantization": "fp8"}, True),
+        ({"kv_cache_dtype": "int8"}, True),
+    ],
+)
+def test_a_conversion_may_fetch_its_samples_where_it_is_calibrated(
+    options: dict[str, Any], fetches: bool
+) -> None:
+    env = step(plan(deployment(**options)), "convert").command.env
+    assert ("HF_HUB_OFFLINE" not in env) is fetches
+
+
 def test_a_nemo_file_is_calibrated_as_what_it_is() -> None:
     for family, decoder in (("llama", "llama"), ("gpt", "gptnext")):
         model = checkpoint(Format.NEMO, replace(LLAMA, family=family))
