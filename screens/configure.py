@@ -203,8 +203,11 @@ class ConfigureScreen(FormScreen):
             self.action_check()
 
     def action_check(self) -> None:
-        if self.pending:
+        if self.invalid:
             self.notify("An option is invalid: it is marked in the form", markup=False, timeout=4)
+        elif self.pending:
+            self.take_over()
+            self.notify("What was typed is taken over: now once more", markup=False, timeout=4)
         elif self.flow.deployment is not None:
             self.go(Stage.CHECK, replace(self.flow, option=""))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from textual import on, work
+from textual import events, on, work
 from textual.containers import Vertical
 from textual.message import Message
 from textual.timer import Timer
@@ -25,6 +25,9 @@ from screens.widgets.words import Words
 
 _PAUSE = 0.3
 """Seconds without a key before ports, engines and images are looked at."""
+_WHOLE = frozenset({"server.url"})
+"""Options that count when their field is left: what is there is asked, with the token, and half an
+address may be somebody else's."""
 _EXPOSE = "server.expose"
 _EXPOSED = say(
     "Triton asks nobody who they are: whoever reaches its ports can send requests and, where model "
@@ -120,7 +123,15 @@ class FormScreen(ScriptScreen):
         if changes.get(_EXPOSE) is True:
             del changes[_EXPOSE]
             self._confirm_exposure()
-        self._apply(changes)
+        if changes and changes.keys() <= _WHOLE:
+            self.pending.update(changes)
+        else:
+            self._apply(changes)
+
+    @on(events.DescendantBlur)
+    def take_over(self) -> None:
+        """Bind what was held back while it was typed."""
+        self._apply({})
 
     def _apply(self, changes: dict[str, Any]) -> None:
         self.pending.update(changes)

@@ -12,6 +12,7 @@ from textual.widgets import Input, Select
 from console.app import TritonDeckApp
 from console.desk.desk import DeploymentView, RouteView
 from console.facts import UsageError
+from console.planning.deployment import Deployment
 from console.services.lifecycle import Phase
 from console.settings import Settings
 from screens.check import CheckScreen
@@ -142,6 +143,31 @@ async def test_what_is_typed_while_the_form_is_bound_is_kept(
         screen.post_message(Bound(first, bound, (), fields, values))
         await until(pilot, lambda: server(app).http_port == 9000)
         assert screen.pending == second
+
+
+async def test_half_an_address_is_asked_nothing(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, whole, told = set(), "http://lab.example.com", DeskDouble.script
+
+    def script(desk: DeskDouble, deployment: Deployment) -> str:
+        asked.add(deployment.server.url)
+        return told(desk, deployment)
+
+    monkeypatch.setattr(DeskDouble, "script", script)
+    async with app.run_test(size=SIZE) as pilot:
+        await to_options(pilot)
+        await choose(pilot, "server.launcher", "attach")
+        await until(pilot, lambda: "server.url" in names(app))
+        row(app, "server.url").focus_field()
+        await pilot.pause()
+        for character in whole:
+            await pilot.press(character)
+        assert row(app, "server.url").value == whole and server(app).url == ""
+        await pilot.press("enter")
+        await until(pilot, lambda: whole in asked)
+        assert asked == {"", whole}
+        await until(pilot, lambda: not app.screen.pending)  # type: ignore[attr-defined]
 
 
 async def test_no_script_is_copied_where_there_is_none(
