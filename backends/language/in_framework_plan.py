@@ -104,8 +104,8 @@ def worker_service(
     server = deployment.server
     address = literal(server.address)
     env = dict(QUIET)
-    if options.device == "cuda" and server.gpus not in ("", "all"):
-        env["CUDA_VISIBLE_DEVICES"] = literal(server.gpus)
+    if options.device == "cuda":
+        env |= server.visible_gpus
     return ServiceSpec(
         name="in-framework",
         kind="openai",

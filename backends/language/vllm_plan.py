@@ -155,8 +155,7 @@ def service(
     else:
         name = environment_of(options)
         argv = (_python(options), *module, f"--host={address}", f"--port=${{{port}}}", *words)
-        if deployment.server.gpus and deployment.server.gpus != "all":
-            env["CUDA_VISIBLE_DEVICES"] = deployment.server.gpus
+        env = env | deployment.server.visible_gpus
         command = Command(argv=argv, runtime=f"environment:{name}", env=env, secrets=secrets)
     return ServiceSpec(
         name="vllm",

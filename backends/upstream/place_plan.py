@@ -251,8 +251,8 @@ def command(
     secrets = (token,) if token and gpus else ()
     server = call.deployment.server
     if not call.inside:
-        if gpus and server.gpus and server.gpus != "all":
-            env["CUDA_VISIBLE_DEVICES"] = server.gpus
+        if gpus:
+            env |= server.visible_gpus
         return Command(
             argv=tuple(argv), runtime=f"environment:{place.ENVIRONMENT}", env=env, secrets=secrets
         )

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from console.planning.variables import literal
+
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 Launcher = Literal["embedded", "local", "container", "attach"]
 
@@ -295,6 +297,14 @@ class ServerSection(Section):
         "that has silently died is noticed. 0: never.",
         json_schema_extra={"unit": "s"},
     )
+
+    @property
+    def visible_gpus(self) -> dict[str, str]:
+        """Variables that leave a process of this host the GPUs of `gpus`, none for every GPU. They are
+        NVML's numbers, and CUDA itself counts the fastest first."""
+        if self.gpus in ("", "all"):
+            return {}
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": literal(self.gpus)}
 
     @property
     def exposed(self) -> bool:

@@ -72,12 +72,11 @@ def on_this_host(
     """A server that runs as a process of this host, in the environment ``embedded``."""
     server = deployment.server
     address = literal(reachable(server.address))
-    env = {"CUDA_VISIBLE_DEVICES": literal(server.gpus)} if server.gpus not in ("", "all") else {}
     return ServiceSpec.model_validate(
         {
             "name": "triton",
             "launcher": launcher,
-            "command": Command(argv=argv, runtime="environment:embedded", env=env),
+            "command": Command(argv=argv, runtime="environment:embedded", env=server.visible_gpus),
             "http_url": f"http://{address}:${{http_port}}",
             "grpc_url": f"{address}:${{grpc_port}}",
             "metrics_url": f"http://{address}:${{metrics_port}}/metrics",

@@ -51,6 +51,14 @@ def checks(tools: ToolFacts | None = None, **server: Any) -> dict[str, Verdict]:
 # ---------------------------------------------------------------------------- commands
 
 
+@pytest.mark.parametrize("launcher", ["embedded", "local"])
+@pytest.mark.parametrize("gpus", ["", "all", "1,3"])
+def test_a_server_of_this_host_sees_the_gpus_that_nvml_numbers_so(launcher: str, gpus: str) -> None:
+    env = service(launcher=launcher, gpus=gpus).process.env
+    chosen = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,3"}
+    assert {name: env[name] for name in chosen if name in env} == (chosen if gpus == "1,3" else {})
+
+
 def test_a_local_server_is_started_by_the_worker_with_its_program() -> None:
     argv = service(launcher="local", path="/opt/t/bin/tritonserver").process.argv
     assert argv[:5] == (
