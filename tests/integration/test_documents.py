@@ -129,7 +129,7 @@ def run_blocks(page: Path, shell: Shell) -> None:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    for name in ("nemo", "embedded", "modelopt"):
+    for name in ("nemo", "embedded", "modelopt", "retrieval"):
         managed(name)
     home = tmp_path_factory.mktemp("documents")
     folder = home / "source"
