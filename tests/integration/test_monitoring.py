@@ -147,7 +147,7 @@ def test_a_hostile_metrics_address_costs_only_its_own_figures(identity, path: st
         watch.poll()
         infer(base.url, 7)
         seen = watch.poll()
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 30  # the body has no end
         assert seen.live and seen.problem and seen.models[0].total_requests == 7
         assert seen.pending is None
         watch.close()
