@@ -90,7 +90,7 @@ def _drawn(path: Path, field: str, sampling: Sampling) -> np.ndarray[Any, Any]:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=pictures.FORMATS) as opened:
             pictures.too_large(path, field, opened.size)
             wanted = sampling.indices(min(getattr(opened, "n_frames", 1), FRAME_CAP))
             found = _room(path, field, len(wanted), opened.size, sampling)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PIXEL_CAP = 64 << 20
 """Pixels of a picture that are decoded at most; a small file can claim any size."""
 FIX = "give a JPEG, PNG, WebP or GIF file"
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+"""What Pillow may take a file for: it knows formats that other programs are started for."""
 
 
 def picture(
@@ -38,7 +40,7 @@ def picture(
     if found in (files.Kind.TEXT, files.Kind.EMPTY):
         raise files.wrong(path, field, "a picture that can be read", found, FIX)
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             too_large(path, field, opened.size)
             if longest and max(opened.size) > longest:
                 opened.thumbnail((longest, longest), Image.Resampling.BICUBIC)

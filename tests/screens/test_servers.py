@@ -237,6 +237,7 @@ async def test_a_rollback_asks_first_and_says_what_answers(
         await on(pilot, ConfirmScreen)
         assert "rollback digits" not in desk.calls
         await pilot.press("enter")
+        await on(pilot, ServeScreen)
         await until(pilot, lambda: "● 2 live" in shown(app, "#serve-facts"))
 
 

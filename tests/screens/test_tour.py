@@ -242,6 +242,7 @@ async def test_cancel_asks_first_and_retry_continues(app: TritonDeckApp, desk: D
         await pilot.press("c")
         await on(pilot, ConfirmScreen)
         await pilot.press("enter")
+        await on(pilot, BuildScreen)
         await until(pilot, lambda: "cancelled" in shown(app, "#build-title"))
         await pilot.press("r")
         await until(pilot, lambda: "building" in shown(app, "#build-title"))
@@ -265,6 +266,7 @@ async def test_the_server_is_stopped_only_after_a_yes(app: TritonDeckApp, desk: 
         await pilot.press("x")
         await on(pilot, ConfirmScreen)
         await pilot.press("enter")
+        await on(pilot, ServeScreen)
         await until(pilot, lambda: "stopped" in shown(app, "#serve-title"))
     assert "stop svc-1" in desk.calls
 

@@ -73,6 +73,17 @@ def test_a_text_that_is_called_a_picture_is_told_so(tmp_path: Path) -> None:
     )
 
 
+def test_a_drawing_that_another_program_would_be_started_for_is_no_picture(tmp_path: Path) -> None:
+    drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    header = struct.pack("<4s6IH", b"\xc5\xd0\xd3\xc6", 30, len(drawing), 0, 0, 0, 0, 0xFFFF)
+    file = tmp_path / "drawing.png"
+    file.write_bytes(header + drawing)
+    with Image.open(file) as opened:
+        assert opened.format == "EPS"
+    with pytest.raises(UsageError, match="not a picture that can be read"):
+        pictures.picture(file, "media")
+
+
 def test_a_picture_of_400_million_pixels_is_refused_within_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     Image.new("1", (20_000, 20_000)).save(path)
