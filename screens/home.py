@@ -179,13 +179,17 @@ class HomeScreen(DeploymentActs):
                 say(self._problem.title),
             )
             rows.append(Row(_ATTACHED, (*wrong, Phrase(), Phrase(), Phrase())))
-        listing = self.query_one(Listing)
-        # A short list has what it is about right below it; a long one takes the room that there is.
-        self.set_class(len(rows) > self.app.size.height // 2 - 3, "-long")
-        listing.show(rows)
+        self.query_one(Listing).show(rows)
         self.set_class(not rows, "-nothing")
-        self._detail()
+        self._divide()
         self.refresh_keys()
+
+    @on(DeckTable.Resized)
+    def _divide(self) -> None:
+        # A short list has what it is about right below it; a long one takes the room that there is.
+        rows = self.query_one(Listing).table.row_count
+        self.set_class(rows > self.app.size.height // 2 - 3, "-long")
+        self._detail()
 
     def _tell_ends(self, views: tuple[DeploymentView, ...]) -> None:
         """Say which runs have ended since the last look."""

@@ -11,6 +11,7 @@ not loaded again.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ from console.triton.versions import Version
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+_MOVING = ("LOADING", "UNLOADING")
+_PATIENCE = 30.0
+"""Seconds that a load which nobody waits for any more gets to end."""
+
 
 def stage(
     endpoint: Endpoint, repository: Path, models: tuple[str, ...], version: int
@@ -32,9 +37,7 @@ def stage(
     What refers to another of the models (a parameter with its name, a step of an ensemble) refers
     to that one's new version there.
     """
-    hanging = {
-        entry.name for entry in health.index(endpoint)[0] if entry.state in ("LOADING", "UNLOADING")
-    }
+    hanging = {entry.name for entry in health.index(endpoint)[0] if entry.state in _MOVING}
     names = {model: _free(repository, model, hanging) for model in models}
     for model, name in names.items():
         config = versions.config_of(repository, model, version)
@@ -67,12 +70,29 @@ def _rename(config: ModelConfig, names: Mapping[str, str]) -> None:
 
 
 def unstage(endpoint: Endpoint, repository: Path, names: Mapping[str, str]) -> None:
-    """Unload the ``M.next`` models and remove their folders; callers before what they call."""
-    listed = {entry.name: entry.state for entry in health.index(endpoint)[0]}
+    """Unload the ``M.next`` models and remove their folders; callers before what they call.
+
+    One that is still loading is waited for: with its files gone under it, a load may hang for good,
+    and every later one of that name with it. The folder of one that hangs stays.
+    """
     for name in reversed(list(names.values())):
-        if listed.get(clean(name)) == "READY":
+        state = _settled(endpoint, name)
+        if state in _MOVING:
+            continue
+        if state == "READY":
             control.unload(endpoint, name)
         _remove_stage(repository / name)
+
+
+def _settled(endpoint: Endpoint, name: str) -> str:
+    """The state of a model once it neither loads nor unloads, or after `_PATIENCE`."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        listed = {entry.name: entry.state for entry in health.index(endpoint)[0]}
+        state = listed.get(clean(name), "")
+        if state not in _MOVING or time.monotonic() > end:
+            return state
+        time.sleep(0.1)
 
 
 def _remove_stage(folder: Path) -> None:

@@ -229,9 +229,13 @@ def references(config: ModelConfig) -> tuple[ModelParameter, ...]:
 
 
 def staged(folder: Path) -> bool:
-    """Whether a model's folder only stands for a version of another (`switching.stage`)."""
+    """Whether a model's folder only stands for a version of another (`switching.stage`).
+
+    A server that was still loading it when it was removed makes it anew, for Python's cache alone.
+    """
+    own = (part for part in folder.iterdir() if part.is_dir() and not part.is_symlink())
     return NEXT in folder.name and not any(
-        part.is_dir() and not part.is_symlink() for part in folder.iterdir()
+        entry.name != "__pycache__" for part in own for entry in part.iterdir()
     )
 
 

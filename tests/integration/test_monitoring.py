@@ -306,7 +306,7 @@ def test_an_incident_of_a_run_holds_its_plan_and_its_logs(
     store = RunStore(settings)
     run = store.create(Plan(deployment="digits", backend="onnx", steps=(step,)), "")
     store.start(run)
-    until(lambda: not store.view(run).active, seconds=30)
+    until(lambda: (store.folder / run / "end.json").exists(), seconds=30)
     names, every = unpacked(Desk(settings).incident(run, tmp_path / "run.zip").file)
     wanted = {"run.json", "plan.json", "end.json", "journal.jsonl", "logs/export.log"}
     assert {f"{run}/{name}" for name in wanted} <= names

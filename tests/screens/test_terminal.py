@@ -211,6 +211,7 @@ def test_a_resized_terminal_shows_what_one_of_that_size_does(
     terminals: list[Terminal], tmp_path: Path
 ) -> None:
     terminal = opened(terminals, home=tmp_path)
+    terminal.wait(lambda: "11 min 20 s" in "".join(terminal.shown()))
     terminal.settle()
     wide = terminal.shown()
     start = len(terminal.output)
@@ -222,6 +223,8 @@ def test_a_resized_terminal_shows_what_one_of_that_size_does(
     start = len(terminal.output)
     terminal.resize(120, 36)
     terminal.wait(lambda: len(terminal.output) > start + 500)
+    terminal.settle()
+    terminal.wait(lambda: "11 min 20 s" in "".join(terminal.shown(start)))
     terminal.settle()
     assert terminal.shown(start) == wide != narrow
 

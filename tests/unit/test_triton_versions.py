@@ -127,3 +127,13 @@ def test_an_unknown_version_is_named_with_those_that_there_are(tmp_path: Path, r
     now = versions.verified(tmp_path, "d", repository, made(1, "a"))
     with pytest.raises(UsageError, match="no version 7"):
         now.version(7)
+
+
+@pytest.mark.parametrize(("file", "ours"), [("__pycache__/model.pyc", True), ("model.py", False)])
+def test_what_a_server_leaves_in_a_removed_stage_is_no_model(
+    repository: Path, file: str, ours: bool
+):
+    left = repository / "m.next" / "2" / file
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert versions.staged(repository / "m.next") is ours
