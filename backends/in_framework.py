@@ -9,7 +9,13 @@ from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import NEMO, InFrameworkDoor
 from backends.language import in_framework_nodes, in_framework_plan
 from backends.language import in_framework_script as upstream
-from backends.language.common import code_checks, layout_checks, memory_checks, spread
+from backends.language.common import (
+    FAILED,
+    code_checks,
+    layout_checks,
+    memory_checks,
+    spread,
+)
 from backends.language.in_framework_options import InFrameworkOptions
 from backends.upstream import flags, generations
 from console.checkpoints.model import Checkpoint, Format
@@ -129,7 +135,9 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
         inputs = frozenset(tensor.name for tensor in model.inputs)
         if TENSORS.prompt not in inputs or TENSORS.text not in {t.name for t in model.outputs}:
             return None
-        return TextForm(model.name, Style.GENERATE, TENSORS, stream=False, declared=inputs)
+        return TextForm(
+            model.name, Style.GENERATE, TENSORS, stream=False, declared=inputs, never=FAILED
+        )
 
 
 def _worker(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:

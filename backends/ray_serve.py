@@ -7,7 +7,7 @@ from typing import ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.ray import RayServeDoor
 from backends.language import ray_checks, ray_plan, ray_words
-from backends.language.common import language, spread
+from backends.language.common import FAILED, language, spread
 from backends.language.ray_options import RayOptions
 from console.checkpoints.model import Format
 from console.facts import (
@@ -107,4 +107,4 @@ class RayServeBackend(RayServeDoor, Backend):
         return ray_plan.plan(deployment, RayOptions.of(deployment), checkpoints["model"])
 
     def prompts(self, endpoint: Endpoint, model: ModelMetadata) -> PromptAdapter | None:
-        return TextForm(model.name) if endpoint.kind == "openai" else None
+        return TextForm(model.name, never=FAILED) if endpoint.kind == "openai" else None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from backends.base import Backend, BackendOptions, Checkpoints, MemoryEstimate
 from backends.doors.language import VllmDoor
 from backends.language import vllm_checks, vllm_nemo, vllm_plan, vllm_proxy, vllm_triton
-from backends.language.common import fewest_gpus, spread
+from backends.language.common import FAILED, fewest_gpus, spread
 from backends.language.vllm_options import VllmOptions
 from backends.upstream.vllm_arguments import ENGINE, FRONTS, newest_image
 from console.checkpoints.model import Format
@@ -141,5 +141,7 @@ class VllmBackend(VllmDoor, Backend):
             return TextForm(model.name, Style.GENERATE, vllm_triton.NAMES, declared=inputs)
         for called in (vllm_nemo.LATE, vllm_nemo.EARLY):
             if {called.prompt, called.length} <= inputs and called.text in outputs:
-                return TextForm(model.name, Style.GENERATE, called, stream=False, declared=inputs)
+                return TextForm(
+                    model.name, Style.GENERATE, called, stream=False, declared=inputs, never=FAILED
+                )
         return None

@@ -64,6 +64,8 @@ class TextRequest:
     names: Names = Names()
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further members of the body, as they are."""
+    never: str = ""
+    """Beginning of a text that is an error in an answer's place; empty: the server tells errors as such."""
 
     @property
     def prompt(self) -> str:

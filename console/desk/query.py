@@ -204,11 +204,8 @@ def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> 
     ``tritondeck_adapter`` before a colon or slash); a server of ours is known by its deployment, and
     one of somebody else by the names of its inputs.
     """
-    if endpoint.kind == "openai":
-        from console.generation.form import TextForm
-
-        return TextForm(metadata.name)
     from backends import registry
+    from console.generation.form import TextForm
     from console.triton.tensorform import TensorForm
 
     deployment = _deployment_at(settings, endpoint)
@@ -224,7 +221,7 @@ def adapter(settings: Settings, endpoint: Endpoint, metadata: ModelMetadata) -> 
         )
         if form is not None:
             return form
-    return TensorForm(metadata)
+    return TextForm(metadata.name) if endpoint.kind == "openai" else TensorForm(metadata)
 
 
 def _builders(deployment: Deployment | None, metadata: ModelMetadata) -> tuple[str, ...]:

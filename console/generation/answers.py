@@ -140,7 +140,7 @@ def _take(told: Any, asked: TextRequest, heard: Heard) -> None:
                 f"the answer has no {clean(asked.names.text)}",
                 why=f"it has {clean(', '.join(map(str, told)))[:200]}",
             )
-        heard.text("".join(map(str, value)) if isinstance(value, list) else str(value))
+        _say("".join(map(str, value)) if isinstance(value, list) else str(value), asked, heard)
         heard.finish = clean(str(told.get("finish_reason") or heard.finish))
         heard.completion_tokens = _count(told.get("num_output_tokens"), heard.completion_tokens)
         heard.prompt_tokens = _count(told.get("num_input_tokens"), heard.prompt_tokens)
@@ -150,8 +150,20 @@ def _take(told: Any, asked: TextRequest, heard: Heard) -> None:
     if not isinstance(choices, list):
         raise DeckError("the answer has no choices", raw=clean(json.dumps(told))[:2000])
     for choice in choices[:1]:
-        heard.text(_choice_text(choice))
+        _say(_choice_text(choice), asked, heard)
         heard.finish = clean(str(choice.get("finish_reason") or heard.finish))
+
+
+def _say(piece: str, asked: TextRequest, heard: Heard) -> None:
+    """Take a piece of the text; `DeckError` where the text is an error in an answer's place."""
+    if asked.never and not heard.pieces and piece.lstrip().startswith(asked.never):
+        told = piece.lstrip().removeprefix(asked.never).strip()
+        raise DeckError(
+            "the model answered with an error",
+            why=redact(clean(told, multiline=True))[:500],
+            fix="read the server's log: it has the whole error",
+        )
+    heard.text(piece)
 
 
 def _choice_text(choice: Any) -> str:

@@ -35,7 +35,8 @@ class TextForm:
     """The form of one served language model.
 
     `style` says how the server takes the request and `names` what a Triton model calls its parts;
-    with `declared` (the served model's inputs) nothing is sent that the model does not take.
+    with `declared` (the served model's inputs) nothing is sent that the model does not take. An
+    answer that begins with `never` is an error.
     """
 
     model: str
@@ -43,6 +44,7 @@ class TextForm:
     names: Names = field(default_factory=Names)
     stream: bool = True
     declared: frozenset[str] = frozenset()
+    never: str = ""
 
     @property
     def fields(self) -> Sequence[PromptField]:
@@ -73,6 +75,7 @@ class TextForm:
             top_p=_number(values, "top_p"),
             seed=_whole(values, "seed"),
             names=self.names,
+            never=self.never,
         )
 
     def answer(self, answer: InferenceAnswer) -> str:

@@ -67,6 +67,16 @@ def test_an_answer_that_is_an_error_in_words_is_no_success(
     assert "An error occurred" in json.dumps(run)
 
 
+def test_a_question_that_is_answered_by_an_error_in_words_fails(
+    operator: Operator, head: Head, tmp_path: Path
+) -> None:
+    operator.does("deploy", deployment(tmp_path, head))
+    head.says = "An error occurred: Torch not compiled with CUDA enabled"
+    told = operator.json("query", "facts", "--text", "And of grass?", code=1)["error"]
+    assert told["title"] == "the model answered with an error"
+    operator.does("stop", "facts")
+
+
 def test_what_cannot_be_scaled_says_why(operator: Operator, head: Head, tmp_path: Path) -> None:
     head.scalable = False
     operator.does("deploy", deployment(tmp_path, head))

@@ -230,6 +230,25 @@ def test_a_generate_answer_without_the_named_output_says_what_it_has() -> None:
     assert raised.value.why == "it has model_name, text"
 
 
+@pytest.mark.parametrize(
+    ("style", "told"),
+    [
+        (Style.GENERATE, {"text_output": ["An error occurred: no memory"]}),
+        (Style.CHAT, {"choices": [{"message": {"content": "An error occurred: no memory"}}]}),
+    ],
+)
+def test_an_error_in_an_answers_place_is_told_and_not_shown(
+    style: Style, told: dict[str, Any]
+) -> None:
+    form, shown = TextForm("facts", style, stream=False, never="An error occurred:"), []
+    with (
+        serving(told) as (_, endpoint),
+        pytest.raises(DeckError, match="answered with an error") as raised,
+    ):
+        complete(endpoint, form.request({"prompt": "Hi"}), on_text=shown.append)
+    assert raised.value.why == "no memory" and not shown
+
+
 def test_nemos_servers_nest_their_texts() -> None:
     with serving({"choices": [{"text": [["yellow"]]}]}) as (_, endpoint):
         assert complete(endpoint, ask(style=Style.COMPLETION, stream=False)).text == "yellow"

@@ -321,8 +321,11 @@ def test_the_form_follows_the_server() -> None:
     )
     front = BACKEND.prompts(Endpoint("http://x", "openai"), model)
     tensors = BACKEND.prompts(Endpoint("http://x"), model)
-    styles = [form.request({"prompt": "Hi"}).style for form in (front, tensors) if form]  # type: ignore[union-attr]
-    assert styles == [Style.CHAT, Style.GENERATE]
+    asked = [form.request({"prompt": "Hi"}) for form in (front, tensors) if form]
+    assert [(one.style, one.never) for one in asked] == [  # type: ignore[union-attr]
+        (Style.CHAT, ""),  # the front tells an error by its status
+        (Style.GENERATE, "An error occurred:"),
+    ]
     assert BACKEND.prompts(Endpoint("http://x"), replace(model, inputs=())) is None
 
 

@@ -358,3 +358,4 @@ def test_the_prompt_form_takes_conversations() -> None:
     assert form is not None
     request = form.request({"prompt": "Hello"})
     assert isinstance(request, TextRequest) and request.model == "llama"
+    assert request.never == "An error occurred:"

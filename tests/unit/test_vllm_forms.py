@@ -330,6 +330,14 @@ def test_the_proxy_has_the_tensors_of_the_vllm_backend_and_its_form() -> None:
     assert asked.names == vllm_triton.NAMES  # type: ignore[union-attr]
 
 
+def test_the_form_of_nemos_model_knows_its_errors() -> None:
+    inputs = tuple(TensorSpec(name, "BYTES", (1,)) for name in ("prompts", "max_tokens"))
+    outputs = (TensorSpec("sentences", "BYTES", (1,)),)
+    form = BACKEND.prompts(Endpoint("http://x"), ModelMetadata("m", (), "python", inputs, outputs))
+    assert form is not None
+    assert form.request({"prompt": "Hi"}).never == "An error occurred:"  # type: ignore[union-attr]
+
+
 def test_a_triton_in_a_container_cannot_reach_it() -> None:
     made = deployment(serve_as="proxy", server=CONTAINER)
     assert failing(told(made))["vllm-form"].option == "server.launcher"
