@@ -68,7 +68,8 @@ _ATTACH = _of("attach")
 class ServerSection(Section):
     """How the model is served. Port 0 means: find a free one when the server starts.
 
-    As long as it is because each field carries its help; there is no other code in it.
+    As long as it is because each field carries its help; below them stand only what two fields say
+    together and what is held between them.
     """
 
     launcher: Launcher = Field(

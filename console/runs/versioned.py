@@ -119,7 +119,7 @@ def back_out(context: Context, view: ServiceView) -> bool:
         return False
     context.say("the version that was live before goes on answering")
     try:
-        switching.unstage(view.endpoint, _repository(context), staged)
+        switching.unstage(view.endpoint, _repository(context), staged, context.say)
     except DeckError as error:  # the failure that led here is the one to tell
         context.say(str(error))
     return True
@@ -139,7 +139,7 @@ def take_over(context: Context, step: SwitchStep, view: ServiceView) -> None:
     staged, context.run.staged = context.run.staged, {}
     before = versions.read(work)
     if staged and before is not None:
-        switching.unstage(view.endpoint, repository, staged)
+        switching.unstage(view.endpoint, repository, staged, context.say)
         old = before.version(before.live)
         switching.switch(view.endpoint, repository, old, new, step.model_timeout)
         context.say(f"version {number} answers in place of version {old.number}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MOVING = ("LOADING", "UNLOADING")
 _PATIENCE = 30.0
-"""Seconds that a load which nobody waits for any more gets to end."""
+"""Seconds that loads which nobody waits for any more get to end, all of them together."""
 
 
 def stage(
@@ -69,14 +69,22 @@ def _rename(config: ModelConfig, names: Mapping[str, str]) -> None:
         step.model_name = names.get(step.model_name, step.model_name)
 
 
-def unstage(endpoint: Endpoint, repository: Path, names: Mapping[str, str]) -> None:
+def unstage(
+    endpoint: Endpoint, repository: Path, names: Mapping[str, str], say: Callable[[str], None]
+) -> None:
     """Unload the ``M.next`` models and remove their folders; callers before what they call.
 
-    One that is still loading is waited for: with its files gone under it, a load may hang for good,
-    and every later one of that name with it. The folder of one that hangs stays.
+    One that is still loading is waited for, and `say` told so: with its files gone under it, a load
+    may hang for good, and every later one of that name with it. The folder of one that hangs stays.
     """
+    end = time.monotonic() + _PATIENCE
     for name in reversed(list(names.values())):
-        state = _settled(endpoint, name)
+        state = _state(endpoint, name)
+        if state in _MOVING:
+            say(f"waiting until the server is done with {name}, at most {_PATIENCE:.0f} s in all")
+        while state in _MOVING and time.monotonic() < end:
+            time.sleep(0.1)
+            state = _state(endpoint, name)
         if state in _MOVING:
             continue
         if state == "READY":
@@ -84,15 +92,10 @@ def unstage(endpoint: Endpoint, repository: Path, names: Mapping[str, str]) -> N
         _remove_stage(repository / name)
 
 
-def _settled(endpoint: Endpoint, name: str) -> str:
-    """The state of a model once it neither loads nor unloads, or after `_PATIENCE`."""
-    end = time.monotonic() + _PATIENCE
-    while True:
-        listed = {entry.name: entry.state for entry in health.index(endpoint)[0]}
-        state = listed.get(clean(name), "")
-        if state not in _MOVING or time.monotonic() > end:
-            return state
-        time.sleep(0.1)
+def _state(endpoint: Endpoint, name: str) -> str:
+    """The state of a model in the server's index; empty for one that was never asked for."""
+    listed = {entry.name: entry.state for entry in health.index(endpoint)[0]}
+    return listed.get(clean(name), "")
 
 
 def _remove_stage(folder: Path) -> None:

@@ -392,7 +392,7 @@ def test_models_that_call_each_other_change_version_together(
         for name in staged.values():
             control.load(endpoint, name)
         assert ask(endpoint.url, staged["caller"]) == (22.0, "2")
-        switching.unstage(endpoint, repository, staged)
+        switching.unstage(endpoint, repository, staged, print)
         switching.switch(endpoint, repository, old, new)
         switching.switch(endpoint, repository, new, old)
     assert client.failures == []
