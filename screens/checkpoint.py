@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -136,8 +136,8 @@ class CheckpointScreen(TreeScan, RoleChoice):
         self._found: dict[str, Checkpoint] = {}
         self._read: dict[Path, CheckpointScreen.Read] = {}
         self._reader: Worker[None] | None = None
-        self._reading: tuple[Worker[Any], Path] | None = None
-        """What is being read, and by whom."""
+        self._asked: tuple[Path, ...] = ()
+        """What the reader was asked to read, in this order."""
         self._wanted = flow.checkpoint.path if flow.checkpoint else None
 
     def body(self) -> Iterable[Widget]:
@@ -259,11 +259,8 @@ class CheckpointScreen(TreeScan, RoleChoice):
             else:
                 self.call_after_refresh(self._read_ahead)
             width = self.query_one("#checkpoint-detail").scrollable_content_region.width
-            shown = (
-                details(read.checkpoint, read.routes, width)
-                if read
-                else details(chosen, None, width)
-            )
+            routes = read.routes if read else None
+            shown = details(read.checkpoint if read else chosen, routes, width)
             if read and read.problem:
                 shown = lines(shown, say(read.problem, "bad"))
         self.query_one("#detail", Words).show(shown)
@@ -278,10 +275,10 @@ class CheckpointScreen(TreeScan, RoleChoice):
     def _read_once(self, wanted: tuple[Checkpoint, ...]) -> None:
         """Read these, unless the first of them is being read just now: a search shows its list again
         and again, and a read that is begun anew each time would not end before the search does."""
-        reader = self._reader
-        if reader is None or reader.is_finished or self._reading != (reader, wanted[0].path):
+        reading = next((path for path in self._asked if path not in self._read), None)
+        if self._reader is None or self._reader.is_finished or reading != wanted[0].path:
+            self._asked = tuple(checkpoint.path for checkpoint in wanted)
             self._reader = self._read_whole(wanted)
-            self._reading = (self._reader, wanted[0].path)
 
     @work(thread=True, exclusive=True, exit_on_error=False, group="read")
     def _read_whole(self, listed: tuple[Checkpoint, ...]) -> None:
@@ -290,7 +287,6 @@ class CheckpointScreen(TreeScan, RoleChoice):
         for checkpoint in listed:
             if worker.is_cancelled:
                 return
-            self._reading = (worker, checkpoint.path)
             try:
                 whole = self.desk.inspect(checkpoint.path)
                 self.tell(self.Read(whole, self.routes_for(whole)))
