@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -59,9 +60,10 @@ class Bench:
         return self.folder / "fetched" / "model"
 
     def partial_size(self) -> int:
-        """Bytes of the large file that have reached the disk."""
-        found = self.cache.glob("models--acme--llama/blobs/*.tritondeck-partial")
-        return max((p.stat().st_size for p in found), default=0)
+        """Bytes of the large file that have reached the disk (a cache names a blob by its digest)."""
+        digest = hashlib.sha256(safetensors()).hexdigest()
+        partial = self.cache / "models--acme--llama" / "blobs" / f"{digest}.tritondeck-partial"
+        return partial.stat().st_size if partial.exists() else 0
 
     def argv(self, checkpoint: str) -> list[str]:
         deployment = Deployment(name="t", backend="onnx", checkpoints={"model": checkpoint})

@@ -224,6 +224,7 @@ async def test_an_answer_that_takes_longer_than_the_pause_between_two_looks_stil
         screen.every(0.01, lambda: screen.run_worker(slow, thread=True, exclusive=True, group="x"))
         screen.every(0.01, ticks.release)
         await until(pilot, lambda: answers)
+    ticks.release(1000)  # a look still under way would wait for ticks that nobody gives any more
 
 
 # -- the operator's own programs
