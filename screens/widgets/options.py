@@ -34,7 +34,7 @@ class OptionRow(Horizontal):
     """One option: label, field, unit, and what is wrong with it.
 
     Only the field is a widget: with two more for the words around it a form of forty options took
-    4 MiB and a tenth of a second more.
+    3 MiB more.
     """
 
     ALLOW_SELECT = False
