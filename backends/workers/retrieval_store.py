@@ -94,7 +94,10 @@ def read(line, where, folder, spaces):
         raise BadRecord("the line is longer than %d characters" % MOST_LINE)
     try:
         raw = json.loads(line)
-    except ValueError as error:
+        json.dumps(raw, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadRecord("half of a character (a lone surrogate) cannot be stored") from error
+    except (ValueError, RecursionError) as error:
         raise BadRecord("not JSON: %s" % error) from error
     if not isinstance(raw, dict):
         raise BadRecord("not a JSON object")

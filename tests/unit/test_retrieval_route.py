@@ -440,6 +440,9 @@ def test_a_record_is_known_by_its_id_and_changed_by_anything_in_it(
         '{"caption": " "}',
         '{"image": "no.png"}',
         '{"caption": "\\u0000"}',
+        '{"caption": "half \\ud83d"}',
+        '{"caption": "x", "by": "half \\ud83d"}',
+        "[" * 100_000,
     ],
 )
 def test_a_line_that_is_no_record_says_why(sources: Any, tmp_path: Path, line: str) -> None:
