@@ -49,14 +49,16 @@ def declared(source):
         given = {word.arg: value_of(word.value) for word in node.keywords if word.arg}
         if not flags:
             continue
-        action = given.get("action")
+        action, choices = given.get("action"), given.get("choices")
+        if not isinstance(choices, (list, tuple)):
+            choices = ()  # none, or a name: what it stands for is not known
         found.append(
             {
                 "flags": flags,
                 "name": next((flag for flag in flags if flag.startswith("--")), flags[0]),
                 "switch": action in ("store_true", "store_false"),
                 "type": given.get("type"),
-                "choices": [str(choice) for choice in given.get("choices") or ()],
+                "choices": [str(choice) for choice in choices],
                 "nargs": given.get("nargs"),
                 "default": given.get("default"),
                 "required": given.get("required") is True,
@@ -155,18 +157,21 @@ def compare(argv, options, defaults):
 
 
 def folder_problem(folder):
-    """Why `folder` must not be emptied, or None; an empty one gets our mark."""
+    """Why `folder` must not be emptied, or cannot be; None where it may. An empty one gets our mark."""
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    names = [found.name for found in place.iterdir()]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        names = [found.name for found in place.iterdir()]
+        if not names:
+            said = "made by tritondeck: the folder engine beside this file may be emptied\n"
+            (place / MARK).write_text(said, encoding="utf-8")
+    except OSError as error:
+        return "%s is no folder that can be built in: %s" % (folder, error.strerror)
     if names and MARK not in names:
         return "%s holds %d things that are not ours, and upstream would empty it" % (
             folder,
             len(names),
         )
-    if not names:
-        said = "made by tritondeck: the folder engine beside this file may be emptied\n"
-        (place / MARK).write_text(said, encoding="utf-8")
     return None
 
 

@@ -127,6 +127,11 @@ def test_a_default_that_changed_is_told_and_does_not_fail(tmp_path: Path) -> Non
     assert "warn line 6: --max_input_len has the default 512 here, and 256 was expected" in said
 
 
+def test_choices_that_stand_under_a_name_are_not_judged(tmp_path: Path) -> None:
+    text = 'TYPES = ("bfloat16",)\n' + SCRIPT.replace('["bfloat16", "float16"]', "TYPES")
+    assert compare(tmp_path, "-tmn", "m", "--dtype", "bfloat16", text=text)[0] == 0
+
+
 @pytest.mark.parametrize("text", ["def (", None])
 def test_a_script_that_cannot_be_read_is_said_in_words(tmp_path: Path, text: str | None) -> None:
     if text is None:
@@ -153,6 +158,9 @@ def test_a_folder_of_others_is_not_given_to_be_emptied(tmp_path: Path) -> None:
     (tmp_path / "thesis" / "chapter.tex").write_text("")
     refused = run("check_flags", *words, f"--folder={tmp_path / 'thesis'}")
     assert refused.returncode == 1 and "upstream would empty it" in refused.stdout
+    below = tmp_path / "thesis" / "chapter.tex" / "engine"
+    refused = run("check_flags", *words, f"--folder={below}")
+    assert refused.returncode == 1 and "can be built in: Not a directory" in refused.stdout
 
 
 # ---------------------------------------------------------------------------- classes
