@@ -86,7 +86,13 @@ CASES = (
     Case("70b-tp1", LLAMA_70B, fits=False),
     Case("70b-tp2", LLAMA_70B, tensor=2, options={"enforce_eager": True}),
     Case("70b-tp4", LLAMA_70B, tensor=4, fraction=0.5, options={"enforce_eager": True}),
-    Case("mixtral-tp2", MIXTRAL, tensor=2, fraction=0.6, options={"enforce_eager": True}),
+    Case(
+        "mixtral-tp2",
+        MIXTRAL,
+        tensor=2,
+        fraction=0.6,
+        options={"enforce_eager": True, "moe_backend": "triton"},
+    ),
 )
 
 

@@ -20,6 +20,8 @@ _NEMO_TAKES = {
     Format.MEGATRON: ("ed-0.4", "ed-main"),
 }
 """Format to the first and the last generation whose script for vLLM takes it."""
+_COMPILED = ("", "auto", "flashinfer_cutlass", "flashinfer_trtllm")
+"""Kernels of experts that FlashInfer may build at a first start."""
 UNREACHED = "a Triton in a container does not reach vLLM's server, which listens on loopback"
 ELSEWHERE = 'launcher = "embedded" or "local", or serve_as = triton with an image that has vLLM'
 
@@ -38,7 +40,7 @@ def checks(
     yield from _unused(options)
     if options.device == "cuda":
         yield from gpus(options, checkpoint, host)
-        yield from _experts(checkpoint)
+        yield from _experts(options, checkpoint)
     elif options.layout.world > 1:
         yield Verdict(
             "parallelism",
@@ -62,7 +64,8 @@ def _unused(options: VllmOptions) -> Iterator[Verdict]:
         )
     elif options.serve_as == "nemo":
         yield from flags.unused(options, ["place"], "NeMo's script runs in its container")
-        yield from flags.unused(options, ["max_lora_rank"], "NeMo's script is not told of it")
+        untold = ("max_lora_rank", "moe_backend")
+        yield from flags.unused(options, untold, "NeMo's script is not told of it")
         if not options.lora_modules:
             yield from flags.unused(options, ["enable_lora"], "no lora_modules are named")
     elif options.place == "environment":
@@ -70,6 +73,7 @@ def _unused(options: VllmOptions) -> Iterator[Verdict]:
     if options.device == "cpu":
         of_gpus = ("gpu_memory_utilization", "cpu_offload_gb")
         yield from flags.unused(options, of_gpus, "device = cpu has no GPU memory")
+        yield from flags.unused(options, ["moe_backend"], "the CPU build has one kind of kernels")
     else:
         yield from flags.unused(options, ["cpu_kvcache_space"], "it is for device = cpu")
     if not options.enable_lora:
@@ -133,17 +137,21 @@ def gpus(options: VllmOptions, checkpoint: Checkpoint, host: Host) -> Iterator[V
         )
 
 
-def _experts(checkpoint: Checkpoint) -> Iterator[Verdict]:
+def _experts(options: VllmOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
     """A first start that looks as if it hung: nothing is logged while nvcc runs."""
-    if checkpoint.language is not None and checkpoint.language.experts:
+    experts = checkpoint.language.experts if checkpoint.language is not None else 0
+    if not experts and options.serve_as != "nemo":
+        yield from flags.unused(options, ["moe_backend"], "the model is no mixture of experts")
+    if experts and options.moe_backend in _COMPILED:
         yield Verdict(
             "experts-kernels",
             Level.WARN,
             "the first start may compile the kernels of the experts, without a word, for minutes",
-            f"{checkpoint.language.experts} experts; not ready after 4 min on H200s (vLLM 0.22.1)",
+            f"{experts} experts; not ready after 4 min on H200s (vLLM 0.22.1)",
             "FlashInfer builds them with nvcc where flashinfer-jit-cache is not installed",
-            "raise load_timeout, and keep ~/.cache/flashinfer for later starts",
-            "server.load_timeout",
+            "set moe_backend = triton where vLLM is 0.17.1 or newer, or raise load_timeout and keep "
+            "~/.cache/flashinfer for later starts",
+            "options.moe_backend",
         )
 
 

@@ -119,6 +119,13 @@ class VllmOptions(LayoutOptions):
         description="Starts sooner and answers slower.",
         json_schema_extra=extra("Speed", "--enforce-eager"),
     )
+    moe_backend: Annotated[str, Field(pattern=r"^[a-z0-9_]{0,40}$")] = Field(
+        "",
+        title="Kernels of experts",
+        description="Mixtures of experts: auto or empty lets vLLM choose, which may compile "
+        "FlashInfer's for minutes at the first start. triton's start at once.",
+        json_schema_extra=extra("Speed", "--moe-backend"),
+    )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
         0,
         title="Seed",

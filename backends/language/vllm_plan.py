@@ -95,6 +95,8 @@ def arguments(deployment: Deployment, options: VllmOptions, checkpoint: Checkpoi
         words.append(f"--gpu-memory-utilization={options.gpu_memory_utilization:g}")
         if options.cpu_offload_gb:
             words.append(f"--cpu-offload-gb={options.cpu_offload_gb:g}")
+        if options.moe_backend:
+            words.append(f"--moe-backend={options.moe_backend}")
     for flag, value in (
         ("--quantization", options.quantization),
         ("--max-model-len", options.max_model_len),

@@ -76,6 +76,7 @@ def engine_arguments(options: VllmOptions, checkpoint: Checkpoint) -> dict[str, 
         ("kv_cache_dtype", options.kv_cache_dtype, "auto"),
         ("cpu_offload_gb", options.cpu_offload_gb, 0.0),
         ("enforce_eager", options.enforce_eager, False),
+        ("moe_backend", options.moe_backend, ""),
         ("trust_remote_code", options.trust_remote_code, False),
         ("enable_lora", options.enable_lora, False),
     )

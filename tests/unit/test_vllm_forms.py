@@ -59,6 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "kv_cache_dtype": {"kv_cache_dtype": "fp8"},
     "cpu_offload_gb": {"cpu_offload_gb": 2.0},
     "enforce_eager": {"enforce_eager": True},
+    "moe_backend": {"moe_backend": "triton"},
     "seed": {"seed": 7},
     "load_format": {"load_format": "dummy"},
     "lora": {"enable_lora": True, "lora_modules": ["fr=/adapters/fr"], "max_lora_rank": 32},
@@ -216,7 +217,10 @@ def test_only_keys_that_the_images_vllm_knows_pass(option: str, release: str) ->
     server = {**CONTAINER, "image": image}
     made = deployment(serve_as="triton", server=server, **OPTIONS[option])
     tools = ToolFacts(triton_backends=frozenset({"python", "vllm"}))
-    lacks = option == "cpu_offload_gb" and release == "24.07"  # it came with 0.5.3
+    # The one came with 0.5.3, the other with 0.17.1.
+    lacks = (option, release) in {
+        ("cpu_offload_gb", "24.07"), ("moe_backend", "24.07"), ("moe_backend", "25.04")
+    }  # fmt: skip
     assert ("upstream-flags" in failing(told(made, tools=tools))) == lacks
 
 

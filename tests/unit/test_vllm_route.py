@@ -116,7 +116,7 @@ CHANGES: dict[str, Any] = {
     "image": "nvcr.io/nvidia/nemo:25.07", "generation": "ed-0.2", "vllm_port": 8100, "dtype": "float16",
     "quantization": "fp8", "max_model_len": 2048, "max_num_seqs": 8, "max_num_batched_tokens": 512,
     "gpu_memory_utilization": 0.5, "kv_cache_dtype": "fp8", "cpu_offload_gb": 2.0,
-    "cpu_kvcache_space": 4, "enforce_eager": True, "seed": 7, "load_format": "safetensors",
+    "cpu_kvcache_space": 4, "enforce_eager": True, "moe_backend": "triton", "seed": 7, "load_format": "safetensors",
     "enable_lora": True, "max_lora_rank": 64, "trust_remote_code": True, "hf_token": "HF_TOKEN",
 }  # fmt: skip
 
@@ -155,9 +155,15 @@ def test_heads_that_cannot_be_split_are_refused() -> None:
     assert found.level is Level.FAIL
 
 
-@pytest.mark.parametrize(("experts", "told"), [(0, False), (8, True)])
-def test_a_mixture_of_experts_is_said_to_start_slowly(experts: int, told: bool) -> None:
-    found = checks(deployment(), checkpoint(replace(LLAMA_8B, experts=experts)), gpus=8)
+@pytest.mark.parametrize(
+    ("experts", "kernels", "told"), [(0, "", False), (8, "", True), (8, "triton", False)]
+)
+def test_a_mixture_of_experts_is_said_to_start_slowly_unless_its_kernels_are_there(
+    experts: int, kernels: str, told: bool
+) -> None:
+    found = checks(
+        deployment(moe_backend=kernels), checkpoint(replace(LLAMA_8B, experts=experts)), gpus=8
+    )
     assert ("experts-kernels" in found) is told
 
 
