@@ -11,6 +11,7 @@ Exit codes: 0 published, 1 refused (the last line says why), 2 wrong usage.
 import argparse
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 from onnx_to_repository import (
@@ -46,7 +47,7 @@ def calibration(options, wanted):
             if hasattr(loaded, "files")
             else {wanted[0]["name"]: loaded}
         )
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise Refused("cannot read the calibration data: %s" % error) from error
     names = [spec["name"] for spec in wanted]
     if sorted(found) != sorted(names):
