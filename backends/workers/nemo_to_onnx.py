@@ -293,7 +293,7 @@ def main(argv=None):
     scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=str(options.graph_folder)))
     try:
         run(options, scratch)
-    except Refused as error:
+    except (Refused, OSError) as error:  # OSError: a full disk, a file that cannot be read
         print("[tritondeck] error: %s" % error, file=sys.stderr, flush=True)
         return 1
     finally:

@@ -196,7 +196,8 @@ def run(options, scratch):
 
 
 def in_scratch(run, options, prefix):
-    """The exit code of `run(options, scratch)`. `scratch` is a new folder below `options.into`, on the
+    """The exit code of `run(options, scratch)`: 1 with the reason for `Refused`, and for a disk that is
+    full or a file that cannot be read. `scratch` is a new folder below `options.into`, on the
     repository's own file system, so that publishing is a rename; those of killed runs are removed."""
     options.into.mkdir(parents=True, exist_ok=True)
     for left in options.into.glob("%s*" % prefix):
@@ -204,7 +205,7 @@ def in_scratch(run, options, prefix):
     scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=str(options.into)))
     try:
         run(options, scratch)
-    except Refused as error:
+    except (Refused, OSError) as error:
         print("[tritondeck] error: %s" % error, file=sys.stderr, flush=True)
         return 1
     finally:

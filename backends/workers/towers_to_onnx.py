@@ -43,7 +43,11 @@ def progress(fraction, message):
 
 
 def fingerprint(folder):
-    """What the vectors of a model are known by: a digest of its weights and settings."""
+    """What the vectors of a model are known by: a digest of its weights and settings.
+
+    Of the files, which are read once more for it, and not of what was loaded: collections keep it, and
+    the names and types of loaded weights change with transformers.
+    """
     total = hashlib.sha256()
     for file in sorted(p for p in Path(folder).rglob("*") if p.suffix in HASHED and p.is_file()):
         total.update(str(file.relative_to(folder)).encode() + b"\0")
@@ -388,7 +392,7 @@ def main(argv=None):
     options = arguments(argv)
     try:
         run(options)
-    except Refused as error:
+    except (Refused, OSError) as error:  # OSError: a full disk, a file that cannot be read
         print("[tritondeck] error: %s" % error, file=sys.stderr, flush=True)
         return 1
     return 0

@@ -9,7 +9,7 @@ import json
 import sys
 import tarfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,6 +175,30 @@ def test_a_sound_that_cannot_be_read_is_refused_by_name(tmp_path):
     (tmp_path / "a.wav").write_text("no sound")
     with pytest.raises(worker.Refused, match=r"a\.wav: WAV holds no RIFF"):
         worker.sounds([str(tmp_path / "a.wav")], sound, 16000, 40)
+
+
+@pytest.mark.parametrize("name", ["nemo_to_onnx", "onnx_to_repository", "towers_to_onnx"])
+def test_a_full_disk_is_told_in_words(tmp_path, monkeypatch, capsys, name):
+    made, folder = load(name), tmp_path / "1"
+
+    def full(*given):
+        raise OSError(28, "No space left on device", "model.onnx")
+
+    monkeypatch.setattr(made, "run", full)
+    monkeypatch.setattr(
+        made, "arguments", lambda argv: SimpleNamespace(into=folder, graph_folder=folder)
+    )
+    assert made.main([]) == 1
+    assert "[tritondeck] error: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert not list(tmp_path.glob("1/.*"))
+
+
+def test_calibration_data_that_was_cut_off_is_refused(tmp_path):
+    made, file = load("modelopt_precision"), tmp_path / "calibration.npz"
+    np.savez(file, x=np.ones((8, 4), np.float32))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(made.Refused, match="cannot read the calibration data"):
+        made.calibration(SimpleNamespace(calibration=file), [{"name": "x"}])
 
 
 @pytest.mark.parametrize(
