@@ -117,7 +117,7 @@ class Daemon(Engine):
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not self.answers():
             told = (self.folder / "log").read_text()[-3000:]
             assert self.process.poll() is None, f"dockerd has ended:\n{told}"
@@ -137,7 +137,7 @@ class Daemon(Engine):
         """Signal the daemon and wait for its end; SIGKILL leaves containers running."""
         assert self.process is not None
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(120)
 
     def destroy(self) -> None:
         """Everything of it is gone afterwards: containers, processes, mounts, bridge, files."""
@@ -261,7 +261,7 @@ def _end(pid: int) -> None:
     try:
         process = psutil.Process(pid)
         process.kill()
-        process.wait(10)
+        process.wait(60)
     except psutil.NoSuchProcess:
         pass
 

@@ -22,7 +22,7 @@ from console.settings import Settings
 T = TypeVar("T")
 
 
-def until(done: Callable[[], T], seconds: float = 15.0) -> T:
+def until(done: Callable[[], T], seconds: float = 60.0) -> T:
     """Wait until `done` answers something true and return it; fails the test when it does not."""
     deadline = time.monotonic() + seconds
     while True:
@@ -53,7 +53,7 @@ def started(store: RunStore, *steps: Step, **options: Any) -> str:
     return run_id
 
 
-def ended(store: RunStore, run_id: str, seconds: float = 20.0) -> RunView:
+def ended(store: RunStore, run_id: str, seconds: float = 60.0) -> RunView:
     """The run's view when it has ended."""
     until(lambda: not store.view(run_id).active, seconds)
     return store.view(run_id)

@@ -36,7 +36,7 @@ def clean(script: str) -> None:
 
 
 def run(
-    folder: Path, script: str, *, timeout: float = 60.0, **environ: str
+    folder: Path, script: str, *, timeout: float = 300.0, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     """A clean script, run by bash in `folder` as its home with PATH and `environ` alone."""
     clean(script)

@@ -58,7 +58,7 @@ def cache_environ() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "TRITONDECK_HOME"}
 
 
-def until_gone(mark: str, timeout: float = 10.0) -> None:
+def until_gone(mark: str, timeout: float = 60.0) -> None:
     """Wait until no process has `mark` (a test's own folder) in its command line."""
     deadline = time.monotonic() + timeout
     while True:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,10 +136,10 @@ class Server:
     def start(self) -> Server:
         """Start it and wait until it is live."""
         process = self.spawn()
-        health.wait_live(self.endpoint, 30, alive=lambda: process.poll() is None)
+        health.wait_live(self.endpoint, 120, alive=lambda: process.poll() is None)
         return self
 
-    def stop(self, timeout: float = 30) -> tuple[int, float]:
+    def stop(self, timeout: float = 60) -> tuple[int, float]:
         """SIGTERM and wait; returns exit status and seconds."""
         assert self.process is not None
         started = time.monotonic()
@@ -158,8 +159,9 @@ class Server:
         if self.process is None:
             return
         for pid in self.members():
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait(10)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(60)
         for region in self.regions():
             (Path("/dev/shm") / region).unlink(missing_ok=True)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from textual.css.query import NoMatches
 from textual.pilot import Pilot
 
 from console import settings as settings_module
@@ -50,10 +52,19 @@ def make_app(desk: Desk, start: str = "/opt/checkpoints", **more: object) -> Tri
     )
 
 
-async def until(pilot: Pilot[None], predicate: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for a state; the screens answer from threads, so no number of pauses would be right."""
+async def until(pilot: Pilot[None], predicate: Callable[[], object], seconds: float = 60.0) -> None:
+    """Wait for a state; the screens answer from threads, so no number of pauses would be right.
+
+    A widget that is asked for and is not there yet is part of the waiting.
+    """
+
+    def held() -> object:
+        with suppress(NoMatches):
+            return predicate()
+        return False
+
     end = time.monotonic() + seconds
-    while not predicate():
+    while not held():
         if time.monotonic() > end:
             raise AssertionError(f"{pilot.app.screen}: the state did not come in {seconds} s")
         await pilot.pause(0.01)

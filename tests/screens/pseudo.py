@@ -53,14 +53,15 @@ class Terminal:
             if select.select([self.master], [], [], min(left, 0.1))[0]:
                 self.output += os.read(self.master, 65536)
 
-    def until(self, text: bytes, seconds: float = 20) -> None:
+    def until(self, text: bytes, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while text not in self.output:
             assert time.monotonic() < end, f"{text!r} did not come: {self.output[-500:]!r}"
-            assert self.process.poll() is None or text in self.output, self.output[-2000:]
-            self.read(0.1)
+            ended = self.process.poll() is not None
+            self.read(0.1)  # what it said last is read after its end
+            assert not ended or text in self.output, self.output[-2000:]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Read until something is so."""
         end = time.monotonic() + seconds
         while not condition():
@@ -70,7 +71,7 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
 
-    def ended(self, seconds: float = 15) -> int:
+    def ended(self, seconds: float = 60) -> int:
         end = time.monotonic() + seconds
         while self.process.poll() is None:
             assert time.monotonic() < end, "the console did not end"

@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(head + b"\n\n")
         self.wfile.flush()
-        self.server.gate.wait(10)
+        self.server.gate.wait(60)
         self.wfile.write(rest)
 
     def do_GET(self) -> None:

@@ -43,7 +43,7 @@ class Answers:
 def scan(request: dict[str, Any]) -> Answers:
     answers = Answers()
     Scan(request, answers)
-    assert answers.ended.wait(20)
+    assert answers.ended.wait(60)
     return answers
 
 
@@ -243,5 +243,5 @@ def test_helpers_end_with_the_search_that_is_cancelled(tmp_path: Path) -> None:
     parent = psutil.Process(search._process.pid)
     family = until(lambda: parent.children(recursive=True)) if helpers(100) > 1 else []
     search.cancel()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []

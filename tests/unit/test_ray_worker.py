@@ -61,7 +61,7 @@ class Kept:
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def until(self, wanted: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not wanted():
             assert self.process.poll() is None or wanted(), self.text()
             assert time.monotonic() < deadline, self.text()
@@ -73,7 +73,7 @@ class Kept:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_a_node_is_started_with_nothing_secret_in_its_words(ray_serve: Any, clus
 
 
 def refused(kept: Kept, code: int = 78) -> str:
-    assert kept.process.wait(20) == code, kept.text()
+    assert kept.process.wait(60) == code, kept.text()
     return kept.text()
 
 

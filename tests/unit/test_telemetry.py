@@ -36,8 +36,8 @@ def control(*lines):
     new.replace(file)
 
 def until(condition):
-    "The first reading that meets it; fails after 20 s."
-    last, end = None, time.monotonic() + 20
+    "The first reading that meets it; fails after a minute."
+    last, end = None, time.monotonic() + 60
     while time.monotonic() < end:
         last = telemetry.wait(last) or last
         if last is not None and condition(last):
