@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from backends.fields import (
     ContextParallel,
@@ -23,7 +24,17 @@ from backends.fields import (
 )
 from backends.language.common import LayoutOptions
 
-Url = Annotated[str, Field(pattern=r"^https?://[\w.:\[\]-]+$", max_length=300)]
+
+def _address(value: str) -> str:
+    """Raises `ValueError` for a bracket that is not closed and for a port that there is not."""
+    if not urlsplit(value).hostname or urlsplit(value).port == 0:
+        raise ValueError("http://HOST:PORT of the head's dashboard")
+    return value
+
+
+Url = Annotated[
+    str, AfterValidator(_address), Field(pattern=r"^https?://[\w.:\[\]-]+$", max_length=300)
+]
 Place = Annotated[str, Field(pattern=r"^([\w.\[\]-]+:\d+)?$", max_length=300)]
 Address = Annotated[str, Field(pattern=r"^[0-9A-Fa-f.:]*$", max_length=64)]
 Share = Annotated[float, Field(ge=0.0, le=1024.0)]

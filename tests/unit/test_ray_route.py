@@ -333,6 +333,8 @@ def test_a_cluster_of_this_machine_alone_needs_its_gpu() -> None:
         ({"engine": "tensorrt-llm"}, "form = script"),
         ({"device": "cpu", "engine": "vllm"}, "engine = pytorch"),
         ({"head": "http://user:word@host:1"}, "pattern"),
+        ({"head": "http://[::1"}, "IPv6"),
+        ({"head": "http://host:99999"}, "[Pp]ort out of range"),
         ({"gcs": "-x:1;"}, "pattern"),
     ],
 )
