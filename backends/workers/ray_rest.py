@@ -97,13 +97,20 @@ class Ray:
         try:
             return json.loads(text or "null")
         except ValueError as error:
-            raise CannotServe(
-                f"{self.url} is no head's dashboard: {path} is answered with no JSON",
-                "write the address of Ray's dashboard, http://HOST:8265",
-            ) from error
+            raise self.foreign(f"{path} is answered with no JSON") from error
+
+    def foreign(self, why):
+        return CannotServe(
+            f"{self.url} is no head's dashboard: {why}",
+            "write the address of Ray's dashboard, http://HOST:8265",
+        )
 
     def version(self):
-        return str(self.told("GET", "/api/version").get("ray_version", ""))
+        """Ray's version; everything else is asked after it."""
+        told = self.told("GET", "/api/version")
+        if not isinstance(told, dict) or "ray_version" not in told:
+            raise self.foreign("/api/version does not tell Ray's version")
+        return str(told["ray_version"])
 
     def nodes(self):
         """Every node: id, address, state, what it has and what it uses."""

@@ -256,12 +256,13 @@ def test_why_rays_own_processes_ended_is_told(keep: Any, tmp_path: Path) -> None
     )
 
 
-def test_another_server_than_a_dashboard_is_told(keep: Any) -> None:
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b'{"version": "28.0.1"}'])
+def test_another_server_than_a_dashboard_is_told(keep: Any, body: bytes) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"<html>Welcome</html>")
+            self.wfile.write(body)
 
         def log_message(self, *words: object) -> None:
             pass
