@@ -35,6 +35,8 @@ _FOREIGN = {
     ray_words.TENSORRT_LLM: _HUGGING_FACE | _MEGATRON,
 }
 """Script to the options that neither it nor, in its place, our own job is told."""
+_HEAD = ("gcs_port", "dashboard_port")
+_NODE = ("node_address", "node_cpus", "node_gpus")
 
 
 def checks(
@@ -42,6 +44,7 @@ def checks(
 ) -> Iterator[Verdict]:
     """Form, generation and flags, sizes of a replica, what listens where, token, paths, code."""
     yield from _ports(deployment, options)
+    yield from _elsewhere(options)
     if options.cluster == "join":
         return
     yield from _form(options, checkpoint)
@@ -121,11 +124,26 @@ def _generation(
         )
 
 
+def _elsewhere(options: RayOptions) -> Iterator[Verdict]:
+    """Options of another way to a cluster than the chosen one."""
+    if options.cluster == "existing":
+        yield from flags.unused(options, (*_HEAD, *_NODE), "no node of Ray is started here")
+    else:
+        yield from flags.unused(options, ["head"], "it is for cluster = existing")
+    if options.cluster == "join":
+        yield from flags.unused(options, _HEAD, "the head has ports of its own")
+    else:
+        yield from flags.unused(options, ["gcs"], "it is for cluster = join")
+
+
 def _unused(options: RayOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Options that the job is not told."""
     script = ray_words.script_of(options, checkpoint)
-    name = script.rpartition("/")[2]
+    own = options.form == "application"
+    name = "tritondeck's own job" if own else script.rpartition("/")[2]
     yield from flags.unused(options, sorted(_FOREIGN[script]), f"{name} does not take it")
-    if options.form == "application":
+    if own:
+        yield from flags.unused(options, ["generation"], "it is for form = script")
         why = "Ray itself gives a replica its GPUs"
         yield from flags.unused(options, ["cuda_visible_devices"], why)
         if options.engine == "vllm":

@@ -156,6 +156,25 @@ def test_an_option_changes_what_runs_or_is_told_to_do_nothing(
         )
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"node_cpus": 4}, "node_cpus"),
+        ({"gcs_port": 0}, "gcs_port"),
+        ({"cluster": "head", "head": "http://far:8265"}, "head"),
+        ({"cluster": "head", "gcs": "far:6379"}, "gcs"),
+        ({"cluster": "join", "gcs": "far:6379", "dashboard_port": 0}, "dashboard_port"),
+        ({"generation": "ed-0.3"}, "generation"),
+    ],
+)
+def test_an_option_of_another_way_to_a_cluster_is_told_to_do_nothing(
+    options: dict[str, Any], name: str
+) -> None:
+    found = BACKEND.checks(deployment(**options), {"model": FOLDER}, samples.GPU_HOST, ToolFacts())
+    (told,) = [v for v in found if v.option == f"options.{name}"]
+    assert told.level is Level.WARN and "does nothing" in told.summary
+
+
 @pytest.mark.parametrize("generation", [name for name in ORDER if name not in WITH_SCRIPTS])
 def test_a_generation_before_ray_is_refused(generation: str) -> None:
     assert "route-generation" in failing(checks(form="script", generation=generation))
