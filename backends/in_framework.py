@@ -108,7 +108,8 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
         checkpoint = checkpoints["model"]
         if checkpoint.format is Format.HUB:
             return ()
-        found = list(code_checks(checkpoint, options.trust_remote_code))
+        trusted = options.trust_remote_code and checkpoint.format not in NEMO
+        found = list(code_checks(checkpoint, trusted))
         if options.form == "script":
             found += _generation(deployment, options, checkpoint)
             if all(verdict.level is not Level.FAIL for verdict in found):
@@ -173,7 +174,14 @@ _OF_HUGGING_FACE = ("dtype", "device_map", "tp_plan", "trust_remote_code")
 
 
 def _unused(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
-    """Options for the other kind of checkpoint, and sizes that a Hugging Face model is not cut by."""
+    """Options for the other form, for several nodes or for the other kind of checkpoint, and sizes that
+    a Hugging Face model is not cut by."""
+    if options.form == "worker":
+        yield from flags.unused(options, ("image", "generation"), "it is for form = script")
+        if options.device == "cpu":
+            yield from flags.unused(options, ["device_map"], "device = cpu is one device")
+    if options.num_nodes == 1:
+        yield from flags.unused(options, ("master_address", "master_port"), "there is one node")
     if checkpoint.format in NEMO:
         why = f"{upstream.MEGATRON.rpartition('/')[2]} does not take it"
         yield from flags.unused(options, _OF_HUGGING_FACE, why)
@@ -200,6 +208,9 @@ def _generation(
         yield generations.reads("in-framework-format", checkpoint.title, name, span, fix=fix)
     words = upstream.arguments(deployment.served_name, options, checkpoint, name)
     yield from flags.compare_known(words, upstream.script_of(checkpoint), name)
+    if not upstream.has_front(checkpoint, name):
+        why = "this generation's script has no OpenAI-compatible front"
+        yield from flags.unused(options, ["triton_port"], why)
     if checkpoint.format in NEMO:
         yield _nemo_eval(name)
 
@@ -251,7 +262,8 @@ def _speed(options: InFrameworkOptions, checkpoint: Checkpoint) -> Iterator[Verd
     """What to do when it is slow or takes much memory, where something can be done."""
     facts = checkpoint.language
     kept = facts.dtype if facts and options.dtype == "auto" else options.dtype
-    if options.device == "cuda" and kept in ("fp32", "float32"):
+    chosen = checkpoint.format not in NEMO and options.device == "cuda"
+    if chosen and kept in ("fp32", "float32"):
         yield Verdict(
             "in-framework-speed",
             Level.WARN,

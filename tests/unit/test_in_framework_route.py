@@ -140,7 +140,37 @@ def test_an_option_changes_what_runs_or_is_told_to_do_nothing(kind: Format, opti
 def test_an_option_for_hugging_face_is_told_to_do_nothing_for_megatron(name: str) -> None:
     value = {"dtype": "float16", "device_map": "balanced", "trust_remote_code": True}[name]
     found = told(checkpoint(**MEGATRON), form="script", **{name: value})
-    assert any(v.option == f"options.{name}" and "does nothing" in v.summary for v in found)
+    said = [v.summary for v in found if v.option == f"options.{name}" and v.level is Level.WARN]
+    assert len(said) == 1 and "does nothing" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"image": "nvcr.io/nvidia/nemo:25.04"}, "image"),
+        ({"generation": "ed-0.3"}, "generation"),
+        ({"device": "cpu", "device_map": "balanced"}, "device_map"),
+        ({"master_port": 29501}, "master_port"),
+        ({"form": "script", "master_address": "node-0"}, "master_address"),
+        ({"form": "script", "triton_port": 9000}, "triton_port"),
+    ],
+)
+def test_an_option_of_the_other_form_is_told_to_do_nothing(
+    options: dict[str, Any], name: str
+) -> None:
+    found = told(checkpoint(), **options)
+    (said,) = [v for v in found if v.option == f"options.{name}"]
+    assert said.level is Level.WARN and "does nothing" in said.summary
+
+
+def test_a_precision_is_recommended_only_where_it_can_be_chosen() -> None:
+    facts = replace(checkpoint().language, dtype="fp32")  # type: ignore[type-var]
+    for found, recommended in (
+        (checkpoint(language=facts), True),
+        (checkpoint(**MEGATRON, language=facts), False),
+    ):
+        fixes = [v.fix for v in told(found, form="script")]
+        assert ("set dtype = bfloat16" in fixes) is recommended
 
 
 @pytest.mark.parametrize("option", OPTIONS)
