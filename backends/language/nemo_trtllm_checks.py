@@ -56,9 +56,9 @@ def checks(call: Call, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
         call,
         build=_BUILD,
         serving=("model_version", "request_timeout"),
-        script=("request_timeout", "debug_mode")
+        script=("scripts_root", "request_timeout", "debug_mode")
         if call.options.mode != "export"
-        else ("debug_mode",),
+        else ("scripts_root", "debug_mode"),
     )
     yield from _model(call)
     yield from place_checks.emptied(call)

@@ -104,9 +104,9 @@ def generation_of(options: PlaceOptions, tools: ToolFacts | None = None) -> str:
     """
     if options.generation != "auto":
         return options.generation
-    facts = tools.environments.get(ENVIRONMENT) if tools else None
-    if options.place == "environment" and facts is not None:
-        return generations.of_packages(facts.packages) or DEFAULT
+    if options.place == "environment":
+        facts = tools.environments.get(ENVIRONMENT) if tools else None
+        return (generations.of_packages(facts.packages) if facts else "") or DEFAULT
     return next(iter(generations.of_image(options.image)), DEFAULT)
 
 

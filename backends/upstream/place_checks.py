@@ -17,19 +17,21 @@ MARK = ".tritondeck-engine"
 
 def found(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
     """The generation that is chosen against the one that is known to be there."""
-    facts = tools.environments.get(place.ENVIRONMENT)
-    installed = generations.of_packages(facts.packages) if facts else ""
-    there = (installed,) if installed else generations.of_image(call.options.image)
-    own = call.options.place == "container" and not call.options.image
-    if own:
-        there = ()
-    elif not there and call.options.generation == "auto":
+    options, chosen = call.options, generations.generation(call.generation).title
+    if call.inside:
+        source, there = "the image's tag", generations.of_image(options.image)
+    else:
+        facts = tools.environments.get(place.ENVIRONMENT)
+        installed = generations.of_packages(facts.packages) if facts else ""
+        source, there = "installed packages", (installed,) if installed else ()
+    named = options.image or not call.inside
+    if named and not there and options.generation == "auto":
         yield Verdict(
             "generation",
             Level.UNKNOWN,
-            f"nothing tells what is installed there: planned is {generations.generation(call.generation).title}",
-            clean(call.options.image) if call.inside else "",
-            "the image's tag" if call.inside else "installed packages",
+            f"nothing tells what is installed there: planned is {chosen}",
+            clean(options.image) if call.inside else "",
+            source,
             "set generation to what the place has",
             "options.generation",
         )
@@ -38,8 +40,8 @@ def found(call: Call, tools: ToolFacts) -> Iterator[Verdict]:
             "generation",
             Level.FAIL,
             f"the place has {generations.generation(there[0]).title}, and the plan is for another",
-            generations.generation(call.generation).title,
-            "the image's tag" if not installed else "installed packages",
+            chosen,
+            source,
             f"set generation = {there[0]}, or auto",
             "options.generation",
         )
@@ -162,8 +164,11 @@ def arguments(call: Call, source: str) -> Iterator[Verdict]:
 def unused(
     call: Call, *, build: Iterable[str], serving: Iterable[str], script: Iterable[str]
 ) -> Iterator[Verdict]:
-    """Options of a build, of serving, and of upstream's script alone, where there is none of it."""
+    """Options of a container, of a build, of serving, and of upstream's script alone, where there is
+    none of it."""
     options = call.options
+    if not call.inside:
+        yield from flags.unused(options, ["image"], "it runs in an environment")
     if options.mode == "load":
         yield from flags.unused(options, ("engine_folder", *build), "the engine is built already")
     elif options.mode == "export":

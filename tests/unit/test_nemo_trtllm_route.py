@@ -260,6 +260,8 @@ def test_a_generation_that_nothing_tells_is_said_to_be_a_guess() -> None:
 
     assert told(image="own/nemo:latest") == [Level.UNKNOWN]
     assert told(image="nvcr.io/nvidia/nemo:24.12") == told() == []
+    # An image that is not run tells nothing of the environment that is.
+    assert told(place="environment", image="nvcr.io/nvidia/nemo:24.12") == [Level.UNKNOWN]
 
 
 def test_a_generation_that_is_not_the_images_is_refused() -> None:
@@ -283,6 +285,8 @@ def test_other_checkpoints_are_refused_with_the_way_to_take(kind: Format) -> Non
         ("gemm_plugin", {"mode": "load", "gemm_plugin": "bfloat16"}),
         ("request_timeout", {"mode": "export", "request_timeout": 90}),
         ("debug_mode", {"form": "api", "debug_mode": True}),
+        ("scripts_root", {"form": "api", "scripts_root": "/opt/NeMo"}),
+        ("image", {"place": "environment", "image": "nvcr.io/nvidia/nemo:25.04"}),
     ],
 )
 def test_an_option_that_reaches_nothing_is_told(name: str, options: dict[str, Any]) -> None:
