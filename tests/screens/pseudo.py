@@ -81,8 +81,9 @@ class Terminal:
 
     def settle(self, quiet: float = 0.5) -> None:
         """Read until nothing has come for `quiet` seconds."""
-        seen = -1
+        seen, end = -1, time.monotonic() + 60
         while seen != len(self.output):
+            assert time.monotonic() < end, f"it never rests: {self.output[-500:]!r}"
             seen = len(self.output)
             self.read(quiet)
 

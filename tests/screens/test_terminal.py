@@ -40,6 +40,14 @@ def opened(terminals: list[Terminal], *arguments: str, home: Path) -> Terminal:
     return terminals[-1]
 
 
+def whole(terminal: Terminal) -> list[str]:
+    """What the first screen of the double shows when all of it has come."""
+    words = ("61/141 GiB", "● serving", "11 min 20 s", "q Leave")
+    terminal.wait(lambda: all(word in "".join(terminal.shown()) for word in words))
+    terminal.settle()
+    return terminal.shown()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_restores_the_terminal(
     terminals: list[Terminal], tmp_path: Path, number: signal.Signals
@@ -70,7 +78,8 @@ def test_a_line_that_drops_ends_the_console(tmp_path: Path) -> None:
 
 
 def test_a_crash_prints_one_line_and_no_locals(terminals: list[Terminal], tmp_path: Path) -> None:
-    terminal = opened(terminals, "-", "crash", home=tmp_path)
+    terminals.append(double(tmp_path, what="crash"))
+    terminal = terminals[0]
     assert terminal.ended() == 1
     assert terminal.restored
     assert b"internal error (ZeroDivisionError)" in terminal.output
@@ -96,12 +105,13 @@ def test_no_escape_of_foreign_text_reaches_the_terminal(
 
 def test_a_cursor_key_costs_few_bytes(terminals: list[Terminal], tmp_path: Path) -> None:
     terminal = opened(terminals, home=tmp_path)
-    terminal.read(1.0)
+    whole(terminal)
     sizes = []
     for _ in range(4):
         before = len(terminal.output)
         terminal.press(b"j")
-        terminal.read(0.4)
+        terminal.wait(lambda before=before: len(terminal.output) > before)  # type: ignore[misc]
+        terminal.settle()
         sizes.append(len(terminal.output) - before)
     assert sorted(sizes)[len(sizes) // 2] < 2000, sizes
 
@@ -110,7 +120,7 @@ def test_a_static_screen_sends_nothing(terminals: list[Terminal], tmp_path: Path
     terminal = opened(terminals, home=tmp_path)
     terminal.press(b"n")
     terminal.until(b"clip.onnx")
-    terminal.read(1.5)
+    terminal.settle(1.5)
     before = len(terminal.output)
     terminal.read(2.5)
     assert len(terminal.output) == before, terminal.output[before:][:300]
@@ -144,8 +154,7 @@ def test_a_stopped_console_gives_the_terminal_back_and_draws_all_of_it_again(
     terminals: list[Terminal], tmp_path: Path
 ) -> None:
     terminal = opened(terminals, home=tmp_path)
-    terminal.settle()
-    before = terminal.shown()
+    before = whole(terminal)
     terminal.process.send_signal(signal.SIGTSTP)
     terminal.wait(lambda: terminal.stopped)
     terminal.settle()
@@ -153,8 +162,7 @@ def test_a_stopped_console_gives_the_terminal_back_and_draws_all_of_it_again(
     again = len(terminal.output)
     terminal.process.send_signal(signal.SIGCONT)
     terminal.wait(lambda: b"\x1b[?1049h" in terminal.output[again:])
-    terminal.settle()
-    assert terminal.shown(again) == before
+    terminal.wait(lambda: terminal.shown(again) == before)
     terminal.press(b"q")
     assert terminal.ended() == 0
     assert terminal.restored
@@ -173,7 +181,8 @@ def test_an_editor_gets_the_terminal_as_it_was_and_gives_it_back(
     desk.save(desk.draft(DIGITS, "onnx", "digits"))
     terminals.append(Terminal([sys.executable, "-m", "console.cli"], environ))
     terminal = terminals[0]
-    terminal.until(b"digits.nemo")
+    words = ("digits.nemo", "Not built yet", "deployments/digits.toml", "q Leave")
+    terminal.wait(lambda: all(word in "".join(terminal.shown()) for word in words))
     terminal.settle()
     before = terminal.shown()
     terminal.press(b"e")
@@ -182,8 +191,8 @@ def test_an_editor_gets_the_terminal_as_it_was_and_gives_it_back(
     again = len(terminal.output)
     done.touch()
     terminal.wait(lambda: b"\x1b[?1049h" in terminal.output[again:])
-    terminal.settle()
-    assert terminal.shown(again)[1:] == before[1:], "the first line has figures that change"
+    # The first line has figures that change.
+    terminal.wait(lambda: terminal.shown(again)[1:] == before[1:])
     terminal.press(b"q")
     assert terminal.ended() == 0
     assert terminal.restored
@@ -196,37 +205,28 @@ def test_a_modal_that_closes_leaves_the_list_as_it_was(
     terminals: list[Terminal], tmp_path: Path
 ) -> None:
     terminal = opened(terminals, home=tmp_path)
-    terminal.settle()
-    before = terminal.shown()
+    before = whole(terminal)
     terminal.press(b"?")
     terminal.until(b"KEY, WORD")
     terminal.settle()
     assert terminal.shown() != before
     terminal.press(b"\x1b")
-    terminal.settle()
-    assert terminal.shown() == before
+    terminal.wait(lambda: terminal.shown() == before)
 
 
 def test_a_resized_terminal_shows_what_one_of_that_size_does(
     terminals: list[Terminal], tmp_path: Path
 ) -> None:
     terminal = opened(terminals, home=tmp_path)
-    terminal.wait(lambda: "11 min 20 s" in "".join(terminal.shown()))
-    terminal.settle()
-    wide = terminal.shown()
-    start = len(terminal.output)
+    wide = whole(terminal)
+    small = len(terminal.output)
     terminal.resize(80, 24)
-    terminal.wait(lambda: len(terminal.output) > start + 500)
+    terminal.wait(lambda: len(terminal.output) > small + 500)
+    terminal.wait(lambda: "neva" in "".join(terminal.shown(small)))
     terminal.settle()
-    narrow = terminal.shown(start)
-    assert "neva" in "".join(narrow)
-    start = len(terminal.output)
+    large = len(terminal.output)
     terminal.resize(120, 36)
-    terminal.wait(lambda: len(terminal.output) > start + 500)
-    terminal.settle()
-    terminal.wait(lambda: "11 min 20 s" in "".join(terminal.shown(start)))
-    terminal.settle()
-    assert terminal.shown(start) == wide != narrow
+    terminal.wait(lambda: terminal.shown(large) == wide)
 
 
 @pytest.mark.parametrize("words", ["漢字カナ", "e\u0301a\u0308", "👩\u200d🚀⚠\ufe0f", "한국어 ｗ"])
@@ -234,16 +234,26 @@ def test_characters_of_any_width_look_as_with_textuals_own_driver(
     terminals: list[Terminal], tmp_path: Path, words: str
 ) -> None:
     poison = words.encode("unicode_escape").decode()
-    shown = []
-    for what in ("run", "plain"):
-        terminal = opened([], poison, what, home=tmp_path)
-        terminals.append(terminal)
-        for key in (b"j", b"n", b"j", b"j", b"k"):
+
+    def at_the_graph(what: str) -> Terminal:
+        """Over Home to the second of the checkpoints, with what is said of it."""
+        terminal = opened(terminals, poison, what, home=tmp_path)
+        terminal.press(b"j")
+        terminal.settle()
+        terminal.press(b"n")
+        terminal.until(b"notes.txt")
+        terminal.settle()
+        for key in (b"j", b"j", b"k"):
             terminal.press(key)
             terminal.settle()
-        shown.append(terminal.shown())
-    assert shown[0] == shown[1]
-    assert words[0] in "".join(shown[0])
+        terminal.wait(lambda: "ONNX graph" in "".join(terminal.shown()))
+        terminal.settle()
+        return terminal
+
+    shown = at_the_graph("run").shown()
+    plain = at_the_graph("plain")
+    plain.wait(lambda: plain.shown() == shown)
+    assert words[0] in "".join(shown)
 
 
 def test_an_unknown_theme_is_said_in_words_before_the_terminal_is_touched(
