@@ -33,7 +33,7 @@ the range that INT8 is calibrated for, so there it is not compared; the precisio
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A kind of GPU that a plan is built for: its place among those that the build sees."""
+    """A kind of GPU that a plan is built for, with its place among those that the build sees."""
 
     device: int
     capability: str
@@ -104,7 +104,11 @@ def visible(deployment: Deployment, host: Host) -> tuple[Gpu, ...]:
 def targets(deployment: Deployment, options: TensorrtOptions, host: Host) -> tuple[Target, ...]:
     """One for each kind of GPU that the server sees; one for the first where nothing is known."""
     kinds: dict[str, int] = {}
-    for place, gpu in enumerate(visible(deployment, host)):
+    seen = visible(deployment, host)
+    if image_of(deployment, options):
+        # A container counts its GPUs as NVML does, in whatever order they were asked for.
+        seen = tuple(sorted(seen, key=lambda gpu: gpu.index))
+    for place, gpu in enumerate(seen):
         if gpu.compute_capability:
             kinds.setdefault(".".join(map(str, gpu.compute_capability)), place)
     if not kinds or not options.capability_names:

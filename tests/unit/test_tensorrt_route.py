@@ -357,6 +357,15 @@ def test_a_build_on_this_machine_sees_the_servers_gpus_in_its_order(
     assert {one["CUDA_DEVICE_ORDER"] for one in env} == {"PCI_BUS_ID"}
 
 
+def test_a_build_in_a_container_counts_its_gpus_as_nvml_does() -> None:
+    made = deployment()
+    server = made.server.model_copy(update={"gpus": "1,0"})
+    found = plan(made.model_copy(update={"server": server}), None, H200, A100)
+    first, second = (found.step(f"build-cc{name}") for name in ("9-0", "8-0"))
+    assert isinstance(first, CommandStep) and isinstance(second, CommandStep)
+    assert "--device=0" in first.command.argv and "--device=1" in second.command.argv
+
+
 def test_one_name_does_where_capabilities_are_not_wanted() -> None:
     made = plan(deployment(capability_names=False), None, H200, A100)
     build = made.step("build")
