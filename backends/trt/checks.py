@@ -193,7 +193,8 @@ def _precision(deployment: Deployment, options: TensorrtOptions, host: Host) -> 
     elif short := _too_old(deployment, wanted, host):
         yield short
         return
-    if wanted == "int8" and options.convert == "flags" and not options.calibration_cache:
+    made_up = wanted == "int8" and not rewrites(options, version)
+    if made_up and not options.calibration_cache:
         yield _unfit(
             "without a calibration cache trtexec makes up the ranges of INT8",
             "",
@@ -264,8 +265,13 @@ def _unused(deployment: Deployment, options: TensorrtOptions) -> Iterator[Verdic
         yield from flags.unused(options, ["calibration_method"], "it is for int8")
     if options.precision != "int8":
         yield from flags.unused(options, ["rest"], "it is for int8")
+    if options.precision == "fp32":
+        yield from flags.unused(options, ["convert"], "nothing is converted to fp32")
+    elif options.form == "onnxruntime":
+        yield from flags.unused(options, ["convert"], "a graph that is served is rewritten")
     if options.form == "onnxruntime":
         names = (
+            "calibration_cache",
             "tensorrt",
             "builder",
             "build_image",

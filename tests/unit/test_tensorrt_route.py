@@ -453,12 +453,19 @@ def test_precisions_that_cannot_be_had_fail(settings: dict[str, Any], gpu: Gpu, 
         ("measure", {"builder": "polygraphy", "measure": True}),
         ("optimization_level", {"form": "onnxruntime", "optimization_level": 5}),
         ("build_image", {"form": "onnxruntime", "build_image": "24.10-py3"}),
+        ("convert", {"convert": "graph"}),
+        ("convert", {"form": "onnxruntime", "precision": "int8", "convert": "flags"}),
     ],
 )  # fmt: skip
 def test_an_option_that_changes_nothing_is_told(name: str, settings: dict[str, Any]) -> None:
     verdicts = ROUTE.checks(deployment(**settings), {"model": graph()}, host(H200), ToolFacts())
     (told,) = [v for v in verdicts if v.option == f"options.{name}" and "does nothing" in v.summary]
     assert told.level is Level.WARN
+
+
+def test_a_graph_that_is_served_is_rewritten_whatever_the_builder_would_do() -> None:
+    made = deployment(form="onnxruntime", precision="int8", convert="flags")
+    assert said(made)["tensorrt-precision"].level is Level.PASS
 
 
 def test_made_up_calibration_is_warned_of_and_real_data_is_looked_for(tmp_path: Path) -> None:
