@@ -76,7 +76,7 @@ def _unused(options: VllmOptions) -> Iterator[Verdict]:
         yield from flags.unused(options, ["moe_backend"], "the CPU build has one kind of kernels")
     else:
         yield from flags.unused(options, ["cpu_kvcache_space"], "it is for device = cpu")
-    if not options.enable_lora:
+    if not options.enable_lora and options.serve_as != "nemo":
         yield from flags.unused(options, ["max_lora_rank"], "enable_lora is off")
 
 

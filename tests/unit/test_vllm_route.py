@@ -137,6 +137,7 @@ def test_an_option_changes_what_runs_or_is_told_to_do_nothing(serve_as: str, opt
     found = BACKEND.checks(made, {"model": checkpoint()}, host(2), ToolFacts())
     said = [v for v in found if v.option == f"options.{option}" and v.level is not Level.PASS]
     assert before != after or said
+    assert sum("does nothing" in v.summary for v in said) <= 1
 
 
 def test_a_sequence_that_the_cache_cannot_hold_is_refused() -> None:
