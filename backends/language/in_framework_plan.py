@@ -27,7 +27,7 @@ from console.planning.plan import (
 )
 from console.planning.variables import Variable, literal
 from console.prompts import Style
-from console.triton.options import shm_prefix
+from console.triton.options import reachable, shm_prefix
 
 ENVIRONMENT = "inframework"
 STOP_TIMEOUT = 40.0
@@ -102,7 +102,7 @@ def worker_service(
 ) -> ServiceSpec:
     """Front and Triton as one service; the front is what is asked."""
     server = deployment.server
-    address = literal(server.address)
+    address = literal(reachable(server.address))
     env = dict(QUIET)
     if options.device == "cuda":
         env |= server.visible_gpus
@@ -224,7 +224,7 @@ def _script_service(
     deployment: Deployment, options: InFrameworkOptions, checkpoint: Checkpoint, generation: str
 ) -> ServiceSpec:
     server = deployment.server
-    address = literal(server.address)
+    address = literal(reachable(server.address))
     front = upstream.has_front(checkpoint, generation)
     inside = (*PORTS, *((("triton", upstream.OPENAI),) if front else ()))
     several = options.num_nodes > 1
@@ -272,10 +272,7 @@ def _script_plan(
     model = literal(deployment.served_name)
     timeout = max(900.0, deployment.server.load_timeout)
     ready = [UrlReady(url=f"{spec.http_url}/v2/models/{model}/ready", timeout=timeout)]
-    front = upstream.has_front(checkpoint, generation)
-    if front:
-        url = f"http://{literal(deployment.server.address)}:${{triton_port}}/v1/health"
-        ready.append(UrlReady(url=url, timeout=timeout))
+    ready += [UrlReady(url=f"{url}/v1/health", timeout=timeout) for url in spec.more_urls]
     why = "the script's exit code says nothing: the model must be ready and answer"
     steps: list[Step] = [
         image_step(image),
@@ -284,7 +281,7 @@ def _script_plan(
         ),
         verify_step(spec, tensors(deployment)),
     ]
-    other = "of NeMo's OpenAI-compatible front" if front else ""
+    other = "of NeMo's OpenAI-compatible front" if spec.more_urls else ""
     said = f"{entry.title}: {upstream.script_of(checkpoint)}, as read in {entry.ref}"
     return Plan(
         deployment=deployment.name,

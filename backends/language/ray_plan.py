@@ -24,6 +24,7 @@ from console.planning.plan import (
 )
 from console.planning.server import LOOPBACK
 from console.planning.variables import Variable, literal
+from console.triton.options import reachable
 
 ENVIRONMENT = "inframework"
 """It has Ray and Export-Deploy beside PyTriton: a node that is started here needs nothing else."""
@@ -38,9 +39,9 @@ def environments(deployment: Deployment, options: RayOptions) -> tuple[Environme
 def serve_host(deployment: Deployment, options: RayOptions) -> str:
     """Where Serve's proxy is asked: the head's own machine."""
     address = deployment.server.address
-    if options.cluster != "existing" or address in LOOPBACK:
-        return "127.0.0.1" if address in ("0.0.0.0", "::") else address
-    return urlsplit(options.head).hostname or address
+    if options.cluster == "existing" and address not in LOOPBACK:
+        address = urlsplit(options.head).hostname or address
+    return reachable(address)
 
 
 def service(deployment: Deployment, options: RayOptions, checkpoint: Checkpoint) -> ServiceSpec:

@@ -38,6 +38,7 @@ from console.planning.plan import (
 )
 from console.planning.variables import Variable, literal
 from console.prompts import Names, Style
+from console.triton.options import reachable
 
 SCRIPT = "scripts/deploy/nlp/deploy_vllm_triton.py"
 ROUTE = "nemo-vllm"
@@ -170,7 +171,7 @@ def service(
 ) -> ServiceSpec:
     """The script in its container; PyTriton keeps model control to itself."""
     server = deployment.server
-    address = literal(server.address)
+    address = literal(reachable(server.address))
     script = f"{generations.generation(generation).root}/{SCRIPT}"
     words = arguments(deployment.served_name, options, checkpoint, generation)
     argv = (_python(generation), script, *words)

@@ -33,6 +33,8 @@ from console.planning.plan import (
     join,
 )
 from console.planning.variables import Variable, literal
+from console.triton.container import PUBLISHED_ON
+from console.triton.options import reachable
 
 INSIDE_PORT = 8000
 STOP_TIMEOUT = 30.0
@@ -136,13 +138,19 @@ def service(
     words = arguments(deployment, options, checkpoint)
     module = ("-m", "vllm.entrypoints.openai.api_server")
     behind = options.serve_as == "proxy"
-    address = "127.0.0.1" if behind else literal(deployment.server.address)
+    address = "127.0.0.1" if behind else deployment.server.address
     env, secrets = _surroundings(options)
     if options.place == "container":
         argv = ("python3", *module, "--host=0.0.0.0", f"--port={INSIDE_PORT}", *words)
         container = Container(
             mounts=_mounts(options, checkpoint),
-            ports=(PublishedPort(host=f"${{{port}}}", container=INSIDE_PORT, address=address),),
+            ports=(
+                PublishedPort(
+                    host=f"${{{port}}}",
+                    container=INSIDE_PORT,
+                    address=PUBLISHED_ON.get(address, address),
+                ),
+            ),
             gpus=deployment.server.gpus or "all",
             shm_size=deployment.server.shm_size,
             memory=deployment.server.memory,
@@ -156,16 +164,18 @@ def service(
         )
     else:
         name = environment_of(options)
-        argv = (_python(options), *module, f"--host={address}", f"--port=${{{port}}}", *words)
+        host = f"--host={literal(address)}"
+        argv = (_python(options), *module, host, f"--port=${{{port}}}", *words)
         env = env | deployment.server.visible_gpus
         command = Command(argv=argv, runtime=f"environment:{name}", env=env, secrets=secrets)
+    url = f"http://{literal(reachable(address))}:${{{port}}}"
     return ServiceSpec(
         name="vllm",
         kind="openai",
         launcher="container" if options.place == "container" else "local",
         command=command,
-        http_url=f"http://{address}:${{{port}}}",
-        metrics_url=f"http://{address}:${{{port}}}/metrics",
+        http_url=url,
+        metrics_url=f"{url}/metrics",
         token_env=options.api_key_env,
         token_header="Authorization" if options.api_key_env else "triton-access-token",
         repository="${work}",

@@ -18,7 +18,7 @@ from console.planning.plan import (
     PublishedPort,
 )
 from console.planning.server import ServerSection
-from console.planning.variables import literal
+from console.triton.container import PUBLISHED_ON
 
 IMAGE = "nemo"
 HTTP, GRPC, METRICS = 8000, 8001, 8002
@@ -36,7 +36,7 @@ def published(
     server: ServerSection, inside: Iterable[tuple[str, int]] = PORTS
 ) -> tuple[PublishedPort, ...]:
     """The variables ``NAME_port`` at the server's address, for ports inside."""
-    address = literal(server.address)
+    address = PUBLISHED_ON.get(server.address, server.address)
     return tuple(
         PublishedPort(host=f"${{{name}_port}}", container=port, address=address)
         for name, port in inside

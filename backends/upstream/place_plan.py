@@ -28,6 +28,7 @@ from console.planning.plan import (
     WriteStep,
 )
 from console.planning.variables import Variable, literal
+from console.triton.options import reachable
 
 ARGUMENTS = "arguments.json"
 BUILD_HOURS = 6.0
@@ -143,7 +144,7 @@ def upstream(call: Call, paths: dict[str, str]) -> list[str]:
 def service(call: Call, name: str, argv: list[str], writes: Iterable[str] = ()) -> ServiceSpec:
     """PyTriton's server, reachable on loopback only."""
     server = call.deployment.server
-    address = literal(server.address)
+    address = literal(reachable(server.address))
     if call.inside:
         grpc, metrics = "${grpc_port}", "${metrics_port}"
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import ValidationError
@@ -120,6 +121,34 @@ def test_suggested_options_give_a_plan_and_no_failing_check(backend):
 
 def test_the_same_inputs_give_the_same_plan(backend):
     assert plans(backend) == plans(backend)
+
+
+@pytest.mark.parametrize(
+    ("address", "asked", "published"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost", "127.0.0.1"),  # the engines publish on no name
+        ("::1", "[::1]", "::1"),
+        ("0.0.0.0", "127.0.0.1", "0.0.0.0"),
+    ],
+)
+def test_a_server_is_asked_where_it_listens(backend, address, asked, published):
+    role = backend.roles[0].name
+    server = {"address": address, "expose": address == "0.0.0.0"}
+    for checkpoint in accepted(backend).values():
+        made = deployment(backend, checkpoint).model_dump() | {"server": server}
+        plan = backend.plan(
+            Deployment.model_validate(made), {role: checkpoint}, samples.HOST, ToolFacts()
+        )
+        for step in plan.steps:
+            if not isinstance(step, ServiceStep):
+                continue
+            service = step.service
+            urls = (service.http_url, service.metrics_url, *service.more_urls)
+            assert {urlsplit(url).netloc.rpartition(":")[0] for url in urls if url} == {asked}
+            inside = service.command.container if service.command else None
+            if inside is not None:
+                assert {port.address for port in inside.ports} == {published}
 
 
 def test_a_plan_survives_the_way_through_json(backend):
