@@ -11,6 +11,7 @@ from backends.onnx_options import OnnxOptions
 from console.checkpoints.model import Checkpoint, SpeechFacts
 from console.facts import Host, Level, TensorSpec, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
+from console.storage import is_file
 from console.text import clean
 from console.triton.launchers import launcher
 from console.triton.repository import batchable
@@ -268,7 +269,7 @@ def wav_seconds(path: Path) -> float | None:
 
 def _verify_files(deployment: Deployment) -> Iterator[Verdict]:
     for number, case in enumerate(deployment.verify):
-        if case.input and not Path(case.input).is_file():
+        if case.input and not is_file(Path(case.input)):
             yield Verdict(
                 "verify-file",
                 Level.FAIL,

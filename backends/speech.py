@@ -28,6 +28,7 @@ from console.facts import (
 from console.planning.deployment import VerifyCase
 from console.planning.plan import Expected, Inference, SavedTensor
 from console.planning.variables import literal
+from console.storage import is_file, named
 from console.text import clean
 
 ADAPTER = "speech-text"
@@ -206,8 +207,8 @@ def sound_file(values: Mapping[str, str], field: str) -> Path:
     sound = values.get(field, "").strip()
     if not sound:
         raise UsageError(f"{field}: no file is named", fix="pick a WAV file")
-    path = Path(sound).expanduser()
-    if not path.is_file():
+    path = named(sound)
+    if not is_file(path):
         raise UsageError(f"{field}: no such file: {clean(sound)}", fix="pick a WAV file")
     return path
 

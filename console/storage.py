@@ -1,4 +1,5 @@
-"""Files of ours: private, whole or not there at all, never through a planted link, errors in words."""
+"""Files of ours: private, whole or not there at all, never through a planted link, errors in words.
+And files that an operator names: there, or not."""
 
 from __future__ import annotations
 
@@ -59,6 +60,33 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def named(typed: str) -> Path:
+    """The absolute path that an operator typed; ``~`` is their home, and a user that there is not is
+    part of a name, as in a shell."""
+    path = Path(typed)
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        return path.absolute()
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there for us: in a folder that we may not enter, and under a name that is too
+    long, there is none (`Path.is_file` raises)."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there for us, in the same sense."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def discard(folder: Path, manifest: str) -> None:

@@ -13,6 +13,7 @@ from backends.upstream import flags, generations, mm_api, parsers, place_checks
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import Gpu, Host, Level, ToolFacts, Verdict
 from console.planning.language_memory import USABLE, Layout, Need, need
+from console.storage import is_file, is_folder
 from console.text import clean
 
 GUIDE = "the model and GPU tables of NeMo's multimodal deployment guide"
@@ -183,7 +184,7 @@ def _encoder(call: Call) -> Iterator[Verdict]:
         return
     option, source = "options.hub_access", "mm_cfg.vision_encoder.from_pretrained"
     if named.startswith("/"):
-        if not Path(named).is_dir():
+        if not is_folder(Path(named)):
             yield Verdict(
                 "vision-encoder",
                 Level.FAIL,
@@ -248,7 +249,7 @@ def _lora(call: Call) -> Iterator[Verdict]:
     given = call.options.lora_checkpoint_path
     order = list(generations.catalog().generations)
     late = order.index(call.generation) >= order.index(LORA_FOLDERS)
-    if given and late and Path(given).is_file():
+    if given and late and is_file(Path(given)):
         yield Verdict(
             "lora",
             Level.FAIL,

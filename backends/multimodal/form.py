@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.language.common import FAILED, token_limit
@@ -33,6 +32,7 @@ from console.facts import (
 from console.media import films, pictures, sounds
 from console.planning.deployment import Deployment
 from console.planning.plan import Expected, Inference, SavedTensor
+from console.storage import named
 from console.text import clean
 from console.triton.media import keep
 
@@ -264,7 +264,7 @@ def _media(typed: str, kind: Kind) -> list[TensorValue]:
     """The tensors of the file that was named. Arrays are kept in files while this process lives."""
     if not typed.strip():
         raise UsageError("media is empty", fix=_media_field(kind).help)
-    path = Path(typed.strip().removeprefix("file:")).expanduser().absolute()
+    path = named(typed.strip().removeprefix("file:"))
     if kind.media == "sound":
         samples = sounds.sound(path, "media", rate=SOUND_RATE, longest=LONGEST_SOUND).samples
         if len(samples) < SHORTEST_SOUND * SOUND_RATE:

@@ -18,6 +18,7 @@ from console.checkpoints.data import section, text
 from console.checkpoints.model import Checkpoint
 from console.planning.plan import join
 from console.planning.variables import literal
+from console.storage import is_folder
 
 SERVE_ROUTE, SALM_ROUTE = "nemo-multimodal", "salm"
 EXPORT_ROUTE, HYDRA_ROUTE = "nemo-multimodal-export", "neva-export"
@@ -136,7 +137,7 @@ class Call(place.Call):
         spoken = [literal(str(self.language.path))] if self.language else []
         asked = [literal(case.input) for case in self.deployment.verify if case.input]
         encoder = encoder_of(self.checkpoint)
-        local = [literal(encoder)] if encoder.startswith("/") and Path(encoder).is_dir() else []
+        local = [literal(encoder)] if encoder.startswith("/") and is_folder(Path(encoder)) else []
         return tuple(dict.fromkeys((first, *spoken, *more, *asked, *local)))
 
     def environment(self, *, online: bool) -> dict[str, str]:

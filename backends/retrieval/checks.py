@@ -13,6 +13,7 @@ from backends.retrieval.work import ENVIRONMENT
 from console.checkpoints.model import Checkpoint
 from console.facts import Host, Level, ToolFacts, Verdict
 from console.planning.deployment import Deployment
+from console.storage import is_file
 from console.text import clean
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
@@ -128,8 +129,7 @@ def _password(options: RetrievalOptions) -> Iterator[Verdict]:
             fix="set it where tritondeck is started",
             option="options.store_password_env",
         )
-    elif file and (not Path(file).is_file() or Path(file).stat().st_mode & 0o077):
-        there = Path(file).is_file()
+    elif file and (not (there := is_file(Path(file))) or Path(file).stat().st_mode & 0o077):
         yield Verdict(
             "retrieval-password",
             Level.FAIL,
@@ -161,7 +161,7 @@ def _python(deployment: Deployment, tools: ToolFacts) -> Iterator[Verdict]:
 
 
 def _files(deployment: Deployment) -> Iterator[Verdict]:
-    missing = [c.input for c in deployment.verify if c.input and not Path(c.input).is_file()]
+    missing = [c.input for c in deployment.verify if c.input and not is_file(Path(c.input))]
     if missing:
         yield Verdict(
             "verify-file",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from backends.retrieval.requests import candidates_json
@@ -17,6 +16,7 @@ from console.facts import (
     TensorValue,
     UsageError,
 )
+from console.storage import is_file, named
 from console.text import clean
 
 SHOWN = 300
@@ -115,8 +115,8 @@ def _words(name: str, value: str) -> TensorValue:
 
 
 def _image(text: str) -> TensorValue:
-    path = Path(text).expanduser()
-    if not path.is_file():
+    path = named(text)
+    if not is_file(path):
         raise UsageError(f"image: no such file: {clean(text)}", fix="pick an image file")
     return TensorValue("IMAGE", "BYTES", ONE, file=path)
 

@@ -27,6 +27,7 @@ from backends.upstream import flags
 from console.checkpoints.model import Checkpoint, GraphFacts
 from console.facts import Host, Level, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
+from console.storage import is_file
 from console.text import clean
 from console.triton.repository import batchable
 
@@ -290,7 +291,7 @@ def _readable(path: Path, name: str, option: str) -> Verdict:
             name, Level.FAIL, "the calibration data is not named by an absolute path",
             clean(str(path)), fix="write the whole path", option=option,
         )  # fmt: skip
-    if not path.is_file():
+    if not is_file(path):
         return Verdict(
             name,
             Level.FAIL,

@@ -24,6 +24,7 @@ from console.facts import (
     TensorValue,
     UsageError,
 )
+from console.storage import is_file, named
 from console.text import clean, human_seconds
 from console.triton import media
 from console.triton.inference import fits, load_npy, numpy_name
@@ -135,8 +136,8 @@ def _file(typed: str, name: str, *, needed: bool) -> Path | None:
     """The file that ``file:PATH`` (or a bare path, where only a file makes sense) names."""
     if not needed and not typed.startswith("file:"):
         return None
-    path = Path(typed.removeprefix("file:")).expanduser().absolute()
-    if not path.is_file():
+    path = named(typed.removeprefix("file:"))
+    if not is_file(path):
         raise UsageError(f"{name}: no file {clean(str(path))}")
     return path
 
@@ -179,7 +180,7 @@ def numeric(spec: TensorSpec, typed: str) -> np.ndarray[Any, Any]:
     """
     if match := _GENERATED.match(typed):
         return _generated(spec, match[1], match[2])
-    path = Path(typed.removeprefix("file:")).expanduser().absolute()
+    path = named(typed.removeprefix("file:"))
     if typed.startswith("file:") or (path.suffix and not _is_json(typed)):
         return _from_file(spec, path)
     try:
@@ -192,11 +193,11 @@ def numeric(spec: TensorSpec, typed: str) -> np.ndarray[Any, Any]:
 
 
 def _is_json(typed: str) -> bool:
-    return typed[:1] in "[{-0123456789" and not Path(typed).expanduser().is_file()
+    return typed[:1] in "[{-0123456789" and not is_file(named(typed))
 
 
 def _from_file(spec: TensorSpec, path: Path) -> np.ndarray[Any, Any]:
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"{spec.name}: no file {clean(str(path))}")
     suffix = path.suffix.lower()
     if suffix == ".npy":

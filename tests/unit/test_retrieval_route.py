@@ -223,6 +223,8 @@ def test_a_password_that_is_not_there_is_found_before_anything_runs(
     monkeypatch.delenv("STORE_PASSWORD", raising=False)
     named = deployment(options={"store_password_env": "STORE_PASSWORD"})
     assert verdicts(named)["retrieval-password"] is Level.FAIL
+    nowhere = deployment(options={"store_password_file": "/" + "p" * 300})
+    assert verdicts(nowhere)["retrieval-password"] is Level.FAIL
     monkeypatch.setenv("STORE_PASSWORD", "x")
     assert verdicts(named)["retrieval-password"] is Level.PASS
     file = tmp_path / "password"
@@ -263,6 +265,7 @@ def test_a_form_sends_an_image_or_a_text(tmp_path: Path) -> None:
         ({}, "give an image or a text"),
         ({"image": "a", "text": "b"}, "give an image or a text"),
         ({"image": "/nowhere.png"}, "image: no such file"),
+        ({"image": "~nobody-of-that-name/a.png"}, "image: no such file"),
         ({"text": "a", "top": "many"}, "top: "),
         ({"text": "a", "filter": "[1]"}, "filter: "),
         ({"text": "a", "against": "sentence"}, "against: "),

@@ -476,6 +476,8 @@ def test_made_up_calibration_is_warned_of_and_real_data_is_looked_for(tmp_path: 
     assert said(made)[check].level is Level.FAIL
     file.write_bytes(b"x")
     assert said(made)[check].level is Level.PASS
+    longer = deployment(precision="int8", calibration=f"/{'s' * 300}.npz")
+    assert said(longer)[check].summary.startswith("there is no file")
 
 
 def test_a_plan_is_not_taken_for_a_graph() -> None:

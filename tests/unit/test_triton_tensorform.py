@@ -89,6 +89,8 @@ def test_a_scalar_fills_a_single_element():
         (VECTOR, '["a"]', "takes FP32 numbers"),
         (VECTOR, "hello", "neither JSON, a file, zeros nor random"),
         (VECTOR, "gone.npy", "no file .*gone.npy"),
+        (VECTOR, "~nobody-of-that-name/gone.npy", "no file .*gone.npy"),
+        (VECTOR, "g" * 300 + ".npy", "no file"),
         (VECTOR, "zeros(4, 5)", r"takes shape \[-1, 4\], not \[4, 5\]"),
         (VECTOR, "zeros(99999999, 4)", "too large"),
         (VECTOR, "", "X is empty"),
@@ -103,6 +105,11 @@ def test_what_does_not_fit_is_said_with_the_name_of_the_input(spec, typed, words
     with pytest.raises(UsageError, match=words) as caught:
         one(spec, typed)
     assert spec.name in str(caught.value)
+
+
+def test_numbers_that_are_longer_than_a_file_name_are_numbers():
+    typed = "[" + ", ".join(["0.25"] * 100) + "]"
+    assert one(TensorSpec("X", "FP32", (100,)), typed).values == (0.25,) * 100
 
 
 def test_an_optional_input_may_stay_empty():
