@@ -15,8 +15,10 @@ import pytest
 
 from console import settings
 from console.planning.plan import Command, CommandStep, ExitCode, Plan, Step
+from console.runs.folder import RunFolder, load
 from console.runs.model import RunState, RunView
 from console.runs.store import RunStore
+from console.runs.views import fold
 from console.settings import Settings
 
 T = TypeVar("T")
@@ -61,6 +63,14 @@ def ended(store: RunStore, run_id: str, seconds: float = 60.0) -> RunView:
 
 def executed(store: RunStore, *steps: Step, **options: Any) -> RunView:
     return ended(store, started(store, *steps, **options))
+
+
+def gone(view: RunView) -> RunView:
+    """The view of a run that has ended, when its runner has gone too: until then its files come and go."""
+    folder = RunFolder(view.folder)
+    runner = fold(folder, load(folder)).runner
+    until(lambda: runner is None or not runner.alive)
+    return view
 
 
 def state_of(store: RunStore, run_id: str, state: RunState) -> RunView:

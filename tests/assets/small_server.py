@@ -28,7 +28,7 @@ else:
 if arguments.shm:
     Path("/dev/shm", arguments.shm + "region").write_bytes(b"x" * 4096)
 if arguments.child:
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", arguments.child])
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", arguments.child])
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -51,12 +51,13 @@ def test_child_has_no_terminal_and_empty_stdin_and_private_files(tmp_path: Path)
 def test_the_environment_reaches_the_child_and_no_file(tmp_path: Path) -> None:
     keep(tmp_path, 'test "$CANARY" = hf_canarycanarycanary42')
     assert until(lambda: look(tmp_path).exit).code == 0
+    until(lambda: not still_kept(tmp_path))
     for file in tmp_path.iterdir():
         assert b"canarycanary" not in file.read_bytes(), file.name
 
 
 def test_kill_9_of_the_child_is_told_as_a_signal(tmp_path: Path) -> None:
-    child = look(keep(tmp_path, "exec sleep 60")).child
+    child = look(keep(tmp_path, "exec sleep 600")).child
     assert child is not None
     os.kill(child.pid, signal.SIGKILL)
     assert until(lambda: look(tmp_path).exit).words == "ended by SIGKILL"
@@ -64,7 +65,7 @@ def test_kill_9_of_the_child_is_told_as_a_signal(tmp_path: Path) -> None:
 
 def test_end_terminates_the_whole_group(tmp_path: Path) -> None:
     word = uuid4().hex
-    keep(tmp_path, f"sh -c 'sleep 60; : {word}' & sleep 60; : {word}")
+    keep(tmp_path, f"sh -c 'sleep 600; : {word}' & sleep 600; : {word}")
     until(lambda: len(running_with(word)) == 2)
     ended = keeper.end(tmp_path, 5).exit
     assert ended is not None and ended.asked and ended.signal == signal.SIGTERM
@@ -80,7 +81,7 @@ def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) 
 
 def test_daemons_of_the_child_end_with_it_and_are_counted(tmp_path: Path) -> None:
     word = uuid4().hex
-    keep(tmp_path, f"setsid sh -c 'sleep 60; : {word}' & sleep 0.2")
+    keep(tmp_path, f"setsid sh -c 'sleep 600; : {word}' & sleep 0.2")
     ended = until(lambda: look(tmp_path).exit)
     assert ended.leftover >= 1 and ended.stuck == 0
     assert running_with(word) == []
@@ -88,7 +89,7 @@ def test_daemons_of_the_child_end_with_it_and_are_counted(tmp_path: Path) -> Non
 
 def test_kill_9_of_the_keeper_ends_the_step_and_its_daemons_can_be_found(tmp_path: Path) -> None:
     word = uuid4().hex
-    keep(tmp_path, f"setsid sh -c 'sleep 60; : {word}' & sleep 60; : {word}")
+    keep(tmp_path, f"setsid sh -c 'sleep 600; : {word}' & sleep 600; : {word}")
     until(lambda: len(running_with(word)) == 2)
     kept = look(tmp_path)
     assert kept.keeper is not None
@@ -102,7 +103,7 @@ def test_kill_9_of_the_keeper_ends_the_step_and_its_daemons_can_be_found(tmp_pat
 
 
 def test_a_service_outlives_the_kill_of_its_keeper(tmp_path: Path) -> None:
-    kept = look(keep(tmp_path, "exec sleep 60", end_with_keeper=False))
+    kept = look(keep(tmp_path, "exec sleep 600", end_with_keeper=False))
     assert kept.keeper is not None
     os.kill(kept.keeper.pid, signal.SIGKILL)
     until(lambda: look(tmp_path).lost)
@@ -115,7 +116,7 @@ def test_the_keeper_outlives_whoever_started_it_and_a_hangup_of_the_session(tmp_
     program = (
         "from tests.integration.test_keeper import keep; from pathlib import Path; import os, time;"
         f"keep(Path({str(tmp_path)!r}), 'sleep 0.6; echo done');"
-        "print('kept', flush=True); time.sleep(60)"
+        "print('kept', flush=True); time.sleep(600)"
     )
     root = Path(__file__).parents[2]
     console = subprocess.Popen(
@@ -130,7 +131,7 @@ def test_the_keeper_outlives_whoever_started_it_and_a_hangup_of_the_session(tmp_
 
 
 def test_a_second_keeper_in_one_folder_is_refused(tmp_path: Path) -> None:
-    keep(tmp_path, "exec sleep 60")
+    keep(tmp_path, "exec sleep 600")
     before = look(tmp_path)
     with pytest.raises(Refused, match="already kept"):
         keep(tmp_path, "exit 0")
@@ -202,12 +203,12 @@ def test_an_exit_file_of_an_earlier_child_does_not_count(tmp_path: Path) -> None
     keep(tmp_path, "exit 3")
     until(lambda: look(tmp_path).exit)
     earlier = json.loads((tmp_path / "exit.json").read_bytes())
-    until(lambda: not keep_free(tmp_path))
-    keep(tmp_path, "exec sleep 60")
+    until(lambda: not still_kept(tmp_path))
+    keep(tmp_path, "exec sleep 600")
     assert look(tmp_path).exit is None and earlier["code"] == 3
     keeper.end(tmp_path, 2)
 
 
-def keep_free(folder: Path) -> bool:
+def still_kept(folder: Path) -> bool:
     kept = look(folder)
     return kept.keeper is not None and kept.keeper.alive

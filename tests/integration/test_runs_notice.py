@@ -15,7 +15,7 @@ from console.runs.model import RunState, RunView
 from console.runs.store import RunStore
 from console.settings import NotifySettings
 from console.verbs import output
-from tests.processes import executed, running_with, settings_at, shell, until
+from tests.processes import executed, gone, running_with, settings_at, shell, until
 
 pytestmark = pytest.mark.integration
 
@@ -70,23 +70,24 @@ def test_a_command_does_not_keep_the_next_run_waiting(tmp_path: Path) -> None:
     first = until(lambda: running_with(seconds))
     executed(store, shell("work", "true"))
     assert set(first) <= set(running_with(seconds))
-    for pid in running_with(seconds):
+    second = until(lambda: set(running_with(seconds)) - set(first))
+    for pid in {*first, *second}:
         os.kill(pid, 9)
 
 
 def test_a_short_run_calls_nobody(tmp_path: Path) -> None:
     told = tmp_path / "told"
     store = store_with(tmp_path, ["touch", str(told)], after=3600)
-    view = executed(store, shell("work", "true"))
-    until(lambda: not running_with(view.id))
+    gone(executed(store, shell("work", "true")))
+    until(lambda: not running_with("console.runs.notice"))
     assert not told.exists()
 
 
 def test_a_command_that_hangs_is_ended_with_what_it_started() -> None:
-    script = "sleep 60.050607 & sleep 60.050607"
+    script = "sleep 600.050607 & sleep 600.050607"
     said = notice.carry_out(["bash", "-c", script], {"PATH": os.environ["PATH"]}, limit=0.3)
     assert said == "bash was ended after 0.3 s"
-    until(lambda: not running_with("60.050607"))
+    until(lambda: not running_with("600.050607"))
 
 
 # ---------------------------------------------------------------------------- the terminal

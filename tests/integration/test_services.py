@@ -204,7 +204,7 @@ def test_a_service_outlives_the_hangup_and_death_of_its_starter(
         "from tests.integration.test_services import *;"
         f"t = Path({str(tmp_path)!r});"
         "print(ServiceStore(settings_at(t / 'home')).start(spec(), values(t), 'digits'), flush=True);"
-        "time.sleep(60)"
+        "time.sleep(600)"
     )
     root = Path(__file__).parents[2]
     console = subprocess.Popen(
