@@ -183,6 +183,7 @@ def service(
         models=(deployment.served_name,),
         restart=deployment.server.restart,
         restart_limit=deployment.server.restart_limit,
+        probe_seconds=deployment.server.probe_seconds,
     )
 
 

@@ -163,6 +163,7 @@ def service(call: Call, name: str, argv: list[str], writes: Iterable[str] = ()) 
         models=(call.deployment.served_name,),
         restart=server.restart,
         restart_limit=server.restart_limit,
+        probe_seconds=server.probe_seconds,
     )
 
 

@@ -23,6 +23,7 @@ from console.planning.plan import (
     LoadStep,
     Plan,
     Probe,
+    ServiceSpec,
     ServiceStep,
     SwitchStep,
     TextAnswered,
@@ -65,6 +66,17 @@ def plans(backend: Backend) -> list[Plan]:
         backend.plan(deployment(backend, c), {role: c}, samples.HOST, ToolFacts())
         for c in accepted(backend).values()
     ]
+
+
+def services(backend: Backend, **server: Any) -> list[ServiceSpec]:
+    """The servers that this route starts for a ``[server]`` of its own."""
+    role, found = backend.roles[0].name, []
+    for checkpoint in accepted(backend).values():
+        made = deployment(backend, checkpoint).model_dump() | {"server": server}
+        chosen = Deployment.model_validate(made)
+        plan = backend.plan(chosen, {role: checkpoint}, samples.HOST, ToolFacts())
+        found += [step.service for step in plan.steps if isinstance(step, ServiceStep)]
+    return found
 
 
 def test_names_and_titles_are_fit_for_files_and_screens(backend):
@@ -133,22 +145,18 @@ def test_the_same_inputs_give_the_same_plan(backend):
     ],
 )
 def test_a_server_is_asked_where_it_listens(backend, address, asked, published):
-    role = backend.roles[0].name
-    server = {"address": address, "expose": address == "0.0.0.0"}
-    for checkpoint in accepted(backend).values():
-        made = deployment(backend, checkpoint).model_dump() | {"server": server}
-        plan = backend.plan(
-            Deployment.model_validate(made), {role: checkpoint}, samples.HOST, ToolFacts()
-        )
-        for step in plan.steps:
-            if not isinstance(step, ServiceStep):
-                continue
-            service = step.service
-            urls = (service.http_url, service.metrics_url, *service.more_urls)
-            assert {urlsplit(url).netloc.rpartition(":")[0] for url in urls if url} == {asked}
-            inside = service.command.container if service.command else None
-            if inside is not None:
-                assert {port.address for port in inside.ports} == {published}
+    for service in services(backend, address=address, expose=address == "0.0.0.0"):
+        urls = (service.http_url, service.metrics_url, *service.more_urls)
+        assert {urlsplit(url).netloc.rpartition(":")[0] for url in urls if url} == {asked}
+        inside = service.command.container if service.command else None
+        if inside is not None:
+            assert {port.address for port in inside.ports} == {published}
+
+
+def test_a_server_is_kept_as_the_deployment_says(backend):
+    kept = {"probe_seconds": 7.0, "restart": "on-failure", "restart_limit": 3}
+    for service in services(backend, **kept):
+        assert {name: getattr(service, name) for name in kept} == kept
 
 
 def test_a_plan_survives_the_way_through_json(backend):
