@@ -119,19 +119,36 @@ def text_problem(url: str, spec: dict[str, Any]) -> str | None:
         data=json.dumps(spec["body"]).encode(),
         headers={"Content-Type": "application/json"},
     )
-    value = send(request, spec["timeout"])
-    for part in spec["answer"].split("."):
+    document = send(request, spec["timeout"])
+    text = text_of(document, spec["answer"])
+    if text is not None:
+        print(text)
+    return no_answer(text, spec) or wrong_text(text, spec["equals"])
+
+
+def text_of(document: Any, place: str) -> str | None:
+    """The text at a dotted place of an answer; None where there is nothing."""
+    for part in place.split("."):
         try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
+            document = document[int(part)] if isinstance(document, list) else document[part]
         except (LookupError, TypeError, ValueError):
-            return f"the answer has no {spec['answer']}"
-    print(value)
-    text, wanted, never = str(value).strip(), spec["equals"].strip(), spec.get("never")
-    if never and text.startswith(never):
-        return f"the answer is an error: {text!r}"
-    if wanted and text != wanted:
-        return f"the answer is {text!r}, expected {wanted!r}"
-    return None if text else "the answer is empty"
+            return None
+    return str(document)
+
+
+def no_answer(text: str | None, spec: dict[str, Any]) -> str | None:
+    """Why a text is no answer at all, whatever was asked; else None."""
+    if text is None:
+        return f"the answer has no {spec['answer']}"
+    never = spec.get("never")
+    if never and text.strip().startswith(never):
+        return f"the answer is an error: {text.strip()!r}"
+    return None if text.strip() else "the answer is empty"
+
+
+def wrong_text(text: str | None, equals: str) -> str | None:
+    wanted, found = equals.strip(), (text or "").strip()
+    return f"the answer is {found!r}, expected {wanted!r}" if wanted and found != wanted else None
 
 
 def apart(path: str, values: list[Any], tolerance: float) -> str | None:

@@ -158,15 +158,20 @@ def _infer_theirs(made: record.Record, probe: Inference) -> str | None:
 
 
 def _text_problem(made: record.Record, probe: TextAnswered) -> str | None:
+    """Why there is no answer, or it is an error in words. Which text it is does not count: the requests
+    that a server takes together move the last bits of its figures."""
+    from console.planning.script_helper import no_answer, text_of
     from console.triton.plain_http import request
 
     try:
         answer = request(
             made.endpoint, probe.path, method="POST", payload=probe.body, timeout=probe.timeout
         )
+        if not answer.ok:
+            return f"HTTP {answer.status} {answer.words}"
+        return no_answer(text_of(answer.json(), probe.answer), probe.model_dump())
     except DeckError as error:
         return str(error)
-    return None if answer.ok else f"HTTP {answer.status} {answer.words}"
 
 
 # ---------------------------------------------------------------------------- processes
