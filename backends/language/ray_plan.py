@@ -33,7 +33,10 @@ STOP_TIMEOUT = 90.0
 
 
 def environments(deployment: Deployment, options: RayOptions) -> tuple[EnvironmentSpec, ...]:
-    return () if options.cluster == "existing" else (environment(ENVIRONMENT, deployment),)
+    if options.cluster == "existing":
+        return ()
+    spec = environment(ENVIRONMENT, deployment)
+    return (spec.model_copy(update={"imports": (*spec.imports, "ray")}),)
 
 
 def serve_host(deployment: Deployment, options: RayOptions) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from backends.environments import environment
 from backends.language import ray_words
 from backends.language.ray_options import RayOptions
 from backends.ray_serve import RayServeBackend
@@ -240,6 +241,11 @@ def test_a_head_runs_in_the_environment_that_replicas_import_from() -> None:
     assert spec.process.runtime == "environment:inframework"
     assert {"--cluster=head", "--node-address=10.0.0.1", "--node-cpus=2"} <= set(spec.process.argv)
     assert not any(word.startswith("--head=") for word in spec.process.argv)
+
+
+def test_an_environment_of_the_operators_needs_ray_for_a_cluster_alone() -> None:
+    (of_ray,) = plan(cluster="head", server={"expose": True}, node_address="10.0.0.1").environments
+    assert set(of_ray.imports) - set(environment("inframework").imports) == {"ray"}
 
 
 def test_a_node_that_joins_submits_nothing_and_verifies_nothing() -> None:
