@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from backends.base import Checkpoints
 from backends.environments import environment
@@ -35,6 +34,7 @@ from console.planning.plan import (
     join,
 )
 from console.planning.variables import literal
+from console.storage import is_file, named
 
 FETCHED = "${work}/fetched"
 TOKENS = ("HF_TOKEN", "HF_TOKEN_PATH")
@@ -235,8 +235,8 @@ def _token_from() -> str:
         return "HF_TOKEN"
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("HF_HOME") or f"{base}/huggingface"
-    file = Path(os.environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
-    return "hf auth login" if file.is_file() else ""
+    file = named(os.environ.get("HF_TOKEN_PATH") or f"{home}/token")
+    return "hf auth login" if is_file(file) else ""
 
 
 def _ngc_check(ref: HubRef, option: str) -> Verdict:

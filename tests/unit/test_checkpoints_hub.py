@@ -223,6 +223,8 @@ def test_the_check_says_whose_token_is_used_and_never_the_token(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "token").write_text("hf_secretsecretsecret")
     assert "token of hf auth login" in verdict("hub:acme/llama")[1]
+    monkeypatch.setenv("HF_TOKEN_PATH", "~nobody-of-that-name/token")
+    assert "without a token" in verdict("hub:acme/llama")[1]
     monkeypatch.setenv("HF_TOKEN", "hf_secretsecretsecret")
     level, words = verdict("hub:acme/llama")
     assert level is Level.PASS
