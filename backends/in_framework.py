@@ -106,8 +106,6 @@ class InFrameworkBackend(InFrameworkDoor, Backend):
             return ()
         options = InFrameworkOptions.of(deployment)
         checkpoint = checkpoints["model"]
-        if checkpoint.format is Format.HUB:
-            return ()
         trusted = options.trust_remote_code and checkpoint.format not in NEMO
         found = list(code_checks(checkpoint, trusted))
         if options.form == "script":

@@ -100,8 +100,6 @@ class NemoTrtllmBackend(NemoTrtllmDoor, Backend):
         """Route and flags of the generation, the place, the folder, FP8, layout and memory."""
         if self.accepts(checkpoints).level is not Level.PASS:
             return ()
-        if checkpoints["model"].format is Format.HUB:
-            return ()
         call = self._call(deployment, checkpoints, tools)
         return (*place_checks.mode(call), *nemo_trtllm_checks.checks(call, host, tools))
 

@@ -15,7 +15,6 @@ from backends.language.trtllm_argv import Part, draft_of
 from backends.language.trtllm_options import EngineOptions
 from backends.language.trtllm_repository import ENGINE_NAMES
 from backends.language.trtllm_route import TrtllmBackend
-from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
     Host,
@@ -75,8 +74,7 @@ class TrtllmEngineBackend(TrtllmEngineDoor, TrtllmBackend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> tuple[Verdict, ...]:
         """Versions, flags, layout, memory, tokenizer."""
-        checkpoint = checkpoints["model"]
-        if self.accepts(checkpoints).level is not Level.PASS or checkpoint.format is Format.HUB:
+        if self.accepts(checkpoints).level is not Level.PASS:
             return ()
         parts = self._parts(deployment, checkpoints)
         return tuple(trtllm_checks.engine(deployment, parts, host))

@@ -11,7 +11,6 @@ from backends.language.common import fewest_gpus
 from backends.language.trtllm_llmapi_repository import LLMAPI_NAMES
 from backends.language.trtllm_options import LlmapiOptions
 from backends.language.trtllm_route import TrtllmBackend
-from console.checkpoints.model import Format
 from console.facts import (
     Endpoint,
     Host,
@@ -56,11 +55,10 @@ class TrtllmLlmapiBackend(TrtllmLlmapiDoor, TrtllmBackend):
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
     ) -> tuple[Verdict, ...]:
         """Version, layout, memory, code of the checkpoint."""
-        checkpoint = checkpoints["model"]
-        if self.accepts(checkpoints).level is not Level.PASS or checkpoint.format is Format.HUB:
+        if self.accepts(checkpoints).level is not Level.PASS:
             return ()
         options = LlmapiOptions.of(deployment)
-        return tuple(trtllm_checks.llmapi(deployment, options, checkpoint, host))
+        return tuple(trtllm_checks.llmapi(deployment, options, checkpoints["model"], host))
 
     def plan(
         self, deployment: Deployment, checkpoints: Checkpoints, host: Host, tools: ToolFacts
