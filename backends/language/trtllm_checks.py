@@ -34,8 +34,12 @@ OLDEST = (8, 0)
 
 
 _CUT = ("use_parallel_embedding", "moe_tp_size", "moe_ep_size")
-_CONVERSION = ("family", "quantization", "kv_cache_dtype", "load_model_on_cpu", "examples", *_CUT)
-_SAMPLES = ("smoothquant", "calib_dataset", "calib_size")
+_MODEL = (
+    "family", "quantization", "kv_cache_dtype", "moe_tp_size", "moe_ep_size", "smoothquant",
+    "calib_dataset", "calib_size",
+)  # fmt: skip
+"""Of a conversion, and not of a draft model's."""
+_CONVERSION = ("load_model_on_cpu", "examples", "use_parallel_embedding")
 _BUILD = (
     "dtype", "workers", "max_input_len", "max_num_tokens", "gemm_plugin", "context_fmha",
     "fast_build", "tokens_per_block",
@@ -102,7 +106,7 @@ def engine(deployment: Deployment, parts: tuple[Part, ...], host: Host) -> Itera
     yield from _code(parts)
     for call in calls(parts, version):
         yield from flag_checks(call.program, call.words, version, "server.image")
-    yield from _unused(part, version)
+    yield from _unused(parts, version)
     yield from _fixed(part)
     if part.checkpoint.format in BUILT:
         yield from _match(deployment, part.options, part.checkpoint)
@@ -129,16 +133,18 @@ def _code(parts: tuple[Part, ...]) -> Iterator[Verdict]:
         )
 
 
-def _unused(part: Part, version: str) -> Iterator[Verdict]:
+def _unused(parts: tuple[Part, ...], version: str) -> Iterator[Verdict]:
     """Options of a conversion, a build or a draft model, where there is none or its script has none."""
-    options, of = part.options, part.checkpoint.format
-    call = convert(part, version)
+    part, formats = parts[0], {one.checkpoint.format for one in parts}
+    options, call = part.options, convert(part, version)
     if not part.drafted:
         yield from flags.unused(options, _DRAFT, "no draft model is named")
-    if of in READY | BUILT:
+    if part.checkpoint.format in READY | BUILT:
         why = "the checkpoint is converted already"
-        yield from flags.unused(options, (*_CONVERSION, *_SAMPLES), why)
-        if of in BUILT:
+        yield from flags.unused(options, _MODEL, why)
+        if formats <= READY | BUILT:
+            yield from flags.unused(options, _CONVERSION, why)
+        if formats <= BUILT:
             yield from flags.unused(options, _BUILD, "the engine is built already")
         return
     if call and call.program in ("quantize", "gemma"):

@@ -471,6 +471,17 @@ def test_an_option_that_reaches_no_program_is_told(
     assert told.level is Level.WARN
 
 
+def test_an_option_that_the_draft_models_programs_are_told_does_something() -> None:
+    made = deployment(load_model_on_cpu=True, workers=2, quantization="int8")
+    found = ENGINE.checks(
+        made,
+        {"model": checkpoint(Format.TRTLLM_ENGINE), "draft": checkpoint()},
+        host(8),
+        ToolFacts(),
+    )
+    assert [v.option for v in found if "does nothing" in v.summary] == ["options.quantization"]
+
+
 def test_sizes_that_the_checkpoint_fixes_are_held() -> None:
     saved = checkpoint(Format.QNEMO, replace(LLAMA, tensor_parallel=2, parallel_fixed=True))
     assert said(deployment(tensor_parallel_size=4), saved)["parallelism-fixed"].level is Level.FAIL
