@@ -123,7 +123,9 @@ def engine_files(stages: Stages, parts: tuple[Part, ...], version: str) -> tuple
     for model, config in engine_configs(stages, parts, version).items():
         text = literal(to_text(config))
         for name, place in places.items():
-            text = text.replace(_text_form(_MARK.format(name)), place)
+            # Inside a quoted string: a path of somebody's may hold what ends one.
+            written = place.replace("\\", "\\\\").replace('"', '\\"')
+            text = text.replace(_text_form(_MARK.format(name)), written)
         files.append(
             FileSpec(path=join(REPOSITORY, model, "config.pbtxt"), text=text, template=True)
         )

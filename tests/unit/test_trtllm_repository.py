@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from backends.language.trtllm_catalog import catalog, numbers
 from backends.language.trtllm_options import EngineOptions
 from backends.language.trtllm_repository import Stages
 from console.facts import Level
+from console.planning.variables import expand
 from console.triton.lint import Surroundings, lint
+from console.triton.repository import from_text
 from tests.contract import samples
 
 TEMPLATES = json.loads((Path(__file__).parents[1] / "assets" / "trtllm_templates.json").read_text())
@@ -65,6 +68,16 @@ def configs(version: str, *, drafted: bool = False) -> dict[str, Any]:
     model = samples.language()
     parts = trtllm_plan.parts_of(EVERYTHING, model, model if drafted else None)
     return trtllm_repository.engine_configs(Stages("m", drafted), parts, version)
+
+
+def test_a_folder_with_any_name_stands_whole_in_the_configurations() -> None:
+    folder = '/models/my "best" model\\2 for $5'
+    model = replace(samples.language(), path=Path(folder))
+    options = EngineOptions(tokenizer=folder)
+    files = trtllm_repository.engine_files(Stages("m"), (Part(options, model),), "1.2.0")
+    (text,) = [file.text for file in files if file.path.endswith("m_preprocessing/config.pbtxt")]
+    config = from_text(expand(text, {}))
+    assert config.parameters["tokenizer_dir"].string_value == folder
 
 
 @pytest.mark.parametrize("version", VERSIONS)
