@@ -44,13 +44,25 @@ def checks(
             "options.num_nodes",
         )
         return
+    count = upstream.ranks(options, checkpoint, name)
+    if count % options.num_nodes:
+        yield Verdict(
+            CHECK,
+            Level.FAIL,
+            f"{count} processes cannot be shared evenly by {options.num_nodes} nodes",
+            "a Hugging Face model has one for each of tensor_parallel_size",
+            upstream.HUGGING_FACE,
+            "set tensor_parallel_size to a multiple of num_nodes",
+            "options.tensor_parallel_size",
+        )
+        return
     open_ = deployment.server.expose
     yield Verdict(
         CHECK,
         Level.WARN if open_ else Level.FAIL,
         "on each node run this plan's script with NODE_RANK=1, 2, …, or render it for Slurm; "
         "the processes, gRPC and metrics listen on the network of the nodes",
-        f"{options.num_nodes} nodes of {options.ranks // options.num_nodes} processes",
+        f"{options.num_nodes} nodes of {count // options.num_nodes} processes",
         f"torchrun --master-addr={clean(options.master_address)}",
         "keep that network private" if open_ else "set server.expose = true to mean it",
         "" if open_ else "server.expose",

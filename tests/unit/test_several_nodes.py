@@ -135,6 +135,14 @@ def test_one_process_cannot_be_on_several_nodes() -> None:
     assert told.level is Level.FAIL and "ray-serve" in told.fix
 
 
+def test_processes_of_a_hugging_face_model_are_shared_by_its_tensor_parallel_size() -> None:
+    chosen = {"tp_plan": "auto", "device_map": ""}
+    (told,) = verdicts(samples.language(), tensor_parallel_size=1, **chosen)
+    assert told.level is Level.FAIL and told.option == "options.tensor_parallel_size"
+    (told,) = verdicts(samples.language(), **chosen)
+    assert told.level is Level.WARN and told.figure == "2 nodes of 2 processes"
+
+
 def programs(folder: Path, **texts: str) -> dict[str, str]:
     """Recorders first on PATH, and the variable that finds them."""
     for name, text in texts.items():
