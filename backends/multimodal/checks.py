@@ -25,7 +25,7 @@ LORA_FOLDERS = "nemo-25.07"
 
 _BUILD = (
     "max_multimodal_len", "vision_max_batch_size", "use_lora_plugin", "lora_target_modules",
-    "max_lora_rank",
+    "max_lora_rank", "lora_checkpoint_path", "lora_file", "lora_merge",
 )  # fmt: skip
 
 
@@ -58,9 +58,7 @@ def checks(call: Call, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
     yield from place_checks.runnable(call)
     yield from _types(call)
     yield from _flags(call, tools)
-    yield from place_checks.unused(call, build=_BUILD, serving=("model_version",), script=())
-    if call.options.mode != "export":
-        yield from flags.unused(call.options, ["export_with"], "it is for mode = export")
+    yield from _unused(call)
     yield from _language(call)
     yield from _encoder(call)
     yield from _batch(call)
@@ -68,6 +66,18 @@ def checks(call: Call, host: Host, tools: ToolFacts) -> Iterator[Verdict]:
     yield from place_checks.emptied(call)
     yield from _precision(call)
     yield from _gpus(call, host)
+
+
+def _unused(call: Call) -> Iterator[Verdict]:
+    """Options of a build, of a script or of a whole SALM model, where there is none."""
+    options, exports = call.options, call.options.mode == "export"
+    script = ("export_with",) if exports else ()
+    yield from place_checks.unused(call, build=_BUILD, serving=("model_version",), script=script)
+    if not exports:
+        yield from flags.unused(options, ["export_with"], "it is for mode = export")
+    if options.mode != "load" and (options.lora_file or not call.separated):
+        why = "a LoRA is named" if options.lora_file else "it is for whole SALM checkpoints"
+        yield from flags.unused(options, ["lora_merge"], why)
 
 
 def _types(call: Call) -> Iterator[Verdict]:

@@ -467,6 +467,22 @@ def test_a_verify_case_that_the_model_cannot_answer_is_refused(case: VerifyCase)
         plan(case)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lora_checkpoint_path", {"mode": "load", "lora_checkpoint_path": "/loras/a"}),
+        ("max_multimodal_len", {"mode": "load", "max_multimodal_len": 100}),
+        ("export_with", {"export_with": "neva_export"}),
+        ("export_with", {"mode": "export", "form": "api", "export_with": "neva_export"}),
+        ("model_version", {"mode": "export", "model_version": 2}),
+        ("lora_merge", {"lora_merge": "never"}),
+    ],
+)
+def test_an_option_that_reaches_nothing_is_told(name: str, options: dict[str, Any]) -> None:
+    (told,) = [v for v in checks(**options) if v.option == f"options.{name}"]
+    assert told.level is Level.WARN and "does nothing" in told.summary
+
+
 def test_engines_of_a_language_model_are_not_taken() -> None:
     engine = replace(samples.quantised(), format=Format.TRTLLM_ENGINE)
     assert BACKEND.accepts({"model": samples.multimodal_engines()}).level is Level.PASS
