@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backends import onnx_runtime, speech
-from backends.onnx_options import OnnxOptions
+from backends.onnx_options import BatchingOptions, OnnxOptions
+from backends.upstream import flags
 from console.checkpoints.model import Checkpoint, SpeechFacts
 from console.facts import Host, Level, TensorSpec, ToolFacts, UsageError, Verdict
 from console.planning.deployment import Deployment
@@ -36,6 +37,8 @@ def checks(
     verdicts = [_form(deployment, options, tools)]
     verdicts += _device(options, host, tools)
     verdicts.append(_version(deployment, options, checkpoint, tools))
+    verdicts += _unused(options, checkpoint)
+    verdicts += batching_unused(options)
     if checkpoint.graph is not None:
         verdicts += _graph(options, checkpoint)
     if checkpoint.speech is not None:
@@ -45,6 +48,39 @@ def checks(
         verdicts += _language(options, checkpoint.speech)
     verdicts += _verify_files(deployment)
     return tuple(verdicts)
+
+
+_EXPORT = ("opset", "tolerance", "decoder", "max_symbols")
+_WORDS = ("word_times", "long_audio")
+
+
+def _unused(options: OnnxOptions, checkpoint: Checkpoint) -> Iterator[Verdict]:
+    """Options of an export and of speech, where the checkpoint is a graph or its head has none."""
+    if checkpoint.speech is None:
+        names = (*_EXPORT, *_WORDS, "language", "unit_embedding", "chunk_seconds")
+        yield from flags.unused(options, names, "it is for NeMo's speech models")
+        if options.form == "onnxruntime":
+            yield from flags.unused(options, ["verbose"], "Triton's own backend runs the graph")
+        return
+    try:
+        head = speech.head(checkpoint, options.decoder)
+    except UsageError:
+        return  # `_head` says so
+    if head != "rnnt":
+        yield from flags.unused(options, ["max_symbols"], "it is for a transducer")
+    if head != "speaker":
+        yield from flags.unused(options, ["unit_embedding"], "it is for speaker models")
+    if head not in speech.TEXT_HEADS:
+        yield from flags.unused(options, (*_WORDS, "decoder"), "the model recognises no words")
+
+
+def batching_unused(options: BatchingOptions) -> Iterator[Verdict]:
+    """What is said of batches, where requests are not collected into any."""
+    names = ("max_queue_delay_us", "preferred_batch_sizes")
+    if not options.dynamic_batching:
+        yield from flags.unused(options, names, "dynamic_batching is off")
+    elif not options.max_batch_size:
+        yield from flags.unused(options, names, "max_batch_size = 0 has no batches")
 
 
 def _form(deployment: Deployment, options: OnnxOptions, tools: ToolFacts) -> Verdict:

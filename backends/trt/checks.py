@@ -270,6 +270,8 @@ def _unused(deployment: Deployment, options: TensorrtOptions) -> Iterator[Verdic
         yield from flags.unused(options, ["convert"], "nothing is converted to fp32")
     elif options.form == "onnxruntime":
         yield from flags.unused(options, ["convert"], "a graph that is served is rewritten")
+    if options.form == "tensorrt":
+        yield from onnx_checks.batching_unused(options)
     if options.form == "onnxruntime":
         names = (
             "calibration_cache",

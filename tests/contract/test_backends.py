@@ -125,6 +125,7 @@ def test_suggested_options_give_a_plan_and_no_failing_check(backend):
         verdicts = backend.checks(made, {role: checkpoint}, samples.HOST, ToolFacts())
         failing = {v.check for v in verdicts if v.level is Level.FAIL}
         assert failing <= {"gpu"}
+        assert not [v for v in verdicts if "does nothing" in v.summary]
         if failing:
             verdicts = backend.checks(made, {role: checkpoint}, samples.GPU_HOST, ToolFacts())
             assert [v for v in verdicts if v.level is Level.FAIL] == []

@@ -197,6 +197,26 @@ def test_a_classifier_answers_with_labels_and_a_speaker_model_with_an_embedding(
     assert ("EMBEDDING" in names) == embedding
 
 
+@pytest.mark.parametrize(
+    ("checkpoint", "name", "options"),
+    [
+        (samples.graph(), "opset", {"opset": 15}),
+        (samples.graph(), "word_times", {"word_times": True}),
+        (samples.graph(), "verbose", {"form": "onnxruntime", "verbose": True}),
+        (samples.graph(), "max_queue_delay_us", {"dynamic_batching": False, "max_queue_delay_us": 9}),
+        (samples.speech(), "max_symbols", {"max_symbols": 5}),
+        (samples.speech(), "unit_embedding", {"unit_embedding": False}),
+        (samples.speech("speaker", ""), "long_audio", {"long_audio": "chunk"}),
+        (samples.speech("classification", ""), "decoder", {"decoder": "rnnt"}),
+    ],
+)  # fmt: skip
+def test_an_option_that_reaches_nothing_is_told(checkpoint, name, options):
+    made = deployment(checkpoint, **options)
+    found = BACKEND.checks(made, {"model": checkpoint}, samples.HOST, ToolFacts())
+    (told,) = [v for v in found if v.option == f"options.{name}" and "does nothing" in v.summary]
+    assert told.level is Level.WARN
+
+
 def test_a_verify_case_says_its_language_or_its_label():
     case = VerifyCase(input="a.wav", expect="x", fields={"lang": "hi"})
     probe = plan(samples.fork(), verify=(case,)).step("verify").success[0]
