@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from textual.color import Color
+from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -53,7 +54,8 @@ def outside(app: TritonDeckApp, *kinds: type[Widget]) -> list[Widget]:
     """The widgets that are not wholly within the terminal, or have no room at all."""
     every = [w for kind in kinds for w in app.screen.query(kind)]
     said = [w for w in every if not isinstance(w, Words) or str(w.content)]
-    assert said
+    if not said:
+        raise NoMatches("nothing of it is there yet")
     return [w for w in said if not (w.size and app.screen.region.contains_region(w.region))]
 
 
@@ -67,8 +69,7 @@ async def test_a_question_with_a_long_explanation_fits_a_small_terminal(
         await to_options(pilot)
         row(app, "server.expose")._input.value = True
         await on(pilot, ConfirmScreen)
-        await pilot.pause()
-        assert not outside(app, Words, Input)
+        await until(pilot, lambda: not outside(app, Words, Input))
 
 
 async def test_a_rollback_is_explained_within_a_small_terminal(
@@ -78,8 +79,7 @@ async def test_a_rollback_is_explained_within_a_small_terminal(
         await to_serve(pilot, desk)
         await pilot.press("b")
         await on(pilot, ConfirmScreen)
-        await pilot.pause()
-        assert not outside(app, Words)
+        await until(pilot, lambda: not outside(app, Words))
 
 
 async def test_the_tour_leaves_room_for_the_log(app: TritonDeckApp, desk: DeskDouble) -> None:
@@ -88,7 +88,7 @@ async def test_the_tour_leaves_room_for_the_log(app: TritonDeckApp, desk: DeskDo
         app.screen.go(app.screen.stage, replace(app.screen.flow, tour=True))  # type: ignore[attr-defined]
         await until(pilot, lambda: app.screen.query(TourLine))
         await until(pilot, lambda: "explains run, step" in shown(app, "#tour"))
-        assert not outside(app, LogView)
+        await until(pilot, lambda: not outside(app, LogView))
 
 
 async def test_help_has_the_words_of_the_tour(app: TritonDeckApp) -> None:
@@ -106,7 +106,7 @@ async def test_every_word_of_help_is_within_its_column(app: TritonDeckApp) -> No
         app.screen.action_help()  # type: ignore[attr-defined]
         await on(pilot, HelpScreen)
         table = app.screen.query_one(DeckTable)
-        await until(pilot, lambda: table.row_count > 20)
+        await until(pilot, lambda: table.row_count > 20 and any(table.get_row_at(0)))
         rows = [" ".join(map(str, table.get_row_at(n))) for n in range(table.row_count)]
         assert not [words for words in rows if "…" in words]
 
@@ -116,27 +116,34 @@ async def test_what_does_not_fit_below_the_list_is_reached_by_the_tab_key(
 ) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await to_checkpoint(pilot)
-        await until(pilot, lambda: "pickle" in shown(app, "#detail"))
+        await until(pilot, lambda: "not by" in shown(app, "#detail"))  # its last words
+        assert "pickle" in shown(app, "#detail")
         detail = app.screen.query_one("#checkpoint-detail")
         await until(pilot, lambda: detail.max_scroll_y)
-        await pilot.press("tab", "end")
+        await pilot.press("tab")
+        await until(pilot, lambda: detail.has_focus)
+        await pilot.press("end")
         await until(pilot, lambda: detail.scroll_offset.y == detail.max_scroll_y)
 
 
 async def test_a_detail_that_fits_never_has_the_cursor(app: TritonDeckApp) -> None:
     async with app.run_test(size=(160, 48)) as pilot:
         await to_checkpoint(pilot)
-        await until(pilot, lambda: "pickle" in shown(app, "#detail"))
+        await until(pilot, lambda: "not by" in shown(app, "#detail"))
         await pilot.press("tab")
-        assert isinstance(app.focused, Input)
+        await until(pilot, lambda: isinstance(app.focused, Input))
 
 
 async def test_an_invalid_option_is_said_in_full_below_the_form(app: TritonDeckApp) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await to_options(pilot)
-        await pilot.press("tab", "9", "9")
+        await pilot.press("tab")
+        await until(pilot, lambda: row(app, "opset").has_focus_within)
+        await pilot.press("9", "9")
         await until(pilot, lambda: "equal to 21" in shown(app, "#option-help"))
-        await pilot.press("backspace", "backspace", "1", "7")
+        await pilot.press("backspace", "backspace")
+        await until(pilot, lambda: row(app, "opset").value == "")
+        await pilot.press("1", "7")
         await until(pilot, lambda: "equal to 21" not in shown(app, "#option-help"))
 
 
@@ -149,8 +156,11 @@ async def test_all_that_is_said_of_an_option_is_seen_on_a_tall_terminal(
         await until(pilot, lambda: "key server.expose" in shown(app, "#option-help"))
         told = app.screen.query_one("#option-help", Words)
         assert "`" not in str(told.content)
-        said = "".join(strip.text for strip in told.render_lines(told.size.region))
-        assert "key server.expose" in said
+
+        def said() -> str:
+            return "".join(strip.text for strip in told.render_lines(told.size.region))
+
+        await until(pilot, lambda: "key server.expose" in said())
 
 
 async def test_why_a_model_is_not_ready_is_told_where_its_row_has_no_room(
@@ -181,8 +191,11 @@ async def test_the_reason_of_a_failure_is_seen_below_a_long_list_of_steps(
         await to_build(pilot)
         await until(pilot, lambda: "differs from PyTorch" in shown(app, "#step-detail"))
         detail = app.screen.query_one("#step-detail")
-        await until(pilot, lambda: detail.region.height >= 3)
-        assert app.screen.query_one("#build-top").region.contains_region(detail.region)
+        top = app.screen.query_one("#build-top")
+        await until(
+            pilot,
+            lambda: detail.region.height >= 3 and top.region.contains_region(detail.region),
+        )
 
 
 # -- hints of keys
@@ -200,7 +213,7 @@ async def test_enter_in_a_form_goes_to_the_next_option(app: TritonDeckApp) -> No
     async with app.run_test(size=SMALL) as pilot:
         await to_options(pilot)
         await pilot.press("tab")
-        assert row(app, "opset").has_focus_within
+        await until(pilot, lambda: row(app, "opset").has_focus_within)
         await pilot.press("enter")
         await until(pilot, lambda: row(app, "word_times").has_focus_within)
 

@@ -38,7 +38,7 @@ async def to_form(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "✓ onnx" in shown(pilot.app, "#detail"))  # type: ignore[arg-type]
     await pilot.press("enter")
     await on(pilot, ConfigureScreen)
-    await until(pilot, lambda: pilot.app.screen.query(OptionsForm), seconds=30)
+    await until(pilot, lambda: pilot.app.screen.query(OptionsForm))
 
 
 def app_on(desk: Desk) -> TritonDeckApp:
@@ -59,12 +59,10 @@ async def test_the_script_follows_a_changed_option(real: Desk) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await to_form(pilot)
         script = app.screen.query_one(TextView)
-        await until(
-            pilot, lambda: "tritonserver" in script.text or "pip" in script.text, seconds=30
-        )
+        await until(pilot, lambda: "tritonserver" in script.text or "pip" in script.text)
         before = script.text
         app.screen.query_one("#option-max_batch_size").query_one(Input).value = "3"
-        await until(pilot, lambda: script.text != before, seconds=30)
+        await until(pilot, lambda: script.text != before)
 
 
 async def test_an_invalid_option_is_told_by_the_real_backend(real: Desk) -> None:
@@ -73,7 +71,7 @@ async def test_an_invalid_option_is_told_by_the_real_backend(real: Desk) -> None
         await to_form(pilot)
         row = app.screen.query_one("#option-max_batch_size", OptionRow)
         row.query_one(Input).value = "many"
-        await until(pilot, lambda: "✕" in row.note.plain, seconds=30)
+        await until(pilot, lambda: "✕" in row.note.plain)
 
 
 async def test_checks_of_the_real_host_are_listed(real: Desk) -> None:
@@ -82,7 +80,7 @@ async def test_checks_of_the_real_host_are_listed(real: Desk) -> None:
         await to_form(pilot)
         await pilot.press("ctrl+n")
         await on(pilot, CheckScreen)
-        await until(pilot, lambda: " checks in " in shown(app, "#check-title"), seconds=30)
+        await until(pilot, lambda: " checks in " in shown(app, "#check-title"))
         assert "disk" in " ".join(app.screen._verdicts)  # type: ignore[attr-defined]
 
 
@@ -103,7 +101,7 @@ async def test_the_doctor_looks_at_this_machine(real: Desk) -> None:
         await until(pilot, lambda: app.screen.query_one(Listing).has_class("-empty"))
         await pilot.press("d")
         await on(pilot, CheckScreen)
-        await until(pilot, lambda: " checks in " in shown(app, "#check-title"), seconds=30)
+        await until(pilot, lambda: " checks in " in shown(app, "#check-title"))
         assert "this machine" in shown(app, "#check-title")
 
 
@@ -120,6 +118,7 @@ async def test_a_path_that_is_no_checkpoint_is_an_error_in_words(
         await on(pilot, CheckpointScreen)
         await listed(pilot)
         await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.focused, Input))
         app.focused.value = str(tmp_path / "notes.txt")  # type: ignore[union-attr]
         await pilot.press("enter")
         error = (await on(pilot, ErrorScreen)).error

@@ -23,7 +23,7 @@ from screens.error import ErrorScreen
 from screens.widgets.options import OptionsForm
 from screens.widgets.table import Listing
 from tests.screens.conftest import make_app, until
-from tests.screens.test_tour import listed, on, shown
+from tests.screens.test_tour import filtered, listed, on, shown
 from tests.support import make_doubler
 
 SIZE = (140, 40)
@@ -120,7 +120,7 @@ async def test_a_search_that_goes_on_reads_the_chosen_file_once(
 
     def slow(path: Path) -> Checkpoint:
         reads.append(path)
-        gate.wait(30)
+        gate.wait(60)
         return whole(path)
 
     app = make_app(desk, start=str(tree))
@@ -146,9 +146,11 @@ async def test_a_search_finds_what_lies_below_and_counts(desk: Desk, tree: Path)
         assert "2 510 entries" in note(pilot)
         table = app.screen.query_one(Listing).table
         assert str(table.get_row_at(0)[0]).strip() == "folder-0/deep/visual.onnx"
-        await pilot.press("slash", *"lang")
+        await filtered(pilot, "lang")
         await until(pilot, lambda: table.row_count == 1)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.focused is table)
+        await pilot.press("enter")
         await on(pilot, ConfigureScreen)
         assert app.screen.flow.checkpoint.path.name == "language.onnx"  # type: ignore[attr-defined]
 
@@ -174,7 +176,7 @@ async def test_escape_ends_a_search_and_keeps_what_it_found(
             yield checkpoint
             if number == 0:
                 progress(1)
-                going.wait(20)  # until the search has been stopped
+                going.wait(60)  # until the search has been stopped
 
     monkeypatch.setattr(desk, "scan", slow)
     app = make_app(desk, start=str(tree))
@@ -206,7 +208,6 @@ async def to_pair(pilot: Pilot[None], tree: Path) -> None:
             and pilot.app.screen.flow.deployment.backend == "pair"  # type: ignore[attr-defined]
             and pilot.app.screen.query("#option-checkpoints-language")
         ),
-        30,
     )
 
 
@@ -234,7 +235,7 @@ async def test_each_role_of_a_route_has_a_picker(desk: Desk, tree: Path) -> None
             "visual": "visual.onnx",
             "language": "language.onnx",
         }
-        await until(pilot, lambda: "2 of 2 graphs" in shown(app, "#route-note"), 30)
+        await until(pilot, lambda: "2 of 2 graphs" in shown(app, "#route-note"))
 
 
 @pytest.mark.usefixtures("pair")
@@ -246,7 +247,7 @@ async def test_a_role_without_a_checkpoint_is_a_check_that_leads_to_its_picker(
         await to_pair(pilot, tree)
         await pilot.press("ctrl+n")
         await on(pilot, CheckScreen)
-        await until(pilot, lambda: "Language graph" in shown(app, "#check-detail"), 30)
+        await until(pilot, lambda: "Language graph" in shown(app, "#check-detail"))
         await pilot.press("enter")
         await on(pilot, CheckpointScreen)
         await until(pilot, lambda: "looking for language" in note(pilot))
@@ -264,7 +265,6 @@ async def test_a_role_can_be_typed_in_the_form(desk: Desk, tree: Path) -> None:
         await until(
             pilot,
             lambda: app.screen.flow.deployment.checkpoints.get("language") == str(path),  # type: ignore[attr-defined]
-            30,
         )
         assert app.screen.query(OptionsForm)
         assert not isinstance(app.screen, ErrorScreen)
