@@ -10,6 +10,7 @@ from backends.doors.retrieval import sentence, towers
 from backends.onnx_checks import triton_backends
 from backends.retrieval.options import RetrievalOptions
 from backends.retrieval.work import ENVIRONMENT
+from backends.upstream import flags
 from console.checkpoints.model import Checkpoint
 from console.facts import Host, Level, ToolFacts, Verdict
 from console.planning.deployment import Deployment
@@ -32,6 +33,7 @@ def checks(
         *_form(deployment, options, tools),
         *_device(options, host),
         *_store(deployment, options),
+        *_unused(options),
         *_password(options),
         *_python(deployment, tools),
         *_files(deployment),
@@ -117,6 +119,22 @@ def _store(deployment: Deployment, options: RetrievalOptions) -> Iterator[Verdic
         yield Verdict(
             "retrieval-store", Level.PASS, "a PostgreSQL of the deployment's own, without a port"
         )
+
+
+def _unused(options: RetrievalOptions) -> Iterator[Verdict]:
+    """Options of batches, of another store or of another way to run the towers."""
+    if not options.dynamic_batching:
+        yield from flags.unused(options, ["max_queue_delay_us"], "dynamic_batching is off")
+    if options.form == "onnxruntime":
+        yield from flags.unused(options, ["verbose"], "Triton's own backend runs the towers")
+    if options.store == "qdrant":
+        yield from flags.unused(options, ["build_memory_mb"], "it is for PostgreSQL")
+        if not options.store_url:
+            index = ("hnsw_m", "hnsw_ef_construction", "ef_search")
+            yield from flags.unused(options, index, "Qdrant in this process has no index")
+    if not options.store_url:
+        names = ("store_password_env", "store_password_file")
+        yield from flags.unused(options, names, "a store of the deployment's own has no password")
 
 
 def _password(options: RetrievalOptions) -> Iterator[Verdict]:

@@ -236,6 +236,23 @@ def test_a_password_that_is_not_there_is_found_before_anything_runs(
     assert verdicts(filed)["retrieval-password"] is Level.PASS
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("max_queue_delay_us", {"dynamic_batching": False, "max_queue_delay_us": 9}),
+        ("verbose", {"form": "onnxruntime", "verbose": True}),
+        ("build_memory_mb", {"store": "qdrant", "build_memory_mb": 64}),
+        ("ef_search", {"store": "qdrant", "ef_search": 50}),
+        ("store_password_env", {"store_password_env": "STORE_PASSWORD"}),
+    ],
+)
+def test_an_option_that_reaches_nothing_is_told(name: str, options: dict[str, Any]) -> None:
+    made = deployment(options=options)
+    found = BACKEND.checks(made, {"model": samples.towers()}, samples.HOST, ToolFacts())
+    (told,) = [v for v in found if v.option == f"options.{name}" and "does nothing" in v.summary]
+    assert told.level is Level.WARN
+
+
 def test_sentences_without_an_encoder_are_refused() -> None:
     asked = deployment(options={"text_searches": "sentence"})
     assert verdicts(asked)["retrieval-spaces"] is Level.FAIL
