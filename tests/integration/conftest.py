@@ -6,6 +6,7 @@ The environments are the console's own managed ones (see `tests.support.managed`
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -48,15 +49,19 @@ def nemo_environment() -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free together just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports that are free now, and that nobody gets who asks the system for any.
+
+    A server binds them later, and another time when it is started again. Two test processes beside
+    each other (pytest-xdist's ``gw0`` and ``gw1``) take every other one.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000 + worker % 2, 32_000, 2)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
 
 
 @dataclass
@@ -155,13 +160,18 @@ class Server:
     def regions(self) -> list[str]:
         return [p.name for p in Path("/dev/shm").glob(self.shm_prefix + "*")]
 
-    def destroy(self) -> None:
-        if self.process is None:
-            return
+    def kill(self) -> None:
+        """SIGKILL to every process of it."""
+        assert self.process is not None
         for pid in self.members():
             with suppress(ProcessLookupError):  # it has ended meanwhile
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(60)
+
+    def destroy(self) -> None:
+        if self.process is None:
+            return
+        self.kill()
         for region in self.regions():
             (Path("/dev/shm") / region).unlink(missing_ok=True)
 
@@ -177,6 +187,12 @@ def sessions() -> Iterator[tuple[int, int]]:
             continue  # it ended while we looked
         if state != "Z":
             yield int(entry.name), int(session)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that are started from now on would wait a minute for a connection before they end."""
+    monkeypatch.setattr(options, "EXIT_TIMEOUT", 60)
 
 
 @pytest.fixture
