@@ -93,7 +93,9 @@ def generation(name: str) -> Generation:
     found = catalog().generations.get(name)
     if found is None:
         raise UsageError(
-            f"no generation {clean(name)}", why=f"known: {', '.join(catalog().generations)}"
+            f"no generation {clean(name)}" if name else "no generation is named",
+            why=f"known: {', '.join(catalog().generations)}",
+            fix="set options.generation to what is installed there",
         )
     return found
 
@@ -201,7 +203,7 @@ def undecided(error: UsageError) -> Verdict:
         Level.FAIL,
         clean(error.title),
         clean(error.why),
-        fix=error.fix or "set options.generation to what is installed there",
+        fix=error.fix,
         option="options.generation",
     )
 

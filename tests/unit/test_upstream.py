@@ -176,6 +176,17 @@ def test_a_difference_inside_a_route_warns() -> None:
     assert generations.verdict("nemo-multimodal", "nemo-24.07").level is Level.WARN
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("nemo-99.99", "no generation nemo-99.99"), ("", "no generation is named")]
+)
+def test_a_generation_that_there_is_not_is_told_with_those_that_there_are(
+    name: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
+        generations.generation(name)
+    assert "ed-0.4" in raised.value.why and "options.generation" in raised.value.fix
+
+
 def test_an_operators_file_adds_a_generation(tmp_path: Path) -> None:
     file = tmp_path / "generations.toml"
     file.write_text(
