@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +100,9 @@ def _number(values: Mapping[str, str], name: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise UsageError(f"{name} is not a number", why=clean(text)) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{name} is not a number", why=clean(text))
+    return number

@@ -372,6 +372,8 @@ def test_a_form_asks_for_text_and_leaves_out_what_is_empty() -> None:
     [
         ("prompt", " ", "the prompt is empty"),
         ("max_tokens", "many", "max_tokens is not a number"),
+        ("max_tokens", "inf", "max_tokens is not a number"),
+        ("temperature", "nan", "temperature is not a number"),
         ("max_tokens", "1.5", "max_tokens is not a whole number"),
     ],
 )
