@@ -578,84 +578,8 @@ class RunningDouble(ChoosingDouble):
         return Sample(NOW, 5 * GIB, 24 * GIB, 12.0, (self._gpu(0, 61), self._gpu(1, 9)))
 
 
-class DeskDouble(RunningDouble):
-    """Answers with fixed values, from choosing a checkpoint to asking the model."""
-
-    def monitor(self, *ignored: object) -> Any:
-        from tests.screens.monitor_double import MonitorDouble
-
-        return MonitorDouble(8, poison=self.poison)
-
-    def glance(self) -> tuple[DeploymentView, ...]:
-        return tuple(
-            replace(view, run=None, service=None, problem="", seen=False) for view in self._saved()
-        )
-
-    def deployments(self) -> tuple[DeploymentView, ...]:
-        return self._saved()
-
-    def _saved(self) -> tuple[DeploymentView, ...]:
-        p = self._p
-        failed = replace(
-            self._run(RunState.FAILED),
-            deployment="neva",
-            error=p("/dev/shm is 64 MiB; the model needs 4 GiB"),
-            fix=p("start the container with --shm-size=4g"),
-        )
-        done = replace(
-            self._run(RunState.SUCCEEDED), deployment="digits", answer=p("seven three one")
-        )
-        return (
-            DeploymentView(
-                "digits",
-                Path("/d/digits.toml"),
-                p("/opt/checkpoints/spoken_digits.nemo"),
-                "onnx",
-                done,
-                self.service("digits"),
-            ),
-            DeploymentView(
-                "llama31-8b",
-                Path("/d/l.toml"),
-                p("/opt/checkpoints/hf_llama31_8B_nemo2"),
-                "nemo-tensorrt-llm",
-                replace(self._run(RunState.RUNNING), started=NOW - 660),
-                None,
-            ),
-            DeploymentView(
-                "neva",
-                Path("/d/n.toml"),
-                p("/opt/checkpoints/nemo_neva.nemo"),
-                "nemo-multimodal",
-                failed,
-                None,
-            ),
-            DeploymentView(
-                "facts",
-                Path("/d/f.toml"),
-                p("/opt/checkpoints/facts_llama"),
-                "vllm",
-                replace(done, started=NOW - 90000),
-                None,
-            ),
-            DeploymentView(
-                "hindi",
-                Path("/d/h.toml"),
-                p("/opt/checkpoints/indicconformer_hi.nemo"),
-                "onnx",
-                None,
-                None,
-            ),
-            DeploymentView(
-                "broken",
-                Path("/d/b.toml"),
-                "",
-                "",
-                None,
-                None,
-                p("line 7, server.http_port: not a port"),
-            ),
-        )
+class ServingDouble(RunningDouble):
+    """What happens to a server."""
 
     def services(self) -> tuple[ServiceView, ...]:
         return (self.service("svc-1"),)
@@ -808,6 +732,51 @@ class DeskDouble(RunningDouble):
 
     def unload_model(self, endpoint: Endpoint, model: str) -> None:
         self.calls.append(f"unload {model}")
+
+
+class DeskDouble(ServingDouble):
+    """Answers with fixed values, from choosing a checkpoint to asking the model."""
+
+    def monitor(self, *ignored: object) -> Any:
+        from tests.screens.monitor_double import MonitorDouble
+
+        return MonitorDouble(8, poison=self.poison)
+
+    def glance(self) -> tuple[DeploymentView, ...]:
+        return tuple(
+            replace(view, run=None, service=None, problem="", seen=False) for view in self._saved()
+        )
+
+    def deployments(self) -> tuple[DeploymentView, ...]:
+        return self._saved()
+
+    def _saved(self) -> tuple[DeploymentView, ...]:
+        p = self._p
+        failed = replace(
+            self._run(RunState.FAILED),
+            deployment="neva",
+            error=p("/dev/shm is 64 MiB; the model needs 4 GiB"),
+            fix=p("start the container with --shm-size=4g"),
+        )
+        done = replace(
+            self._run(RunState.SUCCEEDED), deployment="digits", answer=p("seven three one")
+        )
+
+        def saved(name: str, checkpoint: str, backend: str, run: RunView | None) -> DeploymentView:
+            where = p(f"/opt/checkpoints/{checkpoint}")
+            return DeploymentView(name, Path(f"/d/{name}.toml"), where, backend, run, None)
+
+        building = replace(self._run(RunState.RUNNING), started=NOW - 660)
+        digits = saved("digits", "spoken_digits.nemo", "onnx", done)
+        broken = saved("broken", "", "", None)
+        return (
+            replace(digits, service=self.service("digits")),
+            saved("llama31-8b", "hf_llama31_8B_nemo2", "nemo-tensorrt-llm", building),
+            saved("neva", "nemo_neva.nemo", "nemo-multimodal", failed),
+            saved("facts", "facts_llama", "vllm", replace(done, started=NOW - 90000)),
+            saved("hindi", "indicconformer_hi.nemo", "onnx", None),
+            replace(broken, checkpoint="", problem=p("line 7, server.http_port: not a port")),
+        )
 
     # -- query
 
