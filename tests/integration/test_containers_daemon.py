@@ -42,7 +42,7 @@ def unreachable(folder: Path) -> bool:
 def let_go(store: RunStore, run_id: str) -> str:
     """Let the container end by itself; its log."""
     (store.settings.folders.work / "digits" / "go").touch()
-    view = ended(store, run_id, 40)
+    view = ended(store, run_id, 120)
     assert view.state is RunState.SUCCEEDED, (view.error, log(store, run_id))
     return log(store, run_id)
 
@@ -63,7 +63,7 @@ def test_with_live_restore_the_container_lives_on_and_no_line_is_lost(
     view = containers.look(folder)
     assert view is not None and view.ended is None
     assert Path(f"/proc/{view.following.pid}").exists()
-    assert "docker does not answer" in log(store, run_id)
+    until(lambda: "docker does not answer" in log(store, run_id))
     daemon.start("--live-restore")
     until(lambda: not unreachable(folder))
     text = let_go(store, run_id)
@@ -101,6 +101,6 @@ def test_without_live_restore_the_engines_stop_is_told(store: RunStore, daemon: 
     until(lambda: "up\n" in log(store, run_id))
     daemon.stop(signal.SIGKILL)
     daemon.start()  # it ends the containers that it finds
-    view = ended(store, run_id, 40)
+    view = ended(store, run_id, 120)
     assert view.state is RunState.FAILED and "exit code 7" in view.error, view.error
     assert daemon.containers() == []

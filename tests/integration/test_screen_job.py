@@ -8,12 +8,13 @@ again and follows it to the served answer.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from textual.widgets import Input
 from console import settings as settings_module
 from console.app import TritonDeckApp
 from console.desk.desk import Desk
+from console.keeper import look
+from console.runs.folder import RunFolder
 from console.runs.model import RunState, RunView, StepState
 from screens.build import BuildScreen
 from screens.check import CheckScreen
@@ -37,6 +40,7 @@ from screens.widgets.fields import TextField
 from screens.widgets.flag import Flag
 from screens.widgets.logview import LogView
 from screens.widgets.textview import TextView
+from tests import processes
 from tests.screens.conftest import until
 from tests.screens.pseudo import Terminal
 from tests.screens.test_tour import listed, on, shown
@@ -72,7 +76,7 @@ async def console(operator: Operator) -> AsyncIterator[Pilot[None]]:
         yield pilot
 
 
-async def sees(pilot: Pilot[None], selector: str, text: str, seconds: float = 30) -> None:
+async def sees(pilot: Pilot[None], selector: str, text: str, seconds: float = 60) -> None:
     await until(pilot, lambda: text in shown(pilot.app, selector), seconds)  # type: ignore[arg-type]
 
 
@@ -88,7 +92,7 @@ async def choose_and_start(operator: Operator) -> None:
         await pilot.press("enter")
         await on(pilot, ConfigureScreen)
         last = "#option-server-metrics_port Input"
-        await until(pilot, lambda: pilot.app.screen.query(last), 30)
+        await until(pilot, lambda: pilot.app.screen.query(last))
         await pilot.press("enter")
         for option, value in (
             ("#option-max_batch_size", "4"),
@@ -101,7 +105,7 @@ async def choose_and_start(operator: Operator) -> None:
         await until(
             pilot, lambda: pilot.app.screen.flow.deployment.options.get("max_batch_size") == 4, 30
         )  # type: ignore[attr-defined]
-        await until(pilot, lambda: "verify" in script.text, 30)
+        await until(pilot, lambda: "verify" in script.text)
         await pilot.press("ctrl+n")
         await on(pilot, CheckScreen)
         await sees(pilot, "#check-title", "nothing blocks", 60)
@@ -115,7 +119,7 @@ def running_step(view: RunView) -> str:
     return view.current.id if view.current else ""
 
 
-def wait_for_step(desk: Desk, step: str, seconds: float = 60) -> RunView:
+def wait_for_step(desk: Desk, step: str, seconds: float = 300) -> RunView:
     end = time.monotonic() + seconds
     while True:
         view = desk.runs(NAME)[0]
@@ -127,10 +131,27 @@ def wait_for_step(desk: Desk, step: str, seconds: float = 60) -> RunView:
 
 
 @pytest.fixture(scope="module")
-def left(operator: Operator) -> RunView:
-    """A run that was started on the screen; its console was left while it exports."""
+def left(operator: Operator) -> Iterator[RunView]:
+    """A run that was started on the screen; its console was left while it exports.
+
+    The export is halted until another console has found it: nobody is in a hurry.
+    """
     asyncio.run(choose_and_start(operator))
-    return wait_for_step(desk_of(operator), "export")
+    view = wait_for_step(desk_of(operator), "export")
+    export = exporting(view)
+    os.killpg(export, signal.SIGSTOP)
+    yield view
+    with suppress(ProcessLookupError):
+        os.killpg(export, signal.SIGCONT)
+
+
+def exporting(view: RunView) -> int:
+    """The process group of the export's command."""
+    folder = RunFolder(view.folder).kept("1-export")
+    processes.until(lambda: look(folder).child_alive)
+    child = look(folder).child
+    assert child is not None
+    return child.pid
 
 
 @pytest.fixture(scope="module")
@@ -139,19 +160,19 @@ def dropped(operator: Operator, left: RunView) -> tuple[int, RunView]:
     terminal = Terminal([sys.executable, "-m", "console.cli"], operator.env)
     terminal.until(b"building")
     terminal.press(b"\r")
-    terminal.until(b"you may leave", 20)
+    terminal.until(b"you may leave")
     terminal.hang_up()
-    status = terminal.process.wait(15)
+    status = terminal.process.wait(60)
     return status, desk_of(operator).runs(NAME)[0]
 
 
 @pytest.fixture(scope="module")
 def served(operator: Operator, dropped: tuple[int, RunView]) -> dict[str, str]:
     """What a later console showed of the run, from Home to its end."""
-    return asyncio.run(follow(operator))
+    return asyncio.run(follow(operator, exporting(dropped[1])))
 
 
-async def follow(operator: Operator) -> dict[str, str]:
+async def follow(operator: Operator, export: int) -> dict[str, str]:
     words: dict[str, str] = {}
     async with console(operator) as pilot:
         await listed(pilot)
@@ -164,8 +185,9 @@ async def follow(operator: Operator) -> dict[str, str]:
         await on(pilot, BuildScreen)
         table = await listed(pilot)
         await until(pilot, lambda: table.chosen == "export")
+        os.killpg(export, signal.SIGCONT)
         log = pilot.app.screen.query_one(LogView)
-        await until(pilot, lambda: log.lines > 3, 30)
+        await until(pilot, lambda: log.lines > 3)
         rows = (log.render_line(y).text.rstrip(" …") for y in range(log.size.height))
         words["log"] = "\n".join(row for row in rows if row)
         words["log title"] = shown(pilot.app, ".log-title")  # type: ignore[arg-type]
@@ -223,13 +245,13 @@ async def test_a_model_is_unloaded_and_loaded_again(
         def state() -> str:
             return " ".join(str(cell) for cell in table.get_row_at(0))
 
-        await until(pilot, lambda: "● ready" in state(), 30)
+        await until(pilot, lambda: "● ready" in state())
         assert NAME in state()
         await pilot.press("u")
         await on(pilot, ConfirmScreen)
         await pilot.press("enter")
         await on(pilot, ServeScreen)
-        await until(pilot, lambda: "○ unloaded" in state(), 30)
+        await until(pilot, lambda: "○ unloaded" in state())
         await pilot.press("l")
         await until(pilot, lambda: "● ready" in state(), 60)
 
@@ -245,7 +267,7 @@ async def test_a_sound_is_sent_and_answered_right(
         await listed(pilot)
         await pilot.press("7")
         await on(pilot, TryScreen)
-        await until(pilot, lambda: isinstance(pilot.app.focused, TextField), 30)
+        await until(pilot, lambda: isinstance(pilot.app.focused, TextField))
         pilot.app.focused.value = str(SOUND)  # type: ignore[union-attr]
         await pilot.press("enter")
         await sees(pilot, "#answers", SAID)
@@ -262,7 +284,6 @@ async def test_a_sound_is_sent_and_answered_right(
                 ]
                 == SAID.split()
             ),
-            30,
         )
         await pilot.press("ctrl+y")
         copied = await on(pilot, TextScreen)
