@@ -10,6 +10,7 @@ from backends.base import BackendOptions
 from backends.fields import PipelineParallel, TensorParallel
 from console.checkpoints.model import Checkpoint, LanguageFacts
 from console.facts import Gpu, Host, Level, UsageError, Verdict
+from console.generation.answers import require_answer
 from console.generation.probe import probe
 from console.planning import language_memory
 from console.planning.deployment import Deployment
@@ -25,6 +26,12 @@ QUESTION = "Hello"
 FAILED = "An error occurred:"
 """Beginning of the text that NeMo's and Export-Deploy's classes put in the place of an answer when the
 model failed; the status is 200 all the same."""
+
+
+def answered(text: str) -> str:
+    """The text of an answer, cleaned; `DeckError` for an error in an answer's place."""
+    require_answer(text, FAILED)
+    return clean(text, multiline=True)
 
 
 class LayoutOptions(BackendOptions):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from backends.language.common import FAILED, token_limit
+from backends.language.common import FAILED, answered, token_limit
 from backends.upstream import generations
 from console.facts import (
     FieldKind,
@@ -139,11 +139,8 @@ class TensorTextForm:
         return InferenceRequest(self.model.name, tuple(tensors.values()), outputs=(TEXT,))
 
     def answer(self, answer: InferenceAnswer) -> str:
-        """The text; `UsageError` for the error that the server answers as if it were one."""
-        text = "".join(str(v) for out in answer.outputs if out.name == TEXT for v in out.values)
-        if text.startswith(FAILED):
-            raise UsageError("the model answered with an error", why=clean(text[len(FAILED) :]))
-        return text
+        """The text; `DeckError` for the error that the server answers as if it were one."""
+        return answered("".join(str(v) for o in answer.outputs if o.name == TEXT for v in o.values))
 
 
 def _number(name: str, dtype: str, text: str) -> float | int:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backends.language.common import FAILED, token_limit
+from backends.language.common import FAILED, answered, token_limit
 from backends.multimodal.kinds import (
     IMAGE_MARK,
     KINDS,
@@ -227,11 +227,10 @@ class MultimodalForm:
         return InferenceRequest(self._model.name, tuple(tensors), outputs=(ANSWER,))
 
     def answer(self, answer: InferenceAnswer) -> str:
-        """The text; `UsageError` for the error that the server answers as if it were one."""
-        text = "".join(str(v) for out in answer.outputs if out.name == ANSWER for v in out.values)
-        if text.startswith(FAILED):
-            raise UsageError("the model answered with an error", why=clean(text[len(FAILED) :]))
-        return clean(text, multiline=True)
+        """The text; `DeckError` for the error that the server answers as if it were one."""
+        return answered(
+            "".join(str(v) for o in answer.outputs if o.name == ANSWER for v in o.values)
+        )
 
 
 def _titled(name: str) -> str:

@@ -154,15 +154,20 @@ def _take(told: Any, asked: TextRequest, heard: Heard) -> None:
         heard.finish = clean(str(choice.get("finish_reason") or heard.finish))
 
 
-def _say(piece: str, asked: TextRequest, heard: Heard) -> None:
-    """Take a piece of the text; `DeckError` where the text is an error in an answer's place."""
-    if asked.never and not heard.pieces and piece.lstrip().startswith(asked.never):
-        told = piece.lstrip().removeprefix(asked.never).strip()
+def require_answer(text: str, never: str) -> None:
+    """`DeckError` for a text that begins with `never`: an error in an answer's place."""
+    begun = text.lstrip()
+    if never and begun.startswith(never):
         raise DeckError(
             "the model answered with an error",
-            why=redact(clean(told, multiline=True))[:500],
+            why=redact(clean(begun.removeprefix(never).strip(), multiline=True))[:500],
             fix="read the server's log: it has the whole error",
         )
+
+
+def _say(piece: str, asked: TextRequest, heard: Heard) -> None:
+    if not heard.pieces:
+        require_answer(piece, asked.never)
     heard.text(piece)
 
 

@@ -81,9 +81,8 @@ class TextForm:
 
     def answer(self, answer: InferenceAnswer) -> str:
         """The text outputs of a tensor answer, for a model that was asked with tensors."""
-        return " ".join(
-            str(v) for out in answer.outputs for v in out.values if out.dtype == "BYTES"
-        )
+        texts = (str(v) for out in answer.outputs for v in out.values if out.dtype == "BYTES")
+        return clean(" ".join(texts), multiline=True)
 
 
 def _whole(values: Mapping[str, str], name: str) -> int | None:

@@ -14,6 +14,7 @@ from backends.multimodal import form
 from backends.multimodal.form import MultimodalForm
 from backends.nemo_multimodal import NemoMultimodalBackend
 from console.facts import (
+    DeckError,
     Endpoint,
     FieldKind,
     InferenceAnswer,
@@ -235,7 +236,7 @@ def test_an_error_that_comes_as_an_answer_is_an_error() -> None:
         for text in ("a cat\non a mat", "An error occurred: out of memory")
     ]
     assert made("neva").answer(answers[0]) == "a cat\non a mat"
-    with pytest.raises(UsageError, match="out of memory"):
+    with pytest.raises(DeckError, match="out of memory"):
         made("neva").answer(answers[1])
 
 

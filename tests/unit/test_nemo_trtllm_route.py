@@ -16,6 +16,7 @@ from backends.upstream import generations, parsers, place, place_checks
 from backends.workers import check_flags
 from console.checkpoints.model import Checkpoint, Format
 from console.facts import (
+    DeckError,
     Endpoint,
     EnvironmentFacts,
     Gpu,
@@ -460,8 +461,9 @@ def test_an_error_that_comes_as_an_answer_is_an_error() -> None:
     assert adapter
     answers = [
         InferenceAnswer("m", "1", (TensorAnswer("outputs", "BYTES", (1, 1), (text,)),), 0.1)
-        for text in (" yellow", "An error occurred: out of memory")
+        for text in (" yellow\x1b[31m", "An error occurred: out of memory")
     ]
-    assert adapter.answer(answers[0]) == " yellow"
-    with pytest.raises(UsageError, match="out of memory"):
+    assert adapter.answer(answers[0]).startswith(" yellow")
+    assert "\x1b" not in adapter.answer(answers[0])
+    with pytest.raises(DeckError, match="out of memory"):
         adapter.answer(answers[1])
