@@ -104,7 +104,7 @@ def test_the_newest_runs_of_each_deployment_stay(desk: Desk) -> None:
 
 def test_a_run_that_goes_on_is_never_removed(desk: Desk) -> None:
     store = RunStore(desk.settings)
-    run_id = store.create(plan(shell("work", "exec sleep 30.030201")), "")
+    run_id = store.create(plan(shell("work", "exec sleep 600")), "")
     store.start(run_id)
     try:
         (item,) = desk.clean(("runs",), keep=0, remove=True).items
