@@ -27,7 +27,7 @@ from textual.widgets import Input
 
 from screens.phrase import ROLES, Phrase, Role, rich_style, say
 from screens.widgets.fields import TextField
-from screens.widgets.placed import PlacedView
+from screens.widgets.placed import Kept, PlacedView
 from screens.widgets.words import Words
 
 WIDE = 150
@@ -109,6 +109,7 @@ class DeckTable(PlacedView, can_focus=True):
         self._widths: list[int] = []
         self._fitted = 0
         self._looks: tuple[dict[Role, Style], dict[Role, Style]] = ({}, {})
+        self._drawn = Kept()
         self._told = ""
         self.cursor_row = 0
 
@@ -147,6 +148,7 @@ class DeckTable(PlacedView, can_focus=True):
         before, chosen, self._rows = self._rows, self.chosen, tuple(rows)
         if before == self._rows:
             return
+        self._drawn.clear()
         keys = [row.key for row in self._rows]
         if chosen in keys:
             self.cursor_row = keys.index(chosen)
@@ -253,17 +255,22 @@ class DeckTable(PlacedView, can_focus=True):
         # The theme's colours for the chosen row, but what is bold stays bold.
         over = Style.from_color(cursor.color, cursor.bgcolor)
         self._looks = (plain, {role: style + over for role, style in plain.items()})
+        self._drawn.begin(self._looks, self.size.width, self._widths)
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
+        number = -1 if y < HEAD else min(round(self.scroll_y) + y - HEAD, len(self._rows))
+        chosen = number == self.cursor_row
+        return self._drawn.line((number, chosen), lambda: self._row_line(number, chosen))
+
+    def _row_line(self, number: int, chosen: bool) -> Strip:
+        """The line of a row; the head's before the first, a blank one behind the last."""
         plain, under_cursor = self._looks
-        number = round(self.scroll_y) + y - HEAD
-        if y < HEAD:
+        if number < 0:
             return self._line([say(spec.title, "dim") for spec in self._specs], plain)
-        if number >= len(self._rows):
+        if number == len(self._rows):
             return Strip.blank(self.size.width, plain[""])
-        looks = under_cursor if number == self.cursor_row else plain
-        return self._line(self._rows[number].cells, looks)
+        return self._line(self._rows[number].cells, under_cursor if chosen else plain)
 
     def _line(self, cells: Sequence[Phrase], looks: Mapping[Role, Style]) -> Strip:
         space = Segment(" ", looks[""])

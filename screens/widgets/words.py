@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Self, cast
 
 from rich.segment import Segment
@@ -18,6 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from screens.phrase import Phrase, Role, rich_style
+from screens.widgets.placed import Kept, finished
 
 
 class Words(Static):
@@ -36,6 +38,7 @@ class Words(Static):
     ) -> None:
         super().__init__(phrase.content(), id=id, classes=classes, markup=False)
         self._phrase = phrase
+        self._drawn = Kept()
         self._take(phrase)
 
     def _take(self, phrase: Phrase) -> None:
@@ -76,7 +79,22 @@ class Words(Static):
         with suppress(NoScreen):  # it is drawn once more on its way out of one
             if self._fits and self.text_selection is None and self.styles.text_align == "start":
                 self._looks = self._found_looks()
-        return super().render_lines(crop)
+        if self._looks is None or not self._bare:
+            return super().render_lines(crop)
+        self._drawn.begin(self._looks, self.size.width)
+        said = dict(enumerate(self._lines))
+        strips = [
+            self._drawn.line((y, said.get(y)), partial(self.render_line, y))
+            for y in crop.line_range
+        ]
+        return finished(self, strips, crop)
+
+    @property
+    def _bare(self) -> bool:
+        """Whether there is nothing around or over its lines that Textual would have to draw."""
+        styles = self.styles
+        around = any(styles.gutter) or styles.has_any_rules("outline", "hatch", "tint")
+        return not around and self.opacity == 1.0 and styles.text_opacity == 1.0
 
     def _found_looks(self) -> dict[Role, Style]:
         colours, base = self.app.theme_variables, self.rich_style

@@ -8,6 +8,7 @@ import pytest
 from textual import on
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
+from textual.widget import Widget
 
 from console.settings import Settings
 from screens.phrase import say
@@ -149,3 +150,29 @@ async def test_a_list_that_was_empty_for_a_while_has_the_cursor_again() -> None:
         assert app.focused is None
         listing.show(rows(range(2)))
         await until(pilot, lambda: app.focused is listing.table)
+
+
+async def test_the_scroll_bar_looks_as_textuals_own() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        for key in ("down", "pagedown", "pagedown", "end"):
+            await pilot.press(key)
+            await pilot.pause()
+            bar = app.table.vertical_scrollbar
+            ours = bar.render_lines(bar.size.region)
+            textuals = Widget.render_lines(bar, bar.size.region)
+            assert [list(strip) for strip in ours] == [list(strip) for strip in textuals]
+
+
+async def test_a_row_that_is_said_anew_is_drawn_anew() -> None:
+    app = Listed()
+    async with app.run_test(size=(80, 21)) as pilot:
+        await until(pilot, lambda: drawn(app.table)[1].startswith("row 0"))
+        app.table.show([replace(row, cells=(say("other"), say(1))) for row in rows(range(100))])
+        assert drawn(app.table)[1].split() == ["other", "1"]
+        app.theme = "textual-light"
+        await until(pilot, lambda: app.current_theme.name == "textual-light")
+        light = app.table.render_lines(app.table.size.region)[1]
+        assert {s.style.bgcolor for s in light if s.style} != {None}
+        app.theme = "textual-dark"
+        await until(pilot, lambda: app.table.render_lines(app.table.size.region)[1] != light)
