@@ -160,10 +160,10 @@ async def test_half_an_address_is_asked_nothing(
         await choose(pilot, "server.launcher", "attach")
         await until(pilot, lambda: "server.url" in names(app))
         row(app, "server.url").focus_field()
-        await pilot.pause()
-        for character in whole:
-            await pilot.press(character)
-        assert row(app, "server.url").value == whole and server(app).url == ""
+        await until(pilot, lambda: row(app, "server.url").has_focus_within)
+        await pilot.press(*whole)
+        await until(pilot, lambda: row(app, "server.url").value == whole)
+        assert server(app).url == ""
         await pilot.press("enter")
         await until(pilot, lambda: whole in asked)
         assert asked == {"", whole}

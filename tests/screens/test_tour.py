@@ -11,7 +11,7 @@ from textual.widgets import Input, Static
 
 from console.app import TritonDeckApp
 from console.desk.desk import DeploymentView
-from console.facts import UsageError
+from console.facts import DeckError, UsageError
 from console.runs.model import RunState
 from console.settings import Settings
 from screens.build import BuildScreen
@@ -51,9 +51,12 @@ async def listed(pilot: Pilot[None]) -> DeckTable:
 
     def whole() -> bool:
         screen = pilot.app.screen
-        if isinstance(screen, HomeScreen):  # attached servers come after the deployments
+        if not isinstance(screen, HomeScreen):
+            return screen.query_one(Listing).table.row_count > 0
+        try:  # attached servers come after the deployments
             return len(screen._attached) == len(screen.desk.attached())
-        return screen.query_one(Listing).table.row_count > 0
+        except DeckError:
+            return screen._problem is not None
 
     await until(pilot, whole)
     return pilot.app.screen.query_one(Listing).table
