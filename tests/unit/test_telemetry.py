@@ -75,7 +75,7 @@ telemetry.start()
 first = until(lambda r: len(r.gpus) == 2)
 seen = [first]
 for _ in range(5):
-    seen.append(telemetry.wait(seen[-1]))
+    seen.append(telemetry.wait(seen[-1], 60))
 print(json.dumps([[g.pcie_tx for r in seen for g in r.gpus], [g.state for r in seen for g in r.gpus]]))
 """
     figures, states = run(script, fakenvml, tmp_path)
@@ -126,7 +126,7 @@ telemetry.start()
 well = until(lambda r: len(r.gpus) == 2)
 control('* * delay 1500000')
 hung = until(lambda r: r.gpus and r.gpus[0].state == 'stalled')
-later = telemetry.wait(hung)
+later = telemetry.wait(hung, 60)
 control()
 back = until(lambda r: len(r.gpus) == 2 and r.gpus[0].state == 'ok')
 print(json.dumps([hung.gpu_note, later.monotonic > hung.monotonic, later.host.memory_total, back.gpu_note]))
@@ -165,13 +165,13 @@ jump[0] = -86400.0
 back = until(lambda r: r.time < before.time)
 jump[0] = 86400.0
 ahead = until(lambda r: r.time > before.time + 80000)
-later = telemetry.wait(ahead)
+later = telemetry.wait(ahead, 60)
 told = [[r.gpus[0].nvlink_tx, r.gpus[0].state, r.gpu_note] for r in (before, back, ahead, later)]
 print(json.dumps([told, [r.monotonic for r in (before, back, ahead, later)]]))
 """
     told, times = run(script, fakenvml, tmp_path)
     for rate, state, note in told:
-        assert 0.5 * 2**30 < rate < 2 * 2**30
+        assert 0.05 * 2**30 < rate < 20 * 2**30  # by the set clock it would be 300000 times off
         assert (state, note) == ("ok", "")
     assert times == sorted(times)
 
@@ -199,8 +199,8 @@ telemetry.start(); until(lambda r: len(r.gpus) == 2); telemetry.close()
 left = [t.name for t in threading.enumerate() if t.name.startswith('telemetry')]
 last = telemetry.reading()
 none = telemetry.wait(last, 0.01)
-telemetry.start(); again = telemetry.wait(last)
-print(json.dumps([left, none, again is not last]))
+telemetry.start(); again = telemetry.wait(last, 60)
+print(json.dumps([left, none, again not in (None, last)]))
 """
     assert run(script, fakenvml, tmp_path) == [[], None, True]
 
