@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,34 @@ def until_gone(mark: str, timeout: float = 60.0) -> None:
             return
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now, and that nobody gets who asks the system for any.
+
+    A server binds them later, and another time when it is started again. Two test processes beside
+    each other (pytest-xdist's ``gw0`` and ``gw1``) take every other one.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000 + worker % 2, 32_000, 2)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found += [port] if port not in found else []
+    return found
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every file below `folder` with what is in it; living programs add and remove some meanwhile."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            file = Path(place, name)
+            try:
+                content = file.read_bytes() if file.is_file() else b""
+            except FileNotFoundError:
+                continue
+            yield file, content
 
 
 def local_triton(folder: Path) -> Path:

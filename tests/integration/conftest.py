@@ -6,10 +6,8 @@ The environments are the console's own managed ones (see `tests.support.managed`
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +26,7 @@ from tests.containers import docker_daemon as docker_daemon
 from tests.containers import make_daemon as make_daemon
 from tests.containers import podman as podman
 from tests.containers import podman_storage as podman_storage
-from tests.support import managed
+from tests.support import free_ports, managed
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "tests" / "assets" / "models"
@@ -46,22 +44,6 @@ def embedded_environment() -> Path:
 def nemo_environment() -> Path:
     """Folder of an environment with torch and nemo_toolkit[asr]."""
     return managed("nemo")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, and that nobody gets who asks the system for any.
-
-    A server binds them later, and another time when it is started again. Two test processes beside
-    each other (pytest-xdist's ``gw0`` and ``gw1``) take every other one.
-    """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(10_000 + worker % 2, 32_000, 2)
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            found += [port] if port not in found else []
-    return found
 
 
 @dataclass

@@ -200,4 +200,4 @@ def test_a_run_cancelled_in_its_export_ends_with_4_and_leaves_no_process(
     assert operator.json("runs", "cancel", "digits")["run"]["state"] == "cancelled"
     deploy.communicate(timeout=60)
     assert deploy.returncode == 4
-    assert operator.processes() == []
+    until(lambda: not operator.processes())

@@ -7,7 +7,6 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +36,7 @@ from console.runs.store import RunStore
 from console.runtimes import containers
 from tests.containers import REFERENCE, Engine
 from tests.processes import ended, settings_at, until
+from tests.support import contents, free_ports
 
 SERVER = ImageSpec(name="server", reference=REFERENCE)
 WORK = Mount(source="${work}", target="${work}")
@@ -91,7 +91,7 @@ def begun(store: RunStore, engine: Engine, *steps: Step) -> str:
 
 
 def executed(store: RunStore, engine: Engine, *steps: Step) -> RunView:
-    return ended(store, begun(store, engine, *steps), 60)
+    return ended(store, begun(store, engine, *steps), 120)
 
 
 def folder_of(store: RunStore, run_id: str) -> Path:
@@ -105,7 +105,7 @@ def folder_of(store: RunStore, run_id: str) -> Path:
                 return folder
         return None
 
-    return until(found, 30)
+    return until(found, 120)
 
 
 def log(store: RunStore, run_id: str, step: str = "build") -> str:
@@ -180,28 +180,29 @@ def test_the_plain_script_runs_the_same_container(engine: Engine, tmp_path: Path
 
 
 def test_a_published_port_listens_on_loopback_alone(store: RunStore, engine: Engine) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    (port,) = free_ports(1)
     published = PublishedPort(host=str(port), container=8000)
     run_id = begun(
         store,
         engine,
-        inside("build", "sleep 60", container=Container(mounts=(WORK,), ports=(published,))),
+        inside("build", "sleep 600", container=Container(mounts=(WORK,), ports=(published,))),
     )
     folder_of(store, run_id)
-    # Field 2 is address:port in hexadecimal, field 4 the state (0A: listening).
-    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
-    rows = [line.split() for table in tables for line in table]
-    listening = [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
-    assert listening == [f"0100007F:{port:04X}"]
+
+    def listening() -> list[str]:
+        # Field 2 is address:port in hexadecimal, field 4 the state (0A: listening).
+        tables = [Path("/proc/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+        rows = [line.split() for table in tables for line in table]
+        return [row[1] for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+
+    assert until(listening) == [f"0100007F:{port:04X}"]
     store.cancel(run_id)
     ended(store, run_id)
 
 
 @DOCKER
 def test_a_shell_opens_in_the_container(store: RunStore, engine: Engine) -> None:
-    run_id = begun(store, engine, inside("build", "sleep 60"))
+    run_id = begun(store, engine, inside("build", "sleep 600"))
     folder = folder_of(store, run_id)
     argv = containers.shell_argv(folder)
     told = subprocess.run(
@@ -219,7 +220,7 @@ def test_a_shell_opens_in_the_container(store: RunStore, engine: Engine) -> None
         except OSError:
             break  # the terminal is closed with the shell
     assert b"42" in said
-    shell.wait(10)
+    shell.wait(60)
     os.close(ours)
     store.cancel(run_id)
     ended(store, run_id)
@@ -231,7 +232,7 @@ def test_the_environment_goes_through_a_private_file_and_no_argument(
 ) -> None:
     monkeypatch.setenv("CANARY", "canary-value-of-a-secret")
     monkeypatch.setenv("UNASKED", "unasked-value")
-    script = 'echo "<$PLAIN>"; echo ${#CANARY} "${UNASKED-absent}"; sleep 60'
+    script = 'echo "<$PLAIN>"; echo ${#CANARY} "${UNASKED-absent}"; sleep 600'
     step = inside("build", script, env={"PLAIN": 'a "b" # $c'}, secrets=("CANARY",))
     run_id = begun(store, engine, step)
     folder = folder_of(store, run_id)
@@ -240,8 +241,8 @@ def test_the_environment_goes_through_a_private_file_and_no_argument(
     assert not (folder / containers.ENVIRONMENT).exists()
     words = [w for p in psutil.process_iter(["cmdline"]) for w in p.info["cmdline"] or ()]
     assert not any("canary-value" in word for word in words)
-    files = [f for f in store.settings.folders.state.rglob("*") if f.is_file()]
-    assert not any(b"canary-value" in file.read_bytes() for file in files)
+    files = contents(store.settings.folders.state)
+    assert not [file for file, content in files if b"canary-value" in content]
     store.cancel(run_id)
     assert ended(store, run_id).state is RunState.CANCELLED
 
@@ -270,7 +271,8 @@ def test_a_kill_of_what_follows_leaves_the_container_and_loses_no_line(
     store: RunStore, engine: Engine, victim: str
 ) -> None:
     slow = (
-        "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo line $n; echo error $n >&2; sleep 0.05; done"
+        "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo line $n; echo error $n >&2; sleep 0.05; "
+        "[ $n != 40 ] || until test -e WORK/go; do sleep 0.05; done; done"
     )
     run_id = begun(store, engine, inside("build", slow))
     folder = folder_of(store, run_id)
@@ -285,7 +287,8 @@ def test_a_kill_of_what_follows_leaves_the_container_and_loses_no_line(
     }
     for pid in victims[victim]:
         os.kill(pid, signal.SIGKILL)
-    view = ended(store, run_id, 30)
+    (store.settings.folders.work / "digits" / "go").touch()
+    view = ended(store, run_id, 120)
     assert view.state is RunState.SUCCEEDED, view.error
     lines = [n for n in log(store, run_id).splitlines() if n.startswith(("line", "error"))]
     assert sorted(lines) == sorted(f"{w} {n}" for w in ("line", "error") for n in range(1, 61))
@@ -309,7 +312,7 @@ def test_a_container_that_outlived_everything_is_taken_up_by_the_next_runner(
     until(lambda: not store.view(run_id).active)
     store.retry(run_id)
     (store.settings.folders.work / "digits" / "go").touch()
-    view = ended(store, run_id, 30)
+    view = ended(store, run_id, 120)
     assert view.state is RunState.SUCCEEDED, view.error
     assert [s.state for s in view.steps] == [StepState.DONE, StepState.DONE]
     after = containers.look(folder)
@@ -329,7 +332,7 @@ def test_a_child_that_eats_the_limit_is_told_while_the_container_lives(
     store: RunStore, engine: Engine
 ) -> None:
     container = Container(mounts=(WORK,), memory="64m")
-    script = "python3 -c 'x = bytearray(300 << 20)'; echo survived; sleep 60"
+    script = "python3 -c 'x = bytearray(300 << 20)'; echo survived; sleep 600"
     run_id = begun(store, engine, inside("build", script, container=container))
     folder = folder_of(store, run_id)
 
@@ -337,7 +340,7 @@ def test_a_child_that_eats_the_limit_is_told_while_the_container_lives(
         view = containers.look(folder)
         return view is not None and view.following.oom_kills > 0
 
-    until(counted, 20)
+    until(counted)
     # Counted is the kill; the shell goes on, and its words are copied, a moment later.
     until(lambda: "survived" in log(store, run_id))
     until(lambda: "memory limit is reached" in log(store, run_id))
@@ -354,7 +357,7 @@ def test_an_image_that_is_here_is_not_fetched_again(store: RunStore, engine: Eng
 
 @DOCKER
 def test_labels_say_whose_a_container_is(store: RunStore, engine: Engine) -> None:
-    run_id = begun(store, engine, inside("build", "sleep 60"))
+    run_id = begun(store, engine, inside("build", "sleep 600"))
     folder = folder_of(store, run_id)
     (container,) = engine.containers()
     labels = engine.inspect(container)["Config"]["Labels"]

@@ -60,7 +60,7 @@ def doubler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_doubler(tmp_path_factory.mktemp("models"))
 
 
-def planned(settings: Settings, model: Path, limit: int = 20, more: str = "") -> Plan:
+def planned(settings: Settings, model: Path, limit: int = 60, more: str = "") -> Plan:
     file = model.parent / f"{model.stem}.toml"
     file.write_text(DEPLOYMENT.format(model=model, limit=limit) + more)
     desk = Desk(settings)
@@ -86,13 +86,13 @@ def executed(settings: Settings, plan: Plan) -> RunView:
     runs = RunStore(settings)
     run_id = runs.create(plan, "")
     runs.start(run_id)
-    return ended(runs, run_id, 60)
+    return ended(runs, run_id, 180)
 
 
 def retried(settings: Settings, run: RunView) -> RunView:
     runs = RunStore(settings)
     runs.retry(run.id)
-    return ended(runs, run.id, 60)
+    return ended(runs, run.id, 180)
 
 
 def assert_in_words(run: RunView, *words: str) -> None:
@@ -147,7 +147,7 @@ def test_a_damaged_model_fails_to_load_in_words_and_a_retry_serves_it(
     settings: Settings, doubler: Path, script: str, words: tuple[str, ...]
 ) -> None:
     model = settings.folders.work / "doubler" / "repository" / "doubler"
-    plan = damaged(planned(settings, doubler, limit=4), "load", f"cd {model} && {script}")
+    plan = damaged(planned(settings, doubler, limit=10), "load", f"cd {model} && {script}")
     failed = executed(settings, plan)
     assert_in_words(failed, *words)
     again = retried(settings, failed)
@@ -169,7 +169,7 @@ def executed_with(
     assert pid is not None
     act(pid)
     gate.touch()
-    return ended(runs, run_id, 60)
+    return ended(runs, run_id, 180)
 
 
 def kill_stubs(server: int) -> None:
@@ -262,7 +262,7 @@ def test_a_metrics_port_lost_at_the_last_moment_is_told(settings: Settings, doub
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", int(services.values(view.id)["metrics_port"])))
         holder.listen()
-        failed = ended(runs, run_id, 60)
+        failed = ended(runs, run_id, 180)
     assert_in_words(failed, "Metrics port", "is in use")
     again = retried(settings, failed)
     assert again.state is RunState.SUCCEEDED, again.error

@@ -15,7 +15,7 @@ from test_versions import ask, make_adder
 from console.facts import Endpoint
 from console.triton import health
 from tests.containers import Engine
-from tests.support import ANY_PORTS, Operator, managed
+from tests.support import ANY_PORTS, Operator, free_ports, managed
 
 pytestmark = pytest.mark.integration
 
@@ -34,8 +34,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 def with_ports(operator: Operator, *words: str) -> tuple[str, str]:
     """The plan rendered with ports that are free, and the server's URL."""
-    from conftest import free_ports
-
     names = ("http", "grpc", "metrics")
     ports = dict(zip(names, free_ports(3), strict=True))
     chosen = [w for n in names for w in ("--set", f"server.{n}_port={ports[n]}")]
@@ -59,7 +57,7 @@ def test_the_docker_script_serves_what_a_deploy_has_built(docker: Engine, tmp_pa
             env={**operator.env, "FOLDER": str(tmp_path / "folder"), "ENGINE": "docker"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -118,7 +116,7 @@ def test_the_units_command_serves_with_a_token_of_its_own(
     folder = tmp_path / "tritondeck-adder"  # RuntimeDirectory= makes it
     folder.mkdir(mode=0o700)
     before = words_of(unit, "ExecStartPre", tmp_path)
-    subprocess.run(before, check=True, timeout=30)
+    subprocess.run(before, check=True, timeout=120)
     assert len((folder / "token").read_text()) == 48
     (path,) = shlex.split(unit.partition("\nEnvironment=")[2].partition("\n")[0])
     server = subprocess.Popen(
@@ -130,11 +128,11 @@ def test_the_units_command_serves_with_a_token_of_its_own(
         start_new_session=True,
     )
     try:
-        health.wait_live(Endpoint(url), 60, alive=lambda: server.poll() is None)
+        health.wait_live(Endpoint(url), 120, alive=lambda: server.poll() is None)
         assert ask(url, "adder") == (1.0, "1")
     finally:
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(60) == 0
 
 
 def test_the_batch_script_serves_until_the_job_ends(built: Operator, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from console.runs.store import RunStore
 from console.services.model import ServiceState
 from console.services.store import ServiceStore
 from console.settings import Settings
-from console.triton.options import EXIT_TIMEOUT
 from tests.processes import ended, running_with, until
 from tests.support import managed
 
@@ -66,7 +64,7 @@ def cancelled(settings: Settings) -> RunView:
     runs = RunStore(settings)
     run_id = deploy(settings)
     export_running(settings, run_id)
-    until(lambda: (now := runs.view(run_id).current) and now.fraction and now.fraction > 0.1, 60)
+    until(lambda: (now := runs.view(run_id).current) and now.fraction and now.fraction > 0.1, 180)
     runs.cancel(run_id)
     return ended(runs, run_id)
 
@@ -81,7 +79,7 @@ def adopted(settings: Settings, cancelled: RunView) -> RunView:
     os.kill(pid, signal.SIGKILL)
     until(lambda: runs.view(run_id).state is RunState.ORPHANED)
     runs.retry(run_id)
-    return ended(runs, run_id, 120)
+    return ended(runs, run_id, 300)
 
 
 def test_cancel_in_the_middle_of_an_export_leaves_no_process(
@@ -117,24 +115,23 @@ def test_kill_9_of_triton_is_told_and_leaves_nothing_and_a_new_run_serves_again(
     os.kill(view.pid, signal.SIGKILL)
     until(lambda: services.view(adopted.service).state is ServiceState.FAILED)
     assert "SIGKILL" in services.view(adopted.service).reason
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in tree)
+    assert psutil.wait_procs(tree, timeout=60)[1] == []
     assert regions(settings, adopted.service) == []
-    again = ended(RunStore(settings), deploy(settings), 60)
+    again = ended(RunStore(settings), deploy(settings), 180)
     assert again.state is RunState.SUCCEEDED, again.error
     assert again.service != adopted.service and again.answer == adopted.answer
     assert {s.id: s.state for s in again.steps}["export"] is StepState.SKIPPED
 
 
 def test_a_second_run_adopts_the_server_and_an_idle_stop_waits_for_no_connection(
-    settings: Settings, adopted: RunView
+    settings: Settings, adopted: RunView, patient: None
 ) -> None:
+    """One that waited would be killed before its minute is over."""
     services, runs = ServiceStore(settings), RunStore(settings)
-    first = ended(runs, deploy(settings), 60)
-    second = ended(runs, deploy(settings), 60)
+    first = ended(runs, deploy(settings), 180)
+    second = ended(runs, deploy(settings), 180)
     assert second.state is RunState.SUCCEEDED and second.service == first.service
-    begun = time.monotonic()
     view = services.stop(second.service)
-    assert time.monotonic() - begun < EXIT_TIMEOUT
     assert (view.state, view.exit_status) == (ServiceState.STOPPED, 0)
     assert regions(settings, second.service) == []
     assert running_with(str(settings.folders.work)) == []

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from console import settings as settings_module
 from console.app import TritonDeckApp
@@ -70,16 +71,16 @@ async def chosen(pilot: Pilot[None], name: str) -> None:
     await pilot.press("n")
     await on(pilot, CheckpointScreen)
     await pilot.press("o")
+    await until(pilot, lambda: isinstance(pilot.app.focused, Input))
     pilot.app.focused.value = f"hub:acme/{name}"  # type: ignore[union-attr]
     await pilot.press("enter")
     await on(pilot, ConfigureScreen)
-    await until(pilot, lambda: pilot.app.screen.query(OptionsForm), 30)
+    await until(pilot, lambda: pilot.app.screen.query(OptionsForm))
     for port in ("http", "grpc", "metrics"):
-        pilot.app.screen.query_one(f"#option-server-{port}_port").query_one("Input").value = "0"  # type: ignore[attr-defined]
+        pilot.app.screen.query_one(f"#option-server-{port}_port").query_one(Input).value = "0"
     await until(
         pilot,
         lambda: pilot.app.screen.flow.deployment.server.metrics_port == 0,  # type: ignore[attr-defined]
-        30,
     )
 
 
@@ -87,7 +88,7 @@ async def started(pilot: Pilot[None], name: str) -> None:
     await chosen(pilot, name)
     await pilot.press("ctrl+n")
     await on(pilot, CheckScreen)
-    await until(pilot, lambda: "nothing blocks" in shown(pilot.app, "#check-title"), 60)  # type: ignore[arg-type]
+    await until(pilot, lambda: "nothing blocks" in shown(pilot.app, "#check-title"))  # type: ignore[arg-type]
     await pilot.press("enter")
     await on(pilot, BuildScreen)
 
@@ -96,19 +97,19 @@ async def test_a_watched_fetch_goes_on_to_a_verified_server(operator: Operator, 
     async with console(operator) as pilot:
         await chosen(pilot, "doubler")
         script = pilot.app.screen.query_one(TextView)
-        await until(pilot, lambda: "the first of two plans" in script.text, 30)
+        await until(pilot, lambda: "the first of two plans" in script.text)
         await pilot.press("ctrl+n")
         await on(pilot, CheckScreen)
-        await until(pilot, lambda: "nothing blocks" in shown(pilot.app, "#check-title"), 60)  # type: ignore[arg-type]
+        await until(pilot, lambda: "nothing blocks" in shown(pilot.app, "#check-title"))  # type: ignore[arg-type]
         hub.open.clear()
         try:
             await pilot.press("enter")
             await on(pilot, BuildScreen)
-            await until(pilot, lambda: "run 1" in title(pilot) and "fetch" in title(pilot), 30)
+            await until(pilot, lambda: "run 1" in title(pilot) and "fetch" in title(pilot))
             assert "verified" not in title(pilot)
         finally:
             hub.open.set()
-        await until(pilot, lambda: "run 2" in title(pilot), 60)
+        await until(pilot, lambda: "run 2" in title(pilot))
         await until(pilot, lambda: "✓ verified" in title(pilot), 120)
         assert pilot.app.screen.flow.service  # type: ignore[attr-defined]
     second, first = desk_of(operator).runs("doubler")
@@ -128,10 +129,10 @@ async def test_a_fetch_that_nobody_watched_is_built_by_enter(operator: Operator)
         await until(pilot, lambda: "Fetched, not built" in shown(pilot.app, "#home-detail"))  # type: ignore[arg-type]
         await pilot.press("enter")
         await on(pilot, BuildScreen)
-        await until(pilot, lambda: "✓ fetched" in title(pilot), 30)
+        await until(pilot, lambda: "✓ fetched" in title(pilot))
         assert len(desk.runs("other")) == 1
         await pilot.press("enter")
-        await until(pilot, lambda: "run 2" in title(pilot), 60)
+        await until(pilot, lambda: "run 2" in title(pilot))
         await until(pilot, lambda: "✓ verified" in title(pilot), 120)
 
 

@@ -17,8 +17,7 @@ import pytest
 from console.facts import DeckError, Endpoint
 from console.triton import control, health
 from console.triton.plain_http import request
-from tests.integration.conftest import free_ports
-from tests.support import local_triton
+from tests.support import free_ports, local_triton
 
 ROOT = Path(__file__).parents[2]
 WORKER = ROOT / "backends" / "workers" / "triton_server.py"

@@ -66,7 +66,7 @@ class OpenAi(BaseHTTPRequestHandler):
         self.end_headers()
         self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
         for number, word in enumerate(WORDS):
-            if number == len(WORDS) - 1 and not self.gate.wait(20):
+            if number == len(WORDS) - 1 and not self.gate.wait(60):
                 return  # nobody has seen the words before it: the answer stays without an end
             self.event({"choices": [{"delta": {"content": word}, "finish_reason": None}]})
         self.event({"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]})
@@ -166,7 +166,7 @@ def test_sampling_parameters_of_another_form_are_refused(proxy: Any) -> None:
 def generated(proxy: Any, **sampling: Any) -> Any:
     body = {"text_input": "Count.", "sampling_parameters": json.dumps(sampling)}
     where = "/v2/models/facts/generate"
-    return request(proxy.endpoint, where, method="POST", payload=body, timeout=10)
+    return request(proxy.endpoint, where, method="POST", payload=body, timeout=60)
 
 
 def test_an_answer_of_an_unknown_shape_is_told_and_nobody_waits(proxy: Any) -> None:
