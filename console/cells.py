@@ -14,9 +14,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import compress, count, repeat
-from operator import ne
-from typing import cast
 
 from rich.cells import get_character_cell_size
 
@@ -62,7 +59,7 @@ def parse(payload: str) -> list[Cell] | None:
         if text is None:
             continue
         if text.isascii():
-            cells.extend(zip(repeat(style), text))
+            cells += [(style, character) for character in text]
             continue
         for character in text:
             width = _width(character)
@@ -219,24 +216,21 @@ def _send(
     stream: Stream, y: int, before: Sequence[Cell | None], after: Sequence[Cell | None]
 ) -> None:
     """Send the cells of `after` that `before` does not have, in as few spans as is worth it."""
-    # By C, not cell by cell: most of a screen's cells are the same, and each frame compares them all.
-    differ = [*compress(count(), map(ne, after, before)), *range(len(before), len(after))]
-    start = end = -1
-    for column in differ:
-        if after[column] is None:
-            continue
-        if start >= 0 and not _bridged(after, end, column):
-            stream.cells(y, start + 1, cast("Sequence[Cell]", after[start : end + 1]))
-            start = -1
-        if start < 0:
-            start = column
-        end = column
-    if start >= 0:
-        stream.cells(y, start + 1, cast("Sequence[Cell]", after[start : end + 1]))
-
-
-def _bridged(after: Sequence[Cell | None], end: int, column: int) -> bool:
-    """Whether the cells between two that differ are written again: they are few, and of one style."""
-    last = after[end]
-    between = after[end + 1 : column]
-    return len(between) <= _GAP and all(cell and last and cell[0] == last[0] for cell in between)
+    span: list[Cell] = []
+    start = gap = 0
+    for column, cell in enumerate(after):
+        same = cell is None or (column < len(before) and before[column] == cell)
+        if not same and cell is not None:
+            if not span:
+                start = column
+            span.append(cell)
+            gap = 0
+        elif span:
+            gap += 1
+            if cell is None or gap > _GAP or cell[0] != span[-1][0]:
+                stream.cells(y, start + 1, span[: len(span) - gap + 1])
+                span, gap = [], 0
+            else:
+                span.append(cell)
+    if span:
+        stream.cells(y, start + 1, span[: len(span) - gap])
