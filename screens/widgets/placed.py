@@ -74,7 +74,8 @@ class PlacedBar(ScrollBar):
         )
         # As Textual does: a style of which nothing is said is a reset at each cell.
         segments = list(Segment.apply_style(drawn.segments, self.rich_style))
-        return finished(self, [Strip([segments[y]], width) for y in crop.line_range], crop)
+        strips = {segment: Strip([segment], width) for segment in dict.fromkeys(segments)}
+        return finished(self, [strips[segments[y]] for y in crop.line_range], crop)
 
 
 class PlacedView(ScrollView):

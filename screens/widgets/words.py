@@ -81,7 +81,7 @@ class Words(Static):
                 self._looks = self._found_looks()
         if self._looks is None or not self._bare:
             return super().render_lines(crop)
-        self._drawn.begin(self._looks, self.size.width)
+        self._drawn.begin(self.rich_style, self.app.theme_variables, self.size.width)
         said = dict(enumerate(self._lines))
         strips = [
             self._drawn.line((y, said.get(y)), partial(self.render_line, y))
