@@ -25,7 +25,7 @@ from screens.try_ import TryScreen
 from screens.widgets.options import OptionsForm
 from screens.widgets.table import Listing
 from tests.screens.conftest import until
-from tests.screens.test_tour import listed, on, shown
+from tests.screens.steps import listed, on, shown
 from tests.support import Operator, managed, until_gone
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -29,7 +29,7 @@ from tests import mediafiles
 from tests.contract.samples import HOSTILE
 from tests.integration.conftest import MODELS, Server
 from tests.screens.conftest import make_app, until
-from tests.screens.test_tour import on, shown
+from tests.screens.steps import on, shown
 from tests.support import Operator
 
 pytestmark = pytest.mark.integration

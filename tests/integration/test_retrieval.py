@@ -27,7 +27,7 @@ from screens.widgets.pathfield import PathField
 from screens.widgets.prompt import PromptForm
 from tests.processes import until
 from tests.screens.conftest import until as seen
-from tests.screens.test_tour import listed, on, shown
+from tests.screens.steps import listed, on, shown
 from tests.support import Operator, managed, until_gone
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -22,7 +22,7 @@ from screens.widgets.options import OptionsForm
 from screens.widgets.textview import TextView
 from tests.integration.hub_server import Hub, Repository
 from tests.screens.conftest import until
-from tests.screens.test_tour import listed, on, shown
+from tests.screens.steps import listed, on, shown
 from tests.support import ANY_PORTS, Operator, make_doubler
 
 pytestmark = pytest.mark.integration

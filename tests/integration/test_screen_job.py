@@ -43,7 +43,7 @@ from screens.widgets.textview import TextView
 from tests import processes
 from tests.screens.conftest import until
 from tests.screens.pseudo import Terminal
-from tests.screens.test_tour import listed, on, shown
+from tests.screens.steps import listed, on, shown
 from tests.support import Operator, managed, until_gone
 
 pytestmark = pytest.mark.integration

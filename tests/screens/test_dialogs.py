@@ -29,10 +29,11 @@ from screens.widgets.words import Words
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 from tests.screens.monitor_double import MonitorDouble
-from tests.screens.test_servers import point, row
-from tests.screens.test_tour import (
+from tests.screens.steps import (
     listed,
     on,
+    point,
+    row,
     shown,
     to_build,
     to_check,

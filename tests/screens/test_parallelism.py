@@ -12,7 +12,7 @@ from console.planning.deployment import Deployment
 from console.planning.parallelism import ParallelismView
 from console.settings import Settings
 from screens.widgets.parallelism import Parallelism
-from tests.screens import test_tour as tour
+from tests.screens import steps
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 from tests.unit.test_parallelism import shown as spread_over
@@ -32,8 +32,8 @@ class Language(DeskDouble):
 
 
 async def arrive(pilot: Pilot[None]) -> None:
-    await tour.to_options(pilot)
-    await until(pilot, lambda: "Parallelism" in tour.shown(pilot.app, "#parallelism"))  # type: ignore[arg-type]
+    await steps.to_options(pilot)
+    await until(pilot, lambda: "Parallelism" in steps.shown(pilot.app, "#parallelism"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 48)], ids=["80x24", "160x48"])
@@ -53,7 +53,7 @@ def test_it_looks_as_it_did(
 async def test_a_route_without_it_shows_none(settings: Settings) -> None:
     app = make_app(DeskDouble(settings))
     async with app.run_test(size=(120, 40)) as pilot:
-        await tour.to_options(pilot)
+        await steps.to_options(pilot)
         await until(pilot, lambda: not app.workers)
         assert not app.screen.query_one(Parallelism).display
 
@@ -62,7 +62,7 @@ async def test_each_rank_has_a_line_on_a_tall_terminal(settings: Settings) -> No
     app = make_app(Language(settings, tensor_parallel_size=2))
     async with app.run_test(size=(160, 48)) as pilot:
         await arrive(pilot)
-        text = tour.shown(app, "#parallelism")
+        text = steps.shown(app, "#parallelism")
         assert "rank 0" in text and "GPU 1 NVIDIA H200" in text and "1 × 131,072" in text
 
 
@@ -70,4 +70,4 @@ async def test_two_lines_are_left_on_a_short_one(settings: Settings) -> None:
     app = make_app(Language(settings, tensor_parallel_size=2))
     async with app.run_test(size=(80, 24)) as pilot:
         await arrive(pilot)
-        assert len(tour.shown(app, "#parallelism").strip().splitlines()) == 2
+        assert len(steps.shown(app, "#parallelism").strip().splitlines()) == 2

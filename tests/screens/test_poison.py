@@ -6,8 +6,9 @@ from console.app import TritonDeckApp
 from console.settings import Settings
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
-from tests.screens.test_tour import SIZE, shown, to_try
+from tests.screens.steps import shown, to_try
 
+SIZE = (120, 36)
 POISON = " [/] [@click=app.quit]x[/] \x1b]52;c;cHduZWQ=\x07\x1b]0;PWN\x07\x9b31m\u202e"
 
 

@@ -18,7 +18,7 @@ from screens.widgets.options import OptionRow, OptionsForm
 from screens.widgets.table import Listing
 from screens.widgets.textview import TextView
 from tests.screens.conftest import make_app, until
-from tests.screens.test_tour import listed, on, shown
+from tests.screens.steps import listed, on, shown
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 SIZE = (140, 40)

@@ -23,7 +23,7 @@ from screens.error import ErrorScreen
 from screens.widgets.options import OptionsForm
 from screens.widgets.table import Listing
 from tests.screens.conftest import make_app, until
-from tests.screens.test_tour import filtered, listed, on, shown
+from tests.screens.steps import filtered, listed, on, shown
 from tests.support import make_doubler
 
 SIZE = (140, 40)

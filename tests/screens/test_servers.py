@@ -25,14 +25,10 @@ from screens.widgets.options import OptionRow, OptionsForm
 from screens.widgets.table import Listing
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
+from tests.screens.steps import listed, on, point, row, shown, to_options, to_serve
 from tests.screens.test_habits import lent
-from tests.screens.test_tour import listed, on, shown, to_options, to_serve
 
 SIZE = (120, 40)
-
-
-def row(app: TritonDeckApp, name: str) -> Any:
-    return app.screen.query_one(f"#option-{name.replace('.', '-')}", OptionRow)
 
 
 def names(app: TritonDeckApp) -> set[str]:
@@ -47,17 +43,6 @@ async def choose(pilot: Pilot[None], name: str, value: str) -> None:
     app: Any = pilot.app
     row(app, name).query_one(Select).value = value
     await until(pilot, lambda: str(getattr(server(app), name.rpartition(".")[2])) == value)
-
-
-async def point(pilot: Pilot[None], key: str) -> None:
-    """Put the cursor on a row as soon as it is there."""
-    table = await listed(pilot)
-
-    def there() -> bool:
-        table.choose(key)
-        return table.chosen == key
-
-    await until(pilot, there)
 
 
 # -- Configure

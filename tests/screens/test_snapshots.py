@@ -16,8 +16,8 @@ from screens.confirm import ConfirmScreen
 from screens.help import HelpScreen
 from screens.viewer import TextScreen
 from screens.widgets.options import OptionRow
+from tests.screens import steps
 from tests.screens import test_servers as servers
-from tests.screens import test_tour as tour
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 
@@ -25,36 +25,36 @@ Arrive = Callable[[Pilot[None], DeskDouble], Awaitable[None]]
 
 
 async def home(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.listed(pilot)
+    await steps.listed(pilot)
     await until(pilot, lambda: pilot.app.screen._header._strip)  # type: ignore[attr-defined]
 
 
 async def checkpoint(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.to_checkpoint(pilot)
-    await until(pilot, lambda: "✓ onnx" in tour.shown(pilot.app, "#detail"))  # type: ignore[arg-type]
+    await steps.to_checkpoint(pilot)
+    await until(pilot, lambda: "✓ onnx" in steps.shown(pilot.app, "#detail"))  # type: ignore[arg-type]
 
 
 async def options(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.to_options(pilot)
+    await steps.to_options(pilot)
     await pilot.press("tab")
-    await until(pilot, lambda: "Operator set" in tour.shown(pilot.app, "#option-help"))  # type: ignore[arg-type]
+    await until(pilot, lambda: "Operator set" in steps.shown(pilot.app, "#option-help"))  # type: ignore[arg-type]
     port = pilot.app.screen.query_one("#option-server-http_port", OptionRow)
     await until(pilot, lambda: "taken" in port.note.plain)
 
 
 async def counted(pilot: Pilot[None]) -> None:
     """The log's lines, warnings and errors have all been counted."""
-    log = pilot.app.screen.query_one(tour.LogView)
+    log = pilot.app.screen.query_one(steps.LogView)
     await until(pilot, lambda: log.lines > 30 and log.state.settled and log.state.tallied)
 
 
 async def check(pilot: Pilot[None], desk: DeskDouble) -> None:
     desk.blocks = True
-    await tour.to_check(pilot)
+    await steps.to_check(pilot)
 
 
 async def build(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.to_build(pilot)
+    await steps.to_build(pilot)
     await until(pilot, lambda: pilot.app.screen._samples)  # type: ignore[attr-defined]
     await counted(pilot)
 
@@ -65,32 +65,32 @@ async def failed(pilot: Pilot[None], desk: DeskDouble) -> None:
 
 
 async def serve(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.to_serve(pilot, desk)
+    await steps.to_serve(pilot, desk)
     await counted(pilot)
 
 
 async def try_(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.to_try(pilot, desk)
+    await steps.to_try(pilot, desk)
     await pilot.press("enter")
-    await until(pilot, lambda: "seven three one" in tour.shown(pilot.app, "#answers"))  # type: ignore[arg-type]
+    await until(pilot, lambda: "seven three one" in steps.shown(pilot.app, "#answers"))  # type: ignore[arg-type]
 
 
 async def copying(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.to_try(pilot, desk)
+    await steps.to_try(pilot, desk)
     await pilot.press("ctrl+y")
-    await tour.on(pilot, TextScreen)
+    await steps.on(pilot, TextScreen)
 
 
 async def confirm(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.listed(pilot)
+    await steps.listed(pilot)
     await pilot.press("x")
-    await tour.on(pilot, ConfirmScreen)
+    await steps.on(pilot, ConfirmScreen)
 
 
 async def help_(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await tour.listed(pilot)
+    await steps.listed(pilot)
     await pilot.press("question_mark")
-    await tour.on(pilot, HelpScreen)
+    await steps.on(pilot, HelpScreen)
 
 
 def standing(phase: Phase, *, contained: bool = False) -> Arrive:
@@ -99,16 +99,16 @@ def standing(phase: Phase, *, contained: bool = False) -> Arrive:
     async def arrive(pilot: Pilot[None], desk: DeskDouble) -> None:
         desk.phase, desk.contained = phase, contained
         await servers.to_server(pilot)
-        await until(pilot, lambda: f" {phase.value}" in tour.shown(pilot.app, "#serve-title"))  # type: ignore[arg-type]
+        await until(pilot, lambda: f" {phase.value}" in steps.shown(pilot.app, "#serve-title"))  # type: ignore[arg-type]
         await counted(pilot)
 
     return arrive
 
 
 async def attached(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await servers.point(pilot, "attached:lab")
+    await steps.point(pilot, "attached:lab")
     await pilot.press("enter")
-    await until(pilot, lambda: "ready" in tour.shown(pilot.app, "#serve-title"))  # type: ignore[arg-type]
+    await until(pilot, lambda: "ready" in steps.shown(pilot.app, "#serve-title"))  # type: ignore[arg-type]
 
 
 PHASES: dict[str, Arrive] = {

@@ -17,7 +17,7 @@ from console.settings import Settings
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 from tests.screens.pseudo import Terminal
-from tests.screens.test_tour import listed
+from tests.screens.steps import listed
 from themes import files
 from themes.glyphs import ascii_only, plain
 from themes.palettes import PALETTES

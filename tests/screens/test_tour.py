@@ -11,7 +11,7 @@ from textual.widgets import Input, Static
 
 from console.app import TritonDeckApp
 from console.desk.desk import DeploymentView
-from console.facts import DeckError, UsageError
+from console.facts import UsageError
 from console.runs.model import RunState
 from console.settings import Settings
 from screens.build import BuildScreen
@@ -28,92 +28,25 @@ from screens.try_ import TryScreen
 from screens.viewer import TextScreen
 from screens.widgets.fields import TextField
 from screens.widgets.logview import LogView
-from screens.widgets.options import OptionRow, OptionsForm
+from screens.widgets.options import OptionRow
 from screens.widgets.table import DeckTable, Listing
 from screens.widgets.textview import TextView
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
+from tests.screens.steps import (
+    filtered,
+    listed,
+    on,
+    shown,
+    to_build,
+    to_check,
+    to_checkpoint,
+    to_options,
+    to_serve,
+    to_try,
+)
 
 SIZE = (120, 36)
-
-
-def shown(app: TritonDeckApp, selector: str) -> str:
-    return str(app.screen.query_one(selector, Static).content)
-
-
-async def on(pilot: Pilot[None], screen: type) -> Any:
-    await until(pilot, lambda: isinstance(pilot.app.screen, screen))
-    return pilot.app.screen
-
-
-async def listed(pilot: Pilot[None]) -> DeckTable:
-    """The list of the screen, with all of its rows."""
-
-    def whole() -> bool:
-        screen = pilot.app.screen
-        if not isinstance(screen, HomeScreen):
-            return screen.query_one(Listing).table.row_count > 0
-        try:  # attached servers come after the deployments
-            return len(screen._attached) == len(screen.desk.attached())
-        except DeckError:
-            return screen._problem is not None
-
-    await until(pilot, whole)
-    return pilot.app.screen.query_one(Listing).table
-
-
-async def filtered(pilot: Pilot[None], text: str) -> None:
-    """Type a text into the filter of the list."""
-    await pilot.press("slash")
-    await until(pilot, lambda: isinstance(pilot.app.focused, TextField))
-    await pilot.press(*text)
-
-
-async def to_checkpoint(pilot: Pilot[None], row: int = 6) -> None:
-    await listed(pilot)
-    await pilot.press("n")
-    await on(pilot, CheckpointScreen)
-    (await listed(pilot)).move_cursor(row=row)
-    await pilot.pause()
-
-
-async def to_options(pilot: Pilot[None]) -> None:
-    await to_checkpoint(pilot)
-    await pilot.press("enter")
-    await on(pilot, ConfigureScreen)
-    await until(pilot, lambda: pilot.app.screen.query(OptionsForm))
-    await pilot.press("enter")
-    await until(pilot, lambda: pilot.app.screen.query_one(OptionsForm).has_focus_within)
-
-
-async def to_check(pilot: Pilot[None]) -> None:
-    await to_options(pilot)
-    await pilot.press("ctrl+n")
-    await on(pilot, CheckScreen)
-    await listed(pilot)
-
-
-async def to_build(pilot: Pilot[None]) -> None:
-    await to_check(pilot)
-    await pilot.press("enter")
-    await on(pilot, BuildScreen)
-    await listed(pilot)
-
-
-async def to_serve(pilot: Pilot[None], desk: DeskDouble) -> None:
-    desk.run_state = RunState.SUCCEEDED
-    await to_build(pilot)
-    await until(pilot, lambda: pilot.app.screen.flow.service)  # type: ignore[attr-defined]
-    await pilot.press("enter")
-    await on(pilot, ServeScreen)
-    await listed(pilot)
-
-
-async def to_try(pilot: Pilot[None], desk: DeskDouble) -> None:
-    await to_serve(pilot, desk)
-    await pilot.press("enter")
-    await on(pilot, TryScreen)
-    await until(pilot, lambda: isinstance(pilot.app.focused, TextField))
 
 
 async def test_the_whole_path_ends_with_an_answer(app: TritonDeckApp, desk: DeskDouble) -> None:
