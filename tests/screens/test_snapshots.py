@@ -15,6 +15,7 @@ from console.settings import Settings
 from screens.confirm import ConfirmScreen
 from screens.help import HelpScreen
 from screens.viewer import TextScreen
+from screens.widgets.logview import LogView
 from screens.widgets.options import OptionRow
 from tests.screens import steps
 from tests.screens import test_servers as servers
@@ -44,7 +45,7 @@ async def options(pilot: Pilot[None], desk: DeskDouble) -> None:
 
 async def counted(pilot: Pilot[None]) -> None:
     """The log's lines, warnings and errors have all been counted."""
-    log = pilot.app.screen.query_one(steps.LogView)
+    log = pilot.app.screen.query_one(LogView)
     await until(pilot, lambda: log.lines > 30 and log.state.settled and log.state.tallied)
 
 
