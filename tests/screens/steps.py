@@ -65,7 +65,7 @@ async def point(pilot: Pilot[None], key: str) -> None:
 
 
 async def filtered(pilot: Pilot[None], text: str) -> None:
-    """Type a text into the filter of the list."""
+    """Type a text into the filter of a list, or the search of a log."""
     await pilot.press("slash")
     await until(pilot, lambda: isinstance(pilot.app.focused, TextField))
     await pilot.press(*text)

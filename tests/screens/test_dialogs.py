@@ -30,6 +30,7 @@ from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
 from tests.screens.monitor_double import MonitorDouble
 from tests.screens.steps import (
+    filtered,
     listed,
     on,
     point,
@@ -237,7 +238,8 @@ async def test_what_was_found_has_the_room_of_the_search_field(
     async with app.run_test(size=SMALL) as pilot:
         await to_build(pilot)
         app.screen.query_one(LogView).focus()
-        await pilot.press("slash", *"nothing of it", "enter")
+        await filtered(pilot, "nothing of it")
+        await pilot.press("enter")
         title = app.screen.query_one(".log-title", Words)
         await until(pilot, lambda: "no hit" in str(title.content)[:78])
         assert title.size.width == 78

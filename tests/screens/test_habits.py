@@ -38,8 +38,8 @@ from screens.widgets.table import DeckTable, Listing
 from screens.widgets.textview import TextView
 from tests.screens.conftest import make_app, until
 from tests.screens.desk_double import DeskDouble
-from tests.screens.test_poison import shown_everywhere
-from tests.screens.test_tour import (
+from tests.screens.steps import (
+    filtered,
     listed,
     on,
     shown,
@@ -49,6 +49,7 @@ from tests.screens.test_tour import (
     to_options,
     to_serve,
 )
+from tests.screens.test_poison import shown_everywhere
 
 SIZE = (120, 36)
 
@@ -72,7 +73,7 @@ async def test_a_list_is_filtered_by_any_of_its_columns(
         await arrive(pilot)
         table = app.screen.query_one(Listing).table
         every = table.row_count
-        await pilot.press("slash", *text)
+        await filtered(pilot, text)
         await until(pilot, lambda: table.row_count == left)
         await pilot.press("enter")
         assert app.focused is table
@@ -86,7 +87,7 @@ async def test_a_filter_that_leaves_nothing_says_so_and_names_the_key_back(
     async with app.run_test(size=SIZE) as pilot:
         await to_checkpoint(pilot)
         await until(pilot, lambda: shown(app, "#detail"))
-        await pilot.press("slash", *"nowhere")
+        await filtered(pilot, "nowhere")
         await until(pilot, lambda: "No row holds this text" in shown_everywhere(app))
         await until(pilot, lambda: not shown(app, "#detail"))
         assert "All rows" in shown_everywhere(app)
@@ -105,7 +106,7 @@ async def test_a_file_is_found_by_the_filter(app: TritonDeckApp, tmp_path: Path)
         await on(pilot, FileScreen)
         table = app.screen.query_one(Listing).table
         await until(pilot, lambda: table.row_count == 3)
-        await pilot.press("slash", *"two")
+        await filtered(pilot, "two")
         await until(pilot, lambda: rows_of(table)[0].strip() == "two.wav")
 
 

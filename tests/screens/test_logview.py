@@ -10,9 +10,11 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 
+from screens.widgets.fields import TextField
 from screens.widgets.logpane import LogPane
 from screens.widgets.logview import LogView
 from tests.screens.conftest import until
+from tests.screens.steps import filtered
 
 
 class LogApp(App[None]):
@@ -119,9 +121,13 @@ async def test_what_the_reader_looks_at_stays_while_lines_are_counted(tmp_path: 
 async def test_a_search_counts_its_hits_and_goes_from_one_to_the_next(log: Path) -> None:
     async with LogApp(log).run_test(size=(80, 24)) as pilot:
         view = await opened(pilot, lambda v: v.lines == 300)
-        await pilot.press("g", "slash", *"LINE 2[05]$", "enter")
+        await pilot.press("g")
+        await filtered(pilot, "LINE 2[05]$")
+        await pilot.press("enter")
         await until(pilot, lambda: "no hit" in title(pilot))
-        await pilot.press("slash", *["backspace"] * 11, *"line 2[05]$", "enter")
+        await pilot.press("slash")
+        await until(pilot, lambda: isinstance(pilot.app.focused, TextField))
+        await pilot.press(*["backspace"] * 11, *"line 2[05]$", "enter")
         await until(pilot, lambda: view.total == 2 and "line 21" in view.note)
         await pilot.press("full_stop")
         await until(pilot, lambda: "hit 2 at line 26" in title(pilot))
