@@ -298,7 +298,9 @@ def wav_seconds(path: Path) -> float | None:
     """Length of a PCM WAV file in seconds; None when its header does not tell."""
     try:
         with wave.open(str(path), "rb") as file:
-            return file.getnframes() / file.getframerate()
+            # What was written through a pipe says 0xFFFFFFFF of its length.
+            there = path.stat().st_size // (file.getnchannels() * file.getsampwidth())
+            return min(file.getnframes(), there) / file.getframerate()
     except (OSError, EOFError, wave.Error, ZeroDivisionError):
         return None
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from backends.onnx import OnnxBackend
+from backends.onnx_checks import wav_seconds
 from backends.onnx_options import OnnxOptions
 from backends.speech import SpeechForm
 from console.checkpoints.model import Checkpoint, Format
@@ -409,6 +410,13 @@ def test_a_verify_sound_past_the_longest_is_found_before_the_export(tmp_path):
     assert verdict.figure == "250.0 s, longest 200 s"
     chunked = checks(samples.speech(), verify=(case,), long_audio="chunk")["onnx-audio-length"]
     assert chunked.level is Level.PASS
+
+
+def test_a_sound_that_was_written_through_a_pipe_is_as_long_as_its_file(tmp_path):
+    file = Path(sound(tmp_path / "piped.wav", 100.0).input)
+    head = file.read_bytes()
+    file.write_bytes(head[:40] + b"\xff" * 4 + head[44:])
+    assert wav_seconds(file) == pytest.approx(100.0, rel=0.01)
 
 
 def test_a_chunk_longer_than_the_model_takes_is_a_failure():
