@@ -678,7 +678,7 @@ def run_once(command: Sequence[str], options: argparse.Namespace, full: bool) ->
         if full and app.alive:
             for key in options.setup_keys:
                 app.send(key)
-                app.until_quiet(0.15, 1.5)
+                app.until_quiet(0.6, 3.0)
             app.run_for(options.setup_wait)
             steps: list[tuple[str, Callable[..., dict[str, Any]]]] = [
                 ("idle", measure_idle),

@@ -13,7 +13,7 @@ from console.logs.entry import entry
 from console.logs.file import Row
 from screens.phrase import rich_style
 from screens.widgets.logline import Stamps, phrase
-from screens.widgets.placed import PlacedView
+from screens.widgets.placed import Kept, PlacedView
 
 
 class LogDrawing(PlacedView):
@@ -27,6 +27,7 @@ class LogDrawing(PlacedView):
         self._end = 0
         self._hit = -1
         self._drawn: list[tuple[Row, int]] = []
+        self._kept = Kept()
 
     @property
     def rows(self) -> int:
@@ -65,14 +66,22 @@ class LogDrawing(PlacedView):
             self._drawn = drawn[-height:] if at_end else drawn[:height]
         else:
             self._drawn = [(row, 0) for row in rows]
+        looks = (self.rich_style, self.app.theme_variables, self.stamps)
+        self._kept.begin(*looks, self.wrapping, self.size.width)
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
-        left = self.scroll_offset.x
-        base = self.rich_style
         if y >= len(self._drawn):
-            return Strip.blank(self.size.width, base)
+            return self._kept.line("", lambda: Strip.blank(self.size.width, self.rich_style))
         row, piece = self._drawn[y]
+        left, found = self.scroll_offset.x, row.offset == self._hit
+        # By its hash: a line may have thousands of characters that are not seen.
+        return self._kept.line(
+            (hash(row), piece, left, found), lambda: self._line(row, piece, left)
+        )
+
+    def _line(self, row: Row, piece: int, left: int) -> Strip:
+        base = self.rich_style
         strip = self._strip(row, base)
         if self.wrapping:
             width = max(8, self.size.width)

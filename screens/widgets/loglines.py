@@ -7,6 +7,7 @@ from typing import Any
 
 from textual import events, on
 from textual.message import Message
+from textual.widget import Widget
 
 from console.logs.feed import LogFeed, LogState
 from console.logs.file import BLOCK, Row
@@ -106,6 +107,12 @@ class LogLines(LogDrawing, can_focus=True):
     def on_unmount(self) -> None:
         self.close()
 
+    def _tell_status(self) -> None:
+        # Straight to what holds it: by way of this widget's own queue the words above the log came
+        # a frame after its lines.
+        holder = self.parent if isinstance(self.parent, Widget) else self
+        holder.post_message(self.Status(self))
+
     # -- following the file
 
     def _tell(self, feed: LogFeed, state: LogState) -> None:
@@ -161,7 +168,7 @@ class LogLines(LogDrawing, can_focus=True):
         y = self.rows if self.following else top - self._base
         self.scroll_to(y=y, animate=False, immediate=True)
         self.refresh()
-        self.post_message(self.Status(self))
+        self._tell_status()
 
     def _settled(self, settled: Region, local: Region, top: int) -> int:
         """Leave a part of the file that was shown early, once the whole file is known that far."""
@@ -187,7 +194,7 @@ class LogLines(LogDrawing, can_focus=True):
         at_end = new_value >= self.max_scroll_y - 0.5
         if new_value < old_value and self.following and not at_end:
             self.following, self._seen = False, self._end
-            self.post_message(self.Status(self))
+            self._tell_status()
         elif self._reached_end(old_value, new_value):
             self.action_follow()
         self._reach()
@@ -231,7 +238,7 @@ class LogLines(LogDrawing, can_focus=True):
         self.scroll_to(y=max(0, row - self._base - self.size.height // 3), immediate=True)
         self._placing = False
         self.refresh()
-        self.post_message(self.Status(self))
+        self._tell_status()
 
     def _reach(self) -> None:
         """Make more of an early part known when the reader comes near its ends."""

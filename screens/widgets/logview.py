@@ -123,7 +123,7 @@ class LogView(LogLines):
             request = {"path": str(self.path), "pattern": words, "start": self._start}
             self._scan = Scan(request, lambda said: self._said(number, said))
         self.refresh()
-        self.post_message(self.Status(self))
+        self._tell_status()
 
     def _said(self, search: int, said: Mapping[str, Any]) -> None:
         if self.is_running:
@@ -151,7 +151,7 @@ class LogView(LogLines):
             self.total, self.searching = said["total"], not said.get("end")
             if self._wanted and self._hits:
                 self._go_to_hit(self._wanted)
-        self.post_message(self.Status(self))
+        self._tell_status()
 
     def action_hit(self, direction: int) -> None:
         if self.words:
@@ -173,7 +173,7 @@ class LogView(LogLines):
         place %= len(self._hits)
         self._go(self._hits[place])
         self.note = f"hit {place + 1}{self._at(self._hits[place])}"
-        self.post_message(self.Status(self))
+        self._tell_status()
 
     def _go(self, offset: int) -> None:
         self._hit = offset
@@ -217,13 +217,13 @@ class LogView(LogLines):
         if not found:
             counting = "" if self.state.tallied else " so far; still counting"
             self.note = f"no warning or error{counting}"
-            self.post_message(self.Status(self))
+            self._tell_status()
             return
         self._go(found[0].offset)
         known = logs.explain_line(entry(found[0].data).text)
         what = f"{known.what} → {known.fix}" if known else "warning or error"
         self.note = clean(what + self._at(found[0].offset))
-        self.post_message(self.Status(self))
+        self._tell_status()
 
     def _at(self, offset: int) -> str:
         number = self.number_of(offset)
