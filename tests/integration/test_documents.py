@@ -30,8 +30,9 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ROUTES = ("tensorrt.md", "tensorrt-llm.md", "retrieval.md")
 PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "servers.md", *(DOCS / p for p in ROUTES)]
-SLOW = {"serve-your-nemo", "roll-back", "share-a-server"}
-"""Pages with deployments of their own; test_versions.py does what the last two do."""
+SLOW = {"serve-your-nemo", "roll-back", "share-a-server", "tensorrt"}
+"""Pages with deployments of their own; test_versions.py does what the second and third do,
+test_tensorrt.py what the last does."""
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>.*?) -->\n+)?^```sh\n(?P<command>.*?)^```\n"
     r"(?:^```text\n(?P<shown>.*?)^```\n)?",

@@ -89,7 +89,7 @@ def forms(make_module_server, nemo_environment, tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("transducer_bpe", {}),
+        pytest.param("transducer_bpe", {}, marks=pytest.mark.slow),
         pytest.param("tdt_bpe", {}, marks=pytest.mark.slow),
         pytest.param("hybrid_bpe", {"decoder": "rnnt"}, marks=pytest.mark.slow),
     ],

@@ -187,6 +187,7 @@ def test_a_version_that_does_not_load_in_time_leaves_the_old_one_answering(box: 
     assert box.server["pid"] == pid
 
 
+@pytest.mark.slow
 def test_versions_are_pruned_only_when_they_are_named(box: Box):
     for number in (2, 3):
         make_adder(box.graph, number)

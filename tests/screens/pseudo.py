@@ -81,11 +81,13 @@ class Terminal:
 
     def settle(self, quiet: float = 0.5) -> None:
         """Read until nothing has come for `quiet` seconds."""
-        seen, end = -1, time.monotonic() + 60
-        while seen != len(self.output):
+        end = time.monotonic() + 60
+        since, seen = time.monotonic(), len(self.output)
+        while time.monotonic() - since < quiet:
             assert time.monotonic() < end, f"it never rests: {self.output[-500:]!r}"
-            seen = len(self.output)
-            self.read(quiet)
+            self.read(0.05)
+            if len(self.output) != seen:
+                since, seen = time.monotonic(), len(self.output)
 
     def resize(self, width: int, height: int) -> None:
         self.size = (width, height)
