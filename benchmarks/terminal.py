@@ -15,6 +15,7 @@ import compileall
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,10 @@ from console.runs.store import RunStore  # noqa: E402
 
 TUIBENCH = ROOT / "benchmarks" / "tuibench.py"
 PAINT_MS, QUIET_MS, KEY_BYTES, SCROLL_BYTES, MEMORY_MIB = 600, 30, 1300, 17_000, 80
+BARE_MS = 435
+"""First paint of the bare Textual app on the machine that `PAINT_MS` was set for."""
 PEERS = ("nvitop==1.7.2", "posting==2.11.1", "tree-sitter<0.26", "textual[syntax]==6.1.0")
+BARE_LABEL = "bare Textual"
 BARE = """
 from textual.app import App
 from textual.widgets import Footer, Header, OptionList
@@ -107,7 +111,7 @@ def cases(home: Path, peers: Path | None) -> Iterator[Case]:
     yield Case("Options", deck, "o", still=True, environ=at)
     yield Case("Check", deck, "enter", still=True, environ=at)
     yield Case("Log", deck, "enter,5,tab", "pgup,pgdn", scrolls=True, environ=at)
-    yield Case("bare Textual", (sys.executable, "-c", BARE), ours=False, leave="q")
+    yield Case(BARE_LABEL, (sys.executable, "-c", BARE), ours=False, leave="q")
     if peers is None:
         return
     library = peers / "nvml"
@@ -140,11 +144,10 @@ def measure(case: Case, folder: Path, samples: int, starts: int) -> dict[str, An
 
 def missed(case: Case, result: dict[str, Any]) -> list[str]:
     """The bars that a screen of ours does not meet, in words."""
-    start, keys, idle = result["start"], result["keys"], result["idle"]
+    keys, idle = result["keys"], result["idle"]
     quiet, size = keys["quiet_ms"].get("p95"), keys["bytes"].get("p50")
     bound = SCROLL_BYTES if case.scrolls else KEY_BYTES
     checks = [
-        (start["first_paint_ms"] <= PAINT_MS, f"first paint {start['first_paint_ms']:.0f} ms"),
         (quiet is not None and quiet <= QUIET_MS, f"key to quiet p95 {quiet} ms"),
         (size is not None and size <= bound, f"{size} bytes a key"),
         (not case.still or idle["bytes_per_s"] == 0, f"{idle['bytes_per_s']} B/s idle"),
@@ -152,6 +155,13 @@ def missed(case: Case, result: dict[str, Any]) -> list[str]:
         (result["quit"].get("terminal_restored") is True, "the terminal was not restored"),
     ]
     return [words for met, words in checks if not met]
+
+
+def late(ours: Sequence[float], bare: float | None) -> list[str]:
+    """Whether Home, which every start paints, comes late: judged as a ratio, for machines differ."""
+    paint = statistics.median(ours)
+    bound = PAINT_MS if bare is None else PAINT_MS / BARE_MS * bare
+    return [] if paint <= bound else [f"every start: first paint {paint:.0f} ms of {bound:.0f}"]
 
 
 def row(result: dict[str, Any]) -> str:
@@ -187,7 +197,7 @@ def main() -> int:
     for package in ("backends", "console", "screens", "themes"):
         # As pip does for the peers; a checkout may hold no bytecode, or that of an older text.
         compileall.compile_dir(ROOT / package, quiet=2)
-    failures = []
+    failures, paints, bare = [], [], None
     with tempfile.TemporaryDirectory(prefix="tritondeck-bench-") as name:
         folder = options.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,8 +207,13 @@ def main() -> int:
                 continue
             result = measure(case, folder, options.samples, options.starts)
             print(row(result), flush=True)
+            if case.ours:
+                paints.append(result["start"]["first_paint_ms"])
+            elif case.label == BARE_LABEL:
+                bare = result["start"]["first_paint_ms"]
             if case.ours and (bad := missed(case, result)):
                 failures.append(f"{case.label}: {', '.join(bad)}")
+    failures += late(paints, bare) if paints else []
     print("\n".join(failures) or "every bar met", file=sys.stderr)
     return 1 if failures else 0
 
