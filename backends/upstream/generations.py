@@ -10,7 +10,6 @@ import datetime
 from collections.abc import Mapping
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -118,6 +117,9 @@ def of_version(package: str, version: str) -> str:
         number = Version(version)
     except InvalidVersion:
         return ""
+    # Here: it brings the tags of wheels and sysconfig's data, and most routes never ask.
+    from packaging.specifiers import SpecifierSet
+
     wanted = package.replace("_", "-")
     for name, entry in catalog().generations.items():
         same = entry.package.replace("_", "-") == wanted

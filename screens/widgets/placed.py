@@ -12,8 +12,8 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.strip import Strip
 from textual.widget import Widget
 
-_KEPT = 512
-"""Strips that a widget keeps; some 2 kB each."""
+_KEPT = 160
+"""Strips that a widget keeps: two pages of a tall terminal; some 10 kB each with how they are cut."""
 
 
 class Kept:
