@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pynvml
-from vllm_gpu import ROOT, Bench, used
+from vllm_gpu import LITTLE, ROOT, Bench, left, used
 
 NAME = "facts"
 ASKED = {
@@ -74,19 +74,15 @@ def run(home: Path, environment: Path, handles: list[Any]) -> dict[str, Any]:
         stopped = time.monotonic()
         row["stop"] = bench.deck("stop", NAME)[0]
         row["stop_s"] = round(time.monotonic() - stopped, 1)
-    for _ in range(50):
-        left = max(a - b for a, b in zip(used(handles), before, strict=True))
-        if left < 64 << 20:
-            break
-        time.sleep(0.1)
-    row["left_mib"] = round(left / (1 << 20), 1)
+    over = left(handles, before)
+    row["left_mib"] = round(over / (1 << 20), 1)
     row["log"] = [
         line
         for log in sorted(home.rglob("server.log"))
         for line in log.read_text(errors="replace").splitlines()[-60:]
     ]
     right = all(answer.strip() == ASKED[text] for text, answer in row["answers"].items())
-    row["ok"] = code == 0 and right and max(row["taken_mib"]) > 100 and left < 64 << 20
+    row["ok"] = code == 0 and right and max(row["taken_mib"]) > 100 and over < LITTLE
     return row
 
 

@@ -28,6 +28,7 @@ import pynvml
 
 ROOT = Path(__file__).parents[1]
 GIB = 1 << 30
+LITTLE = 64 << 20
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -188,6 +189,16 @@ def used(handles: list[Any]) -> list[int]:
     return [pynvml.nvmlDeviceGetMemoryInfo(h, version=pynvml.nvmlMemory_v2).used for h in handles]
 
 
+def left(handles: list[Any], before: list[int]) -> int:
+    """Bytes on the fullest GPU over `before`, once they are few or after five seconds."""
+    for _ in range(50):
+        over = max(a - b for a, b in zip(used(handles), before, strict=True))
+        if over < LITTLE:
+            break
+        time.sleep(0.1)
+    return over
+
+
 def seen(log: str, before: list[int], after: list[int], tensor: int) -> dict[str, Any]:
     """What vLLM's log and NVML say; of several ranks the largest weights and the smallest cache."""
     loaded = [float(v) for v in LOADED.findall(log)]
@@ -241,12 +252,7 @@ def run(bench: Bench, case: Case, handles: list[Any]) -> dict[str, Any]:
         stopped = time.monotonic()
         bench.deck("stop", case.name)
         row["stop_s"] = round(time.monotonic() - stopped, 1)
-    for _ in range(50):
-        left = max(a - b for a, b in zip(used(handles), before, strict=True))
-        if left < 64 << 20:
-            break
-        time.sleep(0.1)
-    row["left_mib"] = round(left / (1 << 20), 1)
+    row["left_mib"] = round(left(handles, before) / (1 << 20), 1)
     row["ok"] = code == 0 and judged(case, row)
     return row
 
