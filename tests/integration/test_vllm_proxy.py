@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,6 +33,8 @@ FACTS = Path(__file__).parents[2] / "examples" / "facts"
 WORDS = ["one", " two", " three"]
 ODD = 13
 """A seed that is answered with what no OpenAI server says."""
+ENDLESS = 17
+"""A seed whose answer ends when nobody reads it any more."""
 
 
 class OpenAi(BaseHTTPRequestHandler):
@@ -37,6 +42,8 @@ class OpenAi(BaseHTTPRequestHandler):
 
     asked: list[dict[str, Any]]
     gate: threading.Event
+    left: threading.Event
+    """That the reader of an endless answer has gone."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -65,6 +72,8 @@ class OpenAi(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        if self.asked[-1].get("seed") == ENDLESS:
+            return self.endless()
         for number, word in enumerate(WORDS):
             if number == len(WORDS) - 1 and not self.gate.wait(60):
                 return  # nobody has seen the words before it: the answer stays without an end
@@ -72,6 +81,14 @@ class OpenAi(BaseHTTPRequestHandler):
         self.event({"choices": [{"delta": {"content": ""}, "finish_reason": "stop"}]})
         self.event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
         self.wfile.write(b"data: [DONE]\n\n")
+
+    def endless(self) -> None:
+        try:
+            while True:
+                self.event({"choices": [{"delta": {"content": " more"}, "finish_reason": None}]})
+                time.sleep(0.01)
+        except OSError:
+            self.left.set()
 
     def event(self, value: dict[str, Any]) -> None:
         self.wfile.write(b"data: " + json.dumps(value).encode() + b"\n\n")
@@ -82,7 +99,7 @@ class OpenAi(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[ThreadingHTTPServer]:
-    OpenAi.asked, OpenAi.gate = [], threading.Event()
+    OpenAi.asked, OpenAi.gate, OpenAi.left = [], threading.Event(), threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), OpenAi)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -138,6 +155,18 @@ def test_a_stream_comes_before_it_is_whole(proxy: Any) -> None:
     told = complete(proxy.endpoint, asked(stream=True), on_text=heard)
     assert "".join(pieces) == told.text == "one two three" and len(pieces) == 3
     assert (told.finish_reason, told.completion_tokens) == ("stop", 3)
+
+
+def test_an_answer_whose_client_has_gone_is_generated_no_further(proxy: Any) -> None:
+    parts = urlsplit(proxy.endpoint.url)
+    client = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
+    body = {"text_input": "x", "stream": True, "sampling_parameters": f'{{"seed": {ENDLESS}}}'}
+    client.request("POST", "/v2/models/facts/generate_stream", json.dumps(body))
+    response = client.getresponse()
+    assert response.readline().startswith(b"data:") and not OpenAi.left.is_set()
+    response.close()
+    client.close()
+    assert OpenAi.left.wait(10)
 
 
 def test_the_prompt_stands_before_a_whole_answer_unless_it_is_excluded(proxy: Any) -> None:
