@@ -73,7 +73,8 @@ class OpenAi(BaseHTTPRequestHandler):
         self.end_headers()
         self.event({"choices": [{"delta": {"role": "assistant", "content": ""}}]})
         if self.asked[-1].get("seed") == ENDLESS:
-            return self.endless()
+            self.endless()
+            return
         for number, word in enumerate(WORDS):
             if number == len(WORDS) - 1 and not self.gate.wait(60):
                 return  # nobody has seen the words before it: the answer stays without an end
