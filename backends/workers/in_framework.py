@@ -13,7 +13,8 @@ One Triton, two models: NAME has upstream's tensors (prompts BYTES [B, 1], max_l
 → sentences BYTES [B, 1]), NAME_stream is decoupled and ours (prompt BYTES [1], max_tokens INT64 [1],
 temperature FP32 [1], top_p FP32 [1] → text BYTES [1], finish_reason BYTES [1], prompt_tokens and
 completion_tokens INT64 [1]), a piece of text an answer. Every request of the front goes through
-Triton: what answers there has proved the tensors.
+Triton: what answers there has proved the tensors. A stream whose client has left the front is
+generated no further; of a client of Triton itself that has gone PyTriton tells its models nothing.
 
 All of it is one process tree. SIGTERM stops the front, then Triton, then this. When this process
 is killed Triton is told by the kernel; when Triton dies this ends with 70.
@@ -140,24 +141,30 @@ def load(given):
     return made
 
 
-def texts(deployable, prompt, max_tokens, temperature, top_p):
+def texts(deployable, prompt, max_tokens, temperature, top_p, wanted=lambda: True):
     """Generate for one prompt: pieces of text as they come, each with (finish_reason,
-    prompt_tokens, completion_tokens); the reason is empty but for the last one."""
-    from transformers import TextIteratorStreamer
+    prompt_tokens, completion_tokens); the reason is empty but for the last one. `wanted` is asked
+    at each token, and the answer ends when it says no."""
+    import torch
+    from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+    def unwanted(ids, scores, **rest):
+        return torch.full((len(ids),), not wanted(), device=ids.device)
 
     tokenizer, model = deployable.tokenizer, deployable.model
     inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    wanted = {"max_new_tokens": max_tokens, "do_sample": temperature > 0, "streamer": streamer}
+    options = {"max_new_tokens": max_tokens, "do_sample": temperature > 0, "streamer": streamer}
+    options["stopping_criteria"] = StoppingCriteriaList([unwanted])
     if temperature > 0:
-        wanted |= {"temperature": temperature, "top_p": top_p}
+        options |= {"temperature": temperature, "top_p": top_p}
     else:
-        wanted |= {"temperature": None, "top_p": None, "top_k": None}
+        options |= {"temperature": None, "top_p": None, "top_k": None}
     outcome = {}
 
     def work():
         try:
-            outcome["ids"] = model.generate(**inputs, **wanted)[0]
+            outcome["ids"] = model.generate(**inputs, **options)[0]
         except Exception as error:  # noqa: BLE001 - it belongs to the request that waits elsewhere
             outcome["error"] = error
             streamer.end()
@@ -175,9 +182,10 @@ def texts(deployable, prompt, max_tokens, temperature, top_p):
     yield "", "length" if made >= max_tokens else "stop", length, made
 
 
-def bind(triton, deployable, given):
-    """Both models, with their tensors."""
+def bind(triton, deployable, given, listening):
+    """Both models, with their tensors. `listening` has the front's requests that are still wanted."""
     import numpy as np
+    from in_framework_front import LISTENER
     from pytriton.model_config import ModelConfig, Tensor
 
     triton.bind(
@@ -196,12 +204,14 @@ def bind(triton, deployable, given):
         def one(name, default):
             return request[name].flatten()[0].item() if name in request else default
 
+        listener = (request.parameters or {}).get(LISTENER)
         told = texts(
             deployable,
             prompt,
             one("max_tokens", LONGEST),
             one("temperature", 0.0),
             one("top_p", 1.0),
+            lambda: listener is None or listener in listening,
         )
         for text, reason, before, made in told:
             yield [
@@ -267,10 +277,11 @@ def serve(given):
     # Sockets lie in the workspace, and their paths have room for 107 characters.
     with tempfile.TemporaryDirectory(prefix="tritondeck-") as workspace:
         triton = Server(config=configuration(given), workspace=Path(workspace) / "w")
-        bind(triton, deployable, given)
+        listening = set()
+        bind(triton, deployable, given, listening)
         triton.run()
         try:
-            app = in_framework_front.make(deployable, given)
+            app = in_framework_front.make(deployable, given, listening)
             front = uvicorn.Server(
                 uvicorn.Config(
                     app,

@@ -13,6 +13,7 @@ import itertools
 import json
 import time
 import uuid
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +21,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 FAILED = "An error occurred:"  # how upstream's model tells a failure, with a status of 200
+LISTENER = "listener"  # parameter of a request to the streaming model: who waits for its answer
 LONGEST = 256
 TIMEOUT = 600.0
 
@@ -68,9 +70,10 @@ class Chat(Asked):
 class Triton:
     """The two models of the Triton beside it, over HTTP."""
 
-    def __init__(self, address, port, name):
+    def __init__(self, address, port, name, listening):
         self.address, self.port, self.name = address, port, name
         self.stream = f"{name}_stream"
+        self.listening = listening
 
     def call(self, method, path, body=None, timeout=TIMEOUT):
         """An open response and its connection; `Refused` with Triton's own words for another
@@ -124,30 +127,52 @@ class Triton:
             raise Refused(text, 500)
         return text
 
-    def pieces(self, prompt, asked):
-        """Answers of the streaming model: dictionaries with text, finish_reason and counts."""
+    def pieces(self, prompt, asked, listener):
+        """Answers of the streaming model: dictionaries with text, finish_reason and counts.
+
+        They end early when `listener` is taken out of those that are listening.
+        """
         body = {
+            LISTENER: listener,
             "prompt": prompt,
             "max_tokens": asked.max_tokens,
             "temperature": asked.temperature,
             "top_p": asked.top_p,
         }
         path = f"/v2/models/{self.stream}/generate_stream"
-        response, connection = self.call("POST", path, body)
+        self.listening.add(listener)
         try:
-            while line := response.readline():
-                if line.startswith(b"data:"):
-                    yield json.loads(line[5:])
+            response, connection = self.call("POST", path, body)
+            try:
+                while line := response.readline():
+                    if line.startswith(b"data:"):
+                        yield json.loads(line[5:])
+            finally:
+                connection.close()
         finally:
-            connection.close()
+            self.listening.discard(listener)
+
+
+class Events(StreamingResponse):
+    """Events for a client; `left` is called as soon as it has gone, while the next one is made."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, content, left):
+        super().__init__(content)
+        self.left = left
+
+    async def listen_for_disconnect(self, receive):
+        await super().listen_for_disconnect(receive)
+        self.left()
 
 
 class Front:
     """The answers in OpenAI's shapes."""
 
-    def __init__(self, deployable, given):
+    def __init__(self, deployable, given, listening):
         self.deployable, self.name = deployable, given.name
-        self.triton = Triton(given.address, given.triton_port, given.name)
+        self.triton = Triton(given.address, given.triton_port, given.name, listening)
         self.ports = {
             "http": given.triton_port,
             "grpc": given.grpc_port,
@@ -189,10 +214,10 @@ class Front:
             "model": self.name,
         }
         if asked.stream:
-            pieces = self.triton.pieces(prompt, asked)
+            pieces = self.triton.pieces(prompt, asked, head["id"])
             first = next(pieces)  # a refusal of the model has a status of its own
             events = self.events(head, asked, first, pieces)
-            return StreamingResponse(events, media_type="text/event-stream")
+            return Events(events, partial(self.triton.listening.discard, head["id"]))
         text = self.triton.whole(prompt, asked)
         made = self.count(text)
         reason = "length" if made >= asked.max_tokens else "stop"
@@ -235,10 +260,14 @@ def refusal(message, status):
     return JSONResponse({"error": {"message": message, "type": kind}}, status_code=status)
 
 
-def make(deployable, given):
-    """The application. Its handlers are ordinary functions: each runs in a thread of its own."""
+def make(deployable, given, listening):
+    """The application. Its handlers are ordinary functions: each runs in a thread of its own.
+
+    `listening` is a set that it shares with the streaming model: the requests whose clients are
+    still there.
+    """
     app = FastAPI(openapi_url=None)
-    front = Front(deployable, given)
+    front = Front(deployable, given, listening)
 
     @app.exception_handler(Refused)
     def refused(request, error):

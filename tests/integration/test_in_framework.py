@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +20,9 @@ from console import settings as settings_module
 from console.app import TritonDeckApp
 from console.desk.desk import Desk
 from console.facts import Endpoint
+from console.generation.client import complete
+from console.prompts import TextRequest, Turn
+from console.triton import health
 from console.triton.plain_http import request
 from screens.build import BuildScreen
 from screens.check import CheckScreen
@@ -26,11 +34,13 @@ from screens.widgets.options import OptionsForm
 from screens.widgets.table import Listing
 from tests.screens.conftest import until
 from tests.screens.steps import listed, on, shown
-from tests.support import Operator, managed, until_gone
+from tests.support import Operator, free_ports, managed, until_gone
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+WORKER = ROOT / "backends" / "workers" / "in_framework.py"
 NAME = "facts"
 COUNTED = "one two three four five six seven eight nine ten"
 
@@ -118,6 +128,60 @@ def test_health_is_where_upstream_has_it(served: Operator) -> None:
     place = Endpoint(service["endpoint"]["url"], "openai")
     assert request(place, "/v1/health").json()["status"] == "ok"
     assert request(place, "/health").status == 404
+
+
+@pytest.fixture
+def talkative(tmp_path: Path) -> Iterator[tuple[Endpoint, psutil.Process]]:
+    """The worker by itself, with a model that knows no end and has room for a million tokens."""
+    folder = tmp_path / "model"
+    shutil.copytree(EXAMPLES / NAME, folder)
+    for name in ("config.json", "generation_config.json"):
+        told = json.loads((folder / name).read_text())
+        told |= {"eos_token_id": None, "max_position_embeddings": 1_000_000}
+        (folder / name).write_text(json.dumps(told))
+    ports = free_ports(4)
+    words = [str(managed("inframework") / "bin" / "python"), str(WORKER), "--device=cpu"]
+    words += [f"--model={folder}", f"--name={NAME}", "--dtype=float32"]
+    words += [
+        f"--{name}={port}"
+        for name, port in zip(
+            ("port", "triton-port", "grpc-port", "metrics-port"), ports, strict=True
+        )
+    ]
+    place = Endpoint(f"http://127.0.0.1:{ports[0]}", "openai")
+    env = {"PATH": os.defpath, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=env)
+    try:
+        health.wait_live(place, 120, alive=lambda: process.poll() is None)
+        yield place, psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_an_answer_whose_client_has_gone_is_generated_no_further(
+    talkative: tuple[Endpoint, psutil.Process],
+) -> None:
+    """It would go on for hours at the whole of a core; then the process has nothing to do."""
+    place, process = talkative
+    asked = TextRequest(
+        model=NAME,
+        turns=(Turn("user", "Count from one to ten."),),
+        max_tokens=900_000,
+    )
+    heard: list[str] = []
+    told = complete(place, asked, on_text=heard.append, cancelled=lambda: bool(heard))
+    assert told.finish_reason == "cancelled"
+
+    def busy() -> float:
+        before = sum(process.cpu_times()[:2])
+        time.sleep(0.5)
+        return sum(process.cpu_times()[:2]) - before
+
+    deadline = time.monotonic() + 30
+    while busy() > 0.1:
+        assert time.monotonic() < deadline
 
 
 def test_nothing_listens_beyond_loopback(served: Operator) -> None:
