@@ -41,6 +41,7 @@ from console.processes import (
 )
 from console.storage import StatusFile, lock, open_log, read_json, write_json
 from console.text import clean
+from console.waiting import looks
 
 VERSION = 1
 
@@ -149,11 +150,12 @@ class Keeper:
                 self.asked = True
                 deadline = time.monotonic() + self.request.grace
                 self._to_group(signal.SIGTERM)
-            if deadline is not None and time.monotonic() >= deadline:
+            # First what has ended: a keeper that got no turn for long comes late to a child that did not.
+            self._reap()
+            if self.status is None and deadline is not None and time.monotonic() >= deadline:
                 self.killed = True
                 self._to_group(signal.SIGKILL)
                 deadline = time.monotonic() + 1
-            self._reap()
         elapsed = time.monotonic() - self.started
         leftover, stuck = self._end_leftovers()
         note = self.at_end() if self.at_end else ""
@@ -187,17 +189,16 @@ class Keeper:
         """End what still runs below us; how many there were, and how many could not be ended."""
         left = [] if self.request.leave else descendants(os.getpid())
         count = len(left)
-        killing = time.monotonic() + (0 if self.killed else min(2.0, self.request.grace))
-        giving_up = killing + 5
         for pid in left:
             _send(pid, signal.SIGTERM)
-        while left and time.monotonic() < giving_up:
-            signal.sigtimedwait(self.SIGNALS, 0.05)
-            self._reap()
-            left = descendants(os.getpid())
-            if time.monotonic() >= killing:
-                for pid in left:
-                    _send(pid, signal.SIGKILL)
+        patience = 0.0 if self.killed else min(2.0, self.request.grace)
+        for number, seconds in ((0, patience), (signal.SIGKILL, 5.0)):
+            for _ in looks(seconds, 0.03) if left else ():
+                for pid in left if number else ():
+                    _send(pid, number)
+                self._reap()
+                if not (left := descendants(os.getpid())):
+                    break
         return count, len(left)
 
     def _result(self, elapsed: float, leftover: int, stuck: int, note: str) -> dict[str, Any]:
@@ -401,17 +402,15 @@ def end_survivors(kept: Kept, grace: float = 2.0, progress: Progress | None = No
 def _wait(
     done: Callable[[], bool], seconds: float, message: str, progress: Progress | None
 ) -> bool:
-    until = time.monotonic() + seconds
     told = 0.0
-    while not done():
+    for _ in looks(seconds, 0.03):
+        if done():
+            return True
         now = time.monotonic()
-        if now >= until:
-            return False
         if progress and now - told >= 0.5:
             progress(message)
             told = now
-        time.sleep(0.03)
-    return True
+    return False
 
 
 if __name__ == "__main__":

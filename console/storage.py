@@ -17,6 +17,7 @@ from typing import Any
 
 from console.facts import DeckError, Refused
 from console.text import clean, human_bytes
+from console.waiting import looks
 
 
 def write_private(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:
@@ -163,15 +164,14 @@ def take_lock(handle: int) -> bool:
 
 
 def lock(path: Path, held: str, patience: float = 0.0) -> int:
-    """Hold `path` (flock) for the life of this process; `Refused` with `held` when somebody does."""
+    """Hold `path` (flock) for the life of this process; `Refused` with `held` when somebody does
+    for `patience` seconds."""
     handle = open_lock(path)
-    until = time.monotonic() + patience
-    while not take_lock(handle):
-        if time.monotonic() >= until:
-            os.close(handle)
-            raise Refused(held, fix="wait until it has ended, or cancel it")
-        time.sleep(0.05)
-    return handle
+    for _ in looks(patience):
+        if take_lock(handle):
+            return handle
+    os.close(handle)
+    raise Refused(held, fix="wait until it has ended, or cancel it")
 
 
 def storage_error(error: OSError, path: Path) -> DeckError:

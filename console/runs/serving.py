@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 from console import keeper
@@ -16,6 +15,7 @@ from console.runs.judging import judge
 from console.services.model import ServiceState, ServiceView
 from console.services.store import ServiceStore
 from console.text import clean, human_seconds
+from console.waiting import looks
 
 _SERVER_START = 60.0
 _NOTICED = 2.0
@@ -93,14 +93,18 @@ def _death_says_more(error: DeckError, services: ServiceStore, service_id: str, 
     """Raise why the server ended, if it did: that says more than a broken connection."""
     from console.triton.plain_http import NoAnswer
 
-    began = time.monotonic()
-    while True:
-        kept = keeper.look(_still_there(services, service_id, since).folder)
-        gone = kept.watched and not kept.child_alive
-        patience = _TIDIED if gone else _NOTICED if isinstance(error, NoAnswer) else 0
-        if time.monotonic() - began >= patience:
+    def look() -> keeper.Kept:
+        return keeper.look(_still_there(services, service_id, since).folder)
+
+    for _ in looks(_NOTICED if isinstance(error, NoAnswer) else 0.0):
+        kept = look()
+        if kept.watched and not kept.child_alive:
+            break
+    else:
+        return
+    for _ in looks(_TIDIED):
+        if look().child_alive:
             return
-        time.sleep(0.05)
 
 
 def _service_of(context: Context, name: str) -> tuple[ServiceStore, ServiceView]:

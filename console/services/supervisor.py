@@ -18,6 +18,7 @@ from console import detach, keeper, storage
 from console.facts import DeckError
 from console.services import record, restarts, tokens, watch
 from console.text import clean
+from console.waiting import looks
 
 if TYPE_CHECKING:
     from console.planning.plan import ServiceSpec
@@ -220,7 +221,9 @@ def _again(folder: Path, ended: Supervisor) -> bool:
     if due is None:
         return False
     (folder / "ready").unlink(missing_ok=True)
-    while time.time() < due and not stopping.exists():
+    # What stands in the folder is wall time, for people; somebody who sets the clock moves no restart.
+    until = time.monotonic() + due - time.time()
+    while time.monotonic() < until and not stopping.exists():
         told = signal.sigtimedwait(keeper.Keeper.SIGNALS, 0.1)
         if told and told.si_signo in (signal.SIGTERM, signal.SIGINT):
             stopping.touch(mode=0o600)
@@ -233,12 +236,10 @@ def _again(folder: Path, ended: Supervisor) -> bool:
 def call_off(folder: Path) -> None:
     """End a supervisor that waits to start its server again; returns when it is gone."""
     waiting = keeper.look(folder).keeper
-    until = time.monotonic() + 5
-    while waiting and waiting.alive and time.monotonic() < until:
-        if restarts.read(folder).next is None:
-            return  # it has just started the server, which is ended as any other
+    for _ in looks(5, 0.03):
+        if waiting is None or not waiting.alive or restarts.read(folder).next is None:
+            return  # gone, or it has just started the server, which is ended as any other
         waiting.signal(signal.SIGTERM)
-        time.sleep(0.03)
 
 
 def _relaunch(request: keeper.Request, made: record.Record) -> keeper.Request:

