@@ -33,6 +33,8 @@ class Head:
         self.packages: dict[str, bytes] = {}
         self.replicas = 1
         self.scalable = True
+        self.fails = ""
+        """What ends the constructor of every replica that is asked for."""
         self.deployed = False
         self.log = "the job's first line\n"
         self.nodes = 2
@@ -71,6 +73,16 @@ class Head:
         one = told["applications"][APPLICATION]["deployments"]["model"]
         one["target_num_replicas"] = self.replicas
         one["replicas"] = one["replicas"][: self.replicas]
+        if self.fails and self.replicas > 1:
+            # The words of ray 2.60, serve/_private/application_state.py and deployment_state.py.
+            told["applications"][APPLICATION] |= {
+                "status": "DEPLOY_FAILED",
+                "message": "Failed to update the deployments ['model'].",
+            }
+            one["message"] = (
+                f"The deployment failed to start 6 times in a row. Error:\n{self.fails}"
+            )
+            one["status"], one["replicas"] = "DEPLOY_FAILED", one["replicas"][:1]
         return status, told
 
     def _jobs(self, method: str, path: str, body: bytes) -> tuple[int, Any]:

@@ -254,8 +254,6 @@ class Follower:
             raise CannotServe(
                 f"the job ended ({look['job']}): {why}", "read the log above it", EX_SOFTWARE
             )
-        if look["application"] and look["application"]["status"] == "DEPLOY_FAILED":
-            say(f"the application failed: {look['application']['message']}")
 
     def announce(self, told):
         for about, words in told.items():

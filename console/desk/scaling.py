@@ -28,6 +28,11 @@ _PLACED = 900.0
 """Seconds that new replicas may take to load the model."""
 _OLD = 15.0
 _POLL = 0.3
+_TRIES = 3
+"""New replicas that may fail before one runs. Ray tries for ever where the application has run before."""
+_STILL = 15.0
+"""Seconds that Ray may start no replica of an unwell application: it waits up to four before it tries
+again for the third time (source: ray 2.60, serve/_private/deployment_state.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,8 @@ def scale(
 ) -> ClusterView:
     """Ask for so many replicas and wait until they all run.
 
-    `DeckError` when the cluster refuses, when they do not run in time, or when the service ends.
+    `DeckError` when the cluster refuses, when the application or its new replicas fail, when they do
+    not run in time, or when the service ends.
     """
     readonly.require_writable(settings, "scale an application")
     if not 1 <= replicas <= 10_000:
@@ -142,6 +148,7 @@ def _placed(
 ) -> ClusterView:
     """Wait until exactly so many run."""
     until = time.monotonic() + _PLACED
+    outlook = _Outlook(replicas)
     while True:
         found = _view(folder)
         running = sum(replica.state == "RUNNING" for replica in found.replicas)
@@ -156,6 +163,12 @@ def _placed(
                 why=now.reason or found.message,
                 fix=f"read its log, then: tritondeck deploy {now.deployment}",
             )
+        if lost := outlook.lost(found):
+            raise DeckError(
+                f"{running} of {replicas} replicas run: {lost}",
+                why=found.message or "Ray does not say why",
+                fix=f"read its log, correct that, then: tritondeck deploy {now.deployment}",
+            )
         if time.monotonic() > until:
             raise DeckError(
                 f"{running} of {replicas} replicas run",
@@ -163,6 +176,49 @@ def _placed(
                 fix="join another node, or ask for fewer",
             )
         time.sleep(_POLL)
+
+
+class _Outlook:
+    """Whether what was asked for can still come, from one look at the cluster to the next."""
+
+    def __init__(self, replicas: int) -> None:
+        self.replicas = replicas
+        self.first = ""
+        self.before: set[str] | None = None
+        """Replicas that are older than the wish, which may be what takes them away."""
+        self.starting: set[str] = set()
+        self.failed = 0
+        self.moved = time.monotonic()
+
+    def lost(self, found: ClusterView) -> str:
+        """Why not all of them will run; empty while they may."""
+        self.first = self.first or found.status
+        self._count(found)
+        if any(one.state not in ("RUNNING", "STOPPED") for one in found.replicas) or found.old:
+            self.moved = time.monotonic()
+        # What was unwell before the wish may get well by it.
+        if found.status in ("DELETING", "DEPLOY_FAILED") and found.status != self.first:
+            return f"the application is {found.status}"
+        if self.failed >= _TRIES:
+            return f"{self.failed} new ones failed one after the other"
+        unwell = found.status in ("UNHEALTHY", "DEPLOY_FAILED")
+        if unwell and time.monotonic() - self.moved > _STILL:
+            return f"the application is {found.status}, and Ray starts none"
+        return ""
+
+    def _count(self, found: ClusterView) -> None:
+        """New replicas that were starting and have gone since, with none that ran between them."""
+        if found.target != self.replicas:
+            return
+        if self.before is None:
+            self.before = {one.id for one in found.replicas}
+        new = {one.id: one.state for one in found.replicas if one.id not in self.before}
+        self.failed += sum(
+            new.get(id_, "STOPPED") in ("STOPPING", "STOPPED") for id_ in self.starting
+        )
+        if any(new.get(id_) == "RUNNING" for id_ in self.starting):
+            self.failed = 0
+        self.starting = {id_ for id_, state in new.items() if state == "STARTING"}
 
 
 def _view(folder: Path) -> ClusterView:

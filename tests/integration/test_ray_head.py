@@ -86,6 +86,11 @@ def test_what_cannot_be_scaled_says_why(operator: Operator, head: Head, tmp_path
         "tritondeck stop takes them all away"
     )
     assert "no service" in operator.json("scale", "nothing", code=2)["error"]["title"]
+    head.scalable, head.fails = True, "torch.OutOfMemoryError: CUDA out of memory"
+    told = operator.json("scale", "facts", "2", code=1)["error"]
+    assert told["title"] == "1 of 2 replicas run: the application is DEPLOY_FAILED"
+    assert "Failed to update the deployments" in told["why"] and head.fails in told["why"]
+    assert "tritondeck deploy facts" in told["fix"]
 
 
 def test_the_script_does_what_the_run_does(operator: Operator, head: Head, tmp_path: Path) -> None:

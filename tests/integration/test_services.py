@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -404,6 +405,71 @@ def test_a_wish_for_replicas_of_what_ends_meanwhile_says_that_it_ended(
         scaling.scale(settings, "digits", 2)
     thread.join()
     assert "stopped" in told.value.why
+
+
+class Cluster:
+    """Looks at a cluster, one after the other: each is what is seen once the one before it was."""
+
+    def __init__(self, folder: Path, *looks: tuple[str, str, list[tuple[str, str]]]) -> None:
+        """`looks` have a status, Ray's words, and (id, state) of the replicas."""
+        self.folder, self.looks = folder, looks
+        self.asked = ""
+
+    def see(self, number: int) -> None:
+        status, message, replicas = self.looks[min(number, len(self.looks) - 1)]
+        told = [{"id": id_, "state": state, "node": ""} for id_, state in replicas]
+        one = {"name": "model", "message": message, "target": 2, "replicas": told}
+        application = {"status": status, "message": "", "deployments": [one]}
+        seen = {"time": time.time(), "application": application, "asked": {"id": self.asked}}
+        storage.write_json(self.folder / scaling.STATE, seen)
+
+    def scaled(self, settings: Settings) -> DeckError:
+        """What ends the wait for two replicas."""
+        self.see(0)
+        seen = iter(range(1, 1000))
+
+        def grant() -> None:
+            until(lambda: (self.folder / scaling.REQUEST).exists())
+            self.asked = json.loads((self.folder / scaling.REQUEST).read_text())["id"]
+            self.see(0)
+
+        thread = threading.Thread(target=grant)
+        thread.start()
+        with pytest.raises(DeckError) as told:
+            scaling.scale(settings, "digits", 2, lambda *said: self.see(next(seen)))
+        thread.join()
+        return told.value
+
+
+@pytest.fixture
+def cluster(
+    store: ServiceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Cluster]:
+    monkeypatch.setattr(scaling, "_POLL", 0.01)
+    live(store, store.start(spec(), values(tmp_path), "digits"))
+    folder = tmp_path / "work" / "ray"
+    folder.mkdir(parents=True)
+    return partial(Cluster, folder)
+
+
+def test_replicas_that_fail_again_and_again_end_the_wait(
+    cluster: Callable[..., Cluster], settings: Settings
+) -> None:
+    """Ray says RUNNING for as long as an older one runs, and tries for ever."""
+    old, said = ("a", "RUNNING"), "torch.OutOfMemoryError: CUDA out of memory"
+    tried = [("RUNNING", said, [old, (str(n), "STARTING")]) for n in range(3)]
+    told = cluster(("RUNNING", "", [old]), *tried, ("RUNNING", said, [old])).scaled(settings)
+    assert told.title == "1 of 2 replicas run: 3 new ones failed one after the other"
+    assert told.why == said
+
+
+def test_an_application_that_stays_unhealthy_ends_the_wait(
+    cluster: Callable[..., Cluster], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "_STILL", 0.1)
+    said = "A replica's health check failed."
+    told = cluster(("UNHEALTHY", said, [("a", "RUNNING")])).scaled(settings)
+    assert "UNHEALTHY, and Ray starts none" in told.title and told.why == said
 
 
 # ---------------------------------------------------------------------------- inside a run
