@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import nvml
 
 # A property is right or wrong; how long one example takes depends on who else uses the machine.
-settings.register_profile("tritondeck", deadline=None)
+settings.register_profile("tritondeck", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tritondeck")
 
 

@@ -80,14 +80,15 @@ class Terminal:
         return self.process.returncode
 
     def settle(self, quiet: float = 0.5) -> None:
-        """Read until nothing has come for `quiet` seconds."""
+        """Read until nothing has come for `quiet` seconds, counted in reads: while the machine stands
+        still nobody is quiet."""
         end = time.monotonic() + 60
-        since, seen = time.monotonic(), len(self.output)
-        while time.monotonic() - since < quiet:
+        rests, seen = 0, len(self.output)
+        while rests < quiet / 0.05:
             assert time.monotonic() < end, f"it never rests: {self.output[-500:]!r}"
             self.read(0.05)
-            if len(self.output) != seen:
-                since, seen = time.monotonic(), len(self.output)
+            rests = rests + 1 if len(self.output) == seen else 0
+            seen = len(self.output)
 
     def resize(self, width: int, height: int) -> None:
         self.size = (width, height)
