@@ -48,10 +48,14 @@ class Terminal:
         )
 
     def read(self, seconds: float) -> None:
+        """Everything that comes within `seconds`, and all that is there by then."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if select.select([self.master], [], [], min(left, 0.1))[0]:
+        while True:
+            left = end - time.monotonic()
+            if select.select([self.master], [], [], max(0.0, min(left, 0.1)))[0]:
                 self.output += os.read(self.master, 65536)
+            elif left <= 0:
+                return
 
     def until(self, text: bytes, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
