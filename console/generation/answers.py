@@ -29,7 +29,11 @@ class Heard:
 
     started: float
     on_text: OnText | None
+    never: str = ""
+    """Beginning of a text that is an error in an answer's place."""
     pieces: list[str] = field(default_factory=list)
+    held: str = ""
+    """Text that may be such an error, or its beginning: nobody has been told of it."""
     first: float | None = None
     finish: str = ""
     prompt_tokens: int | None = None
@@ -40,7 +44,21 @@ class Heard:
             return
         if self.first is None:
             self.first = time.monotonic() - self.started
-        piece = clean(piece, multiline=True)
+        piece = self.held + clean(piece, multiline=True)
+        begun = piece.lstrip()
+        if self.never and not self.pieces and begun[: len(self.never)] == self.never[: len(begun)]:
+            self.held = piece
+        else:
+            self._tell(piece)
+
+    def end(self) -> None:
+        """The answer is over. `DeckError` where all of it is an error."""
+        require_answer(self.held, self.never)
+        if self.held:
+            self._tell(self.held)
+
+    def _tell(self, piece: str) -> None:
+        self.held = ""
         self.pieces.append(piece)
         if self.on_text:
             self.on_text(piece)
@@ -140,7 +158,7 @@ def _take(told: Any, asked: TextRequest, heard: Heard) -> None:
                 f"the answer has no {clean(asked.names.text)}",
                 why=f"it has {clean(', '.join(map(str, told)))[:200]}",
             )
-        _say("".join(map(str, value)) if isinstance(value, list) else str(value), asked, heard)
+        heard.text("".join(map(str, value)) if isinstance(value, list) else str(value))
         heard.finish = clean(str(told.get("finish_reason") or heard.finish))
         heard.completion_tokens = _count(told.get("num_output_tokens"), heard.completion_tokens)
         heard.prompt_tokens = _count(told.get("num_input_tokens"), heard.prompt_tokens)
@@ -150,7 +168,7 @@ def _take(told: Any, asked: TextRequest, heard: Heard) -> None:
     if not isinstance(choices, list):
         raise DeckError("the answer has no choices", raw=clean(json.dumps(told))[:2000])
     for choice in choices[:1]:
-        _say(_choice_text(choice), asked, heard)
+        heard.text(_choice_text(choice))
         heard.finish = clean(str(choice.get("finish_reason") or heard.finish))
 
 
@@ -163,12 +181,6 @@ def require_answer(text: str, never: str) -> None:
             why=redact(clean(begun.removeprefix(never).strip(), multiline=True))[:500],
             fix="read the server's log: it has the whole error",
         )
-
-
-def _say(piece: str, asked: TextRequest, heard: Heard) -> None:
-    if not heard.pieces:
-        require_answer(piece, asked.never)
-    heard.text(piece)
 
 
 def _choice_text(choice: Any) -> str:

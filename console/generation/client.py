@@ -40,7 +40,7 @@ def complete(
     `NoAnswer` when nothing (or not all) came, `DeckError` with the server's own words when it
     refused.
     """
-    heard = Heard(time.monotonic(), on_text)
+    heard = Heard(time.monotonic(), on_text, asked.never)
     where = path(asked)
     for place in (where, f"{where}/"):
         with _exchange(endpoint, place, body(asked), timeout) as (response, late):
@@ -58,6 +58,7 @@ def complete(
             if late.is_set():
                 raise _broken(endpoint, TimeoutError(), timeout, True)
         break
+    heard.end()
     return TextAnswer(
         model=asked.model,
         text="".join(heard.pieces),

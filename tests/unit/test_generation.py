@@ -249,6 +249,35 @@ def test_an_error_in_an_answers_place_is_told_and_not_shown(
     assert raised.value.why == "no memory" and not shown
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("An error occurred: no", " memory"),
+        ("", "\n", "An err", "or occurred", ":", " no memory"),
+    ],
+)
+def test_an_error_that_comes_in_pieces_is_told_and_not_shown(pieces: tuple[str, ...]) -> None:
+    form = TextForm("facts", never="An error occurred:")
+    shown: list[str] = []
+    answer = events(*map(delta, pieces))
+    with (
+        serving(answer, kind="text/event-stream") as (_, endpoint),
+        pytest.raises(DeckError, match="answered with an error") as raised,
+    ):
+        complete(endpoint, form.request({"prompt": "Hi"}), on_text=shown.append)
+    assert raised.value.why == "no memory" and not shown
+
+
+@pytest.mark.parametrize("pieces", [("An err", "and boy"), ("An err",), ("An", " error occurred")])
+def test_an_answer_that_begins_like_an_error_is_an_answer(pieces: tuple[str, ...]) -> None:
+    form = TextForm("facts", never="An error occurred:")
+    shown: list[str] = []
+    answer = events(*map(delta, pieces))
+    with serving(answer, kind="text/event-stream") as (_, endpoint):
+        got = complete(endpoint, form.request({"prompt": "Hi"}), on_text=shown.append)
+    assert got.text == "".join(shown) == "".join(pieces)
+
+
 def test_nemos_servers_nest_their_texts() -> None:
     with serving({"choices": [{"text": [["yellow"]]}]}) as (_, endpoint):
         assert complete(endpoint, ask(style=Style.COMPLETION, stream=False)).text == "yellow"
