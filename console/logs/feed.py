@@ -116,9 +116,11 @@ class LogFeed:
         end = time.monotonic() + _TURN
         self._grow(before, end)
         everything = self._regions[Level.VERBOSE]
-        while not everything.whole and not self._stopped and time.monotonic() < end:
+        while not everything.whole and not self._stopped:
             with self.lock:
                 everything.back(_BATCH)
+            if time.monotonic() >= end:
+                break
 
     def _restart(self, why: str) -> None:
         if self._scan is not None:
@@ -143,17 +145,23 @@ class LogFeed:
             if changed:
                 everything.recount(before)
         more = True
-        while more and not self._stopped and time.monotonic() < end:
+        while more and not self._stopped:
             with self.lock:
                 more = not everything.forward(_BATCH)
+            if time.monotonic() >= end:
+                break
         judged = self._regions[Level.ERROR].counts
         block = min(judged.last, unsettled(before)) if changed else judged.last
         block = max(block, judged.anchor)
-        while block < self.file.blocks and not self._stopped and time.monotonic() < end:
+        # One block whatever the time is: the next look begins where this one ends, and would leave
+        # out what has to be judged anew.
+        while block < self.file.blocks and not self._stopped:
             found = tally(self.file.chunk(block))
             with self.lock:
                 self._take(block, [found], backwards=False)
             block += 1
+            if time.monotonic() >= end:
+                break
 
     def _take(self, first: int, tallies: list[Tally], *, backwards: bool) -> None:
         for least in (Level.INFO, Level.WARNING, Level.ERROR):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.logs import feed as feeds
 from console.logs.child import Scan
 from console.logs.entry import entry
 from console.logs.feed import LogFeed, LogState
@@ -176,6 +179,22 @@ def test_a_feed_counts_lines_warnings_and_errors_of_a_growing_log(log: Path) -> 
     with log.open("ab") as out:
         out.write(b"led again\n")
     seen.until(lambda s: (s.lines, s.warnings, s.errors) == (4, 1, 2))
+    feed.stop()
+
+
+def test_a_feed_that_gets_no_turn_between_its_looks_counts_the_same(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged before a line grew is judged again, though the time for it is over at once."""
+    leaps = itertools.count(step=10.0)
+    monkeypatch.setattr(feeds, "time", SimpleNamespace(monotonic=lambda: next(leaps)))
+    seen = Seen()
+    feed = LogFeed(log, seen)
+    feed.start()
+    seen.until(lambda s: s.lines == 1)
+    with log.open("ab") as out:
+        out.write(b"warning: a\nfailed\nfai")
+    seen.until(lambda s: (s.lines, s.warnings, s.errors) == (4, 1, 1))
     feed.stop()
 
 
