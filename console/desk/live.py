@@ -136,6 +136,9 @@ class LiveSource:
         self._begun = time.time()
         self._view = MonitorView(0.0, start=self._begun)
         self._at = time.monotonic()
+        self.looked = float("inf")
+        """When servers and runs had been looked for once (monotonic seconds): readings from then on
+        have those that there are."""
         self._each = each
         self._ended = threading.Event()
         self._threads = [
@@ -189,6 +192,7 @@ class LiveSource:
             except (DeckError, OSError) as error:
                 self._known.problem = str(error)
             self._arrange()
+            self.looked = min(self.looked, time.monotonic())
             self._ended.wait(LOOK_SECONDS)
 
     def _arrange(self) -> None:

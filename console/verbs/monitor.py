@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from console.desk.desk import Desk
     from console.desk.monitor import MonitorView
 
-SETTLE = 4.0
-"""Seconds after which one look is printed although some server has not answered twice."""
+SETTLE = 15.0
+"""Seconds after which one look is printed although some server has not answered twice; one that hangs is
+known for that long before."""
 FAST = 0.5
 
 
@@ -96,11 +97,18 @@ def _now(args: argparse.Namespace, on: Desk, stack: contextlib.ExitStack) -> Ite
     while True:
         view = views.get()
         seen += 1
-        settled = seen > 2 and all(s.asked and (s.problem or not s.gap) for s in view.servers)
-        if not args.once or settled or time.monotonic() - begun > SETTLE:
+        if not args.once:
             yield view
-        if args.once and (settled or time.monotonic() - begun > SETTLE):
+        elif seen > 2 and (_whole(view, source.looked) or time.monotonic() - begun > SETTLE):
+            yield view
             return
+
+
+def _whole(view: MonitorView, looked: float) -> bool:
+    """Whether every server that there is has answered twice, or is known not to."""
+    if view.reading is None or view.reading.monotonic < looked:
+        return False  # no server, because none was looked for yet
+    return all(server.asked and (server.problem or not server.gap) for server in view.servers)
 
 
 def _print(args: argparse.Namespace, views: Iterator[MonitorView]) -> int:
