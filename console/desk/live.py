@@ -43,7 +43,7 @@ class Watched:
         self.latest = ServerReading(target.name, endpoint.url, endpoint.kind, endpoint.ours)
         from console.triton.watch import ServerWatch
 
-        self._watch = ServerWatch(target)
+        self._watch = ServerWatch(target, interval())
         self._interval = interval
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"server {target.name}", daemon=True)

@@ -20,6 +20,8 @@ from console.services.supervisor import remove_regions
 from console.settings import Settings, private_folder
 from console.text import clean
 
+_ANSWERS = 10.0
+"""Seconds in which a living server has to answer to be taken up; one that is only busy is not ended."""
 _ENDED_KEPT = 5
 """Ended services of a deployment whose folders stay, for their logs."""
 
@@ -135,7 +137,7 @@ class ServiceStore:
             return False
         # One that has not answered yet is waited for by whoever asked; one that did and stopped
         # answering hangs.
-        return old.state is ServiceState.STARTING or probe(old.endpoint).live
+        return old.state is ServiceState.STARTING or probe(old.endpoint, _ANSWERS).live
 
     def _launch(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
         if spec.command is None:

@@ -26,6 +26,8 @@ from console.triton.health import model_ready
 REPORT, PROBES = "health.json", "probes.json"
 VERSION = 1
 LOOK_SECONDS = 3.0
+_READY = 10.0
+"""Seconds for whether a model is loaded: what is found wrong is told until the next request."""
 _STUB = "triton_python_backend_stub"
 _STUB_COMM = _STUB[:15]
 """As the kernel shortens it; a zombie has no other name."""
@@ -79,7 +81,9 @@ def ask(folder: Path) -> float | None:
     made = record.load(folder)
     slowest: float | None = None
     for probe in _probes(folder):
-        if isinstance(probe, Inference) and not model_ready(made.endpoint, probe.model):
+        if isinstance(probe, Inference) and not model_ready(
+            made.endpoint, probe.model, timeout=_READY
+        ):
             continue
         started = time.monotonic()
         problem = (

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from console.facts import DeckError, Endpoint, Refused, UsageError
 from console.text import clean, human_seconds
 from console.triton import health, logs
-from console.triton.plain_http import NoAnswer, Response, refusal, request
+from console.triton.plain_http import Late, Response, refusal, request
 
 REASON_IN_LOG = "failed to poll from model repository"
 """The server gives this answer for every fault of a configuration; the fault is only in its log."""
@@ -30,9 +30,7 @@ def load(endpoint: Endpoint, model: str, timeout: float = 120.0) -> None:
         response = request(
             endpoint, _path(model, "load"), method="POST", payload={}, token=True, timeout=timeout
         )
-    except NoAnswer as error:
-        if "within" not in error.title:
-            raise
+    except Late as error:
         raise LoadHangs(
             f"model {shown} was not loaded within {human_seconds(timeout)}",
             why=_state_words(endpoint, model),

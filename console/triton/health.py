@@ -41,7 +41,11 @@ class ServerHealth:
     """Why a figure is missing, in words (no answer, 403 without the token)."""
 
 
-def probe(endpoint: Endpoint, timeout: float = 2.0) -> ServerHealth:
+PATIENCE = 5.0
+"""Seconds for one question: a busy machine takes some, and only who asks one that hangs waits for all."""
+
+
+def probe(endpoint: Endpoint, timeout: float = PATIENCE) -> ServerHealth:
     """Ask live, ready, version, the repository index and each READY model, as separate facts.
 
     Never raises for what a server does: `problem` says in words why a figure is missing (nothing
@@ -87,7 +91,7 @@ def _version(endpoint: Endpoint, timeout: float) -> tuple[str, str]:
     return clean(str(told.get("version", ""))) if isinstance(told, dict) else "", ""
 
 
-def index(endpoint: Endpoint, timeout: float = 2.0) -> tuple[tuple[ModelState, ...], str]:
+def index(endpoint: Endpoint, timeout: float = 2 * PATIENCE) -> tuple[tuple[ModelState, ...], str]:
     """The repository index and, where it cannot be read, why; needs the token where there is one.
 
     ``ready`` of each READY entry is asked from the model-ready endpoint (two facts: a model whose
@@ -112,7 +116,9 @@ def _state(endpoint: Endpoint, entry: dict[str, Any], timeout: float) -> ModelSt
     return ModelState(clean(name), clean(version), state, reason, ready)
 
 
-def model_ready(endpoint: Endpoint, model: str, version: str = "", timeout: float = 2.0) -> bool:
+def model_ready(
+    endpoint: Endpoint, model: str, version: str = "", timeout: float = PATIENCE
+) -> bool:
     """What ``GET /v2/models/M[/versions/V]/ready`` says; `DeckError` when nothing answers."""
     return request(endpoint, model_path(model, version) + "/ready", timeout=timeout).ok
 

@@ -58,7 +58,7 @@ def numpy_name(dtype: str) -> str:
 # ---------------------------------------------------------------------------- metadata
 
 
-def metadata(endpoint: Endpoint, model: str, timeout: float = 5.0) -> ModelMetadata:
+def metadata(endpoint: Endpoint, model: str, timeout: float = 10.0) -> ModelMetadata:
     """Inputs, outputs and configuration of a loaded model, by two plain HTTP requests.
 
     Raises `UsageError` for a model that is not served, `DeckError` when the server says otherwise.

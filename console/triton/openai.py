@@ -25,7 +25,7 @@ def models(endpoint: Endpoint, timeout: float = 5.0) -> tuple[str, ...]:
     return tuple(clean(str(entry.get("id", ""))) for entry in listed if isinstance(entry, dict))
 
 
-def healthy(endpoint: Endpoint, timeout: float = 2.0) -> bool:
+def healthy(endpoint: Endpoint, timeout: float = 5.0) -> bool:
     """Whether the server says that it is well. Raises `NoAnswer` when nothing listens."""
     return any(
         request(endpoint, path, token=_has_token(endpoint), timeout=timeout).ok

@@ -68,6 +68,10 @@ class NoAnswer(DeckError):
     """Nothing (or not the whole answer) came back."""
 
 
+class Late(NoAnswer):
+    """Time ran out first: whoever is asked hangs, or one of the two machines is busy."""
+
+
 def model_path(model: str, version: str = "") -> str:
     """``/v2/models/M[/versions/V]`` with the names quoted."""
     path = "/v2/models/" + quote(model, safe="")
@@ -180,7 +184,8 @@ def request(
     finally:
         timer.cancel()
         connection.close()
-    if late.is_set():
+    # An answer that came whole is one, also when this thread got its turn only after the time.
+    if late.is_set() and not (answer.length == 0 or (answer.chunked and answer.isclosed())):
         raise no_answer(endpoint.url, TimeoutError(), timeout, True)
     if len(content) > cap:
         raise NoAnswer(f"{clean(endpoint.url)} sent more than {cap} bytes", why="not read further")
@@ -216,7 +221,7 @@ def no_answer(url: str, error: Exception, timeout: float, late: bool) -> NoAnswe
 
     where = clean(redact(url))
     if late or isinstance(error, TimeoutError):
-        return NoAnswer(f"no answer from {where} within {timeout:g} s")
+        return Late(f"no answer from {where} within {timeout:g} s")
     if isinstance(error, ssl.SSLCertVerificationError):
         return NoAnswer(
             f"the certificate of {where} is not trusted",

@@ -88,6 +88,8 @@ class Told:
     models: Mapping[Key, ModelCounters] = field(default_factory=dict)
     generation: GenerationCounters | None = None
     problem: str = ""
+    late: bool = False
+    """Time ran out before it had answered."""
 
 
 # ---------------------------------------------------------------------------- reading answers

@@ -15,7 +15,7 @@ from console.facts import DeckError
 from console.text import clean
 from console.triton import statistics
 from console.triton.metrics import Metrics, parse
-from console.triton.plain_http import NoAnswer, Response
+from console.triton.plain_http import Late, NoAnswer, Response
 from console.triton.rates import Rates
 from console.triton.reading import ServerReading
 from console.triton.statistics import TRITON_METRICS, Key, ModelCounters, Told
@@ -29,7 +29,7 @@ RETRY = 30.0
 
 
 class ServerWatch:
-    """One server. `poll` blocks for at most about twice `TIMEOUT`; not for two threads at once."""
+    """One server. `poll` blocks for at most about four times `TIMEOUT`; not for two threads at once."""
 
     def __init__(self, target: Target, interval: float = 1.0) -> None:
         self.target = target
@@ -38,9 +38,22 @@ class ServerWatch:
             target.name, endpoint.url, kind=endpoint.kind, ours=endpoint.ours, interval=interval
         )
         self._asker: Asker | None = None
+        self._silent = False
 
     def poll(self) -> ServerReading:
-        """Ask it now. Never raises for what a server or the operator's files do: see `problem`."""
+        """Ask it now. Never raises for what a server or the operator's files do: see `problem`.
+
+        Asks once more before one that answered is said not to: a machine that stood still for some
+        seconds, this one or the server's, is no server that hangs.
+        """
+        told, seconds = self._ask()
+        if told.late and not self._silent:
+            told, seconds = self._ask()
+        self._silent = told.late
+        return self._rates.reading(told, round(seconds, 6) if told.live else None)
+
+    def _ask(self) -> tuple[Told, float]:
+        """What it told, and in how many seconds."""
         begun = time.monotonic()
         try:
             if self._asker is None:
@@ -48,8 +61,8 @@ class ServerWatch:
             told = self._asker.ask()
         except DeckError as error:
             self.close()
-            return self._rates.reading(Told(problem=str(error)))
-        return self._rates.reading(told, round(time.monotonic() - begun, 6) if told.live else None)
+            told = Told(problem=str(error), late=isinstance(error, Late))
+        return told, time.monotonic() - begun
 
     def close(self) -> None:
         if self._asker is not None:
@@ -82,6 +95,7 @@ class MetricsAddress:
     def __init__(self, wire: Wire, path: str, wanted: tuple[str, ...]) -> None:
         self._wire, self._path, self._wanted = wire, path, wanted
         self._again = 0.0
+        self._late = False
         self.problem = ""
 
     def read(self) -> Metrics | None:
@@ -95,9 +109,11 @@ class MetricsAddress:
         except DeckError as error:
             body.close()
             self._wire.close()
-            self.problem, self._again = str(error), time.monotonic() + RETRY
+            # Being late once is no reason to leave it alone: the machine may have stood still.
+            once, self._late = isinstance(error, Late) and not self._late, isinstance(error, Late)
+            self.problem, self._again = str(error), 0.0 if once else time.monotonic() + RETRY
             return None
-        self.problem = ""
+        self.problem, self._late = "", False
         return found
 
     def close(self) -> None:
@@ -127,7 +143,7 @@ class TritonAsker:
         except NoAnswer as error:
             self._wire.close()
             self._version, self._states, self._next_states = "", {}, 0.0
-            return Told(problem=str(error))
+            return Told(problem=str(error), late=isinstance(error, Late))
 
     def _told(self) -> Told:
         now = time.monotonic()
@@ -213,7 +229,7 @@ class OpenAiAsker:
                 self._version = _version(self._wire.get("/version"))
         except NoAnswer as error:
             self._next_list = 0.0
-            return Told(problem=str(error))
+            return Told(problem=str(error), late=isinstance(error, Late))
         live = health.status < 500 or health.status == 503
         metrics, problem = self._read_metrics()
         generation = statistics.generation_of(metrics) if metrics is not None else None

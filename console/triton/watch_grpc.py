@@ -52,7 +52,7 @@ class GrpcAsker:
                 self._version = clean(str(told.get("version", "")))
         except self._failure as error:
             self._version, self._states, self._next_states = "", {}, 0.0
-            return Told(problem=_words(error))
+            return Told(problem=_words(error), late=_late(error))
         models = {}
         try:
             if time.monotonic() >= self._next_states:
@@ -78,6 +78,11 @@ class GrpcAsker:
 def _plain(answer: Any) -> dict[str, Any]:
     told = json.loads(answer) if isinstance(answer, str | bytes) else answer
     return told if isinstance(told, dict) else {}
+
+
+def _late(error: Exception) -> bool:
+    status = getattr(error, "status", None)
+    return callable(status) and str(status()).endswith("DEADLINE_EXCEEDED")
 
 
 def _words(error: Exception) -> str:

@@ -253,8 +253,9 @@ def test_a_changed_launcher_file_is_another_server(store: ServiceStore, tmp_path
 
 
 def test_a_living_service_that_stopped_answering_is_not_adopted(
-    store: ServiceStore, tmp_path: Path
+    store: ServiceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("console.services.store._ANSWERS", 1.0)
     made = spec(stop_timeout=0.3)
     view = live(store, store.start(made, values(tmp_path), "digits"))
     store.mark_ready(view.id)
