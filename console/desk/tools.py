@@ -11,13 +11,13 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from console.desk.asking import Answers
 from console.desk.server_probe import told, worker
 from console.facts import DeckError, Endpoint, EnvironmentFacts, ToolFacts
 from console.settings import Settings
@@ -96,9 +96,8 @@ def _place(path: str, ready: Mapping[str, EnvironmentFacts]) -> Path:
     return facts.python.parent.parent / "lib" / f"python{minor}" / "site-packages" / rest
 
 
-_ASKED: dict[ServerSection, tuple[float, ToolFacts]] = {}
-_FRESH = 3.0
-"""Seconds that an engine's or a distant server's answer holds: a form asks at each key press."""
+_SERVERS: Answers[ServerSection, ToolFacts] = Answers(fresh=3.0)
+"""An engine's or a distant server's answer holds for a moment: a form asks at each key press."""
 
 
 def _lately(
@@ -107,18 +106,13 @@ def _lately(
     ask: Callable[[ServerSection, ToolFacts], ToolFacts],
 ) -> ToolFacts:
     """What `ask` tells, or told of the same settings a moment ago."""
-    now = time.monotonic()
-    told_at, facts = _ASKED.get(server, (now - _FRESH, expected))
-    if now - told_at >= _FRESH:
-        facts = ask(server, expected)
-        _ASKED.clear()
-        _ASKED[server] = time.monotonic(), facts
+    facts = _SERVERS.get(server, partial(ask, server, expected))
     return replace(facts, environments=expected.environments, sources=expected.sources)
 
 
 # ---------------------------------------------------------------------------- environments
 
-_FACTS: dict[tuple[Path, int], EnvironmentFacts] = {}
+_FACTS: Answers[tuple[Path, int], EnvironmentFacts] = Answers()
 """What environments answered. Asking one takes 0.2 s."""
 
 
@@ -128,14 +122,12 @@ def _facts(environments: Environments, spec: EnvironmentSpec) -> EnvironmentFact
     changed = max(
         (p.stat().st_mtime_ns for p in folder.glob("lib/python3*/site-packages")), default=0
     )
-    if (folder, changed) not in _FACTS:
-        _FACTS[folder, changed] = environments.facts(spec)
-    return _FACTS[folder, changed]
+    return _FACTS.get((folder, changed), partial(environments.facts, spec))
 
 
 # ---------------------------------------------------------------------------- a local program
 
-_PROGRAMS: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+_PROGRAMS: Answers[tuple[str, str, int], Mapping[str, Any]] = Answers()
 
 
 def program(server: ServerSection) -> str:
@@ -153,9 +145,8 @@ def _local(server: ServerSection, expected: ToolFacts) -> ToolFacts:
         wanted = clean(server.path) or "tritonserver on PATH or in /opt/tritonserver"
         return replace(expected, triton_problem=f"there is no {wanted}")
     key = (place, server.backend_directory, Path(place).stat().st_mtime_ns)
-    if key not in _PROGRAMS:
-        _PROGRAMS[key] = _asked(place, server.backend_directory)
-    return told(_PROGRAMS[key], expected, place)
+    said = _PROGRAMS.get(key, partial(_asked, place, server.backend_directory))
+    return told(said, expected, place)
 
 
 def _asked(place: str, backend_directory: str) -> Mapping[str, Any]:

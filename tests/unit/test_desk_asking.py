@@ -1,0 +1,77 @@
+"""Answers that several threads want at the same time."""
+
+from __future__ import annotations
+
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from console.desk import tools
+from console.desk.asking import Answers
+from console.planning.deployment import Deployment
+from console.planning.server import ServerSection
+from tests.processes import settings_at, until
+
+
+def test_threads_that_want_the_same_wait_for_one_that_asks() -> None:
+    answers: Answers[str, int] = Answers()
+    asked, gate = [], threading.Event()
+
+    def ask() -> int:
+        asked.append(1)
+        assert gate.wait(30)
+        return len(asked)
+
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(answers.get, "a", ask) for _ in range(4)]
+        until(lambda: bool(asked))
+        # Another question does not wait for this one.
+        assert answers.get("b", lambda: 7) == 7
+        gate.set()
+        assert [one.result(30) for one in waiting] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("fresh", "told"), [(math.inf, "oo"), (0.0, "ot")])
+def test_an_answer_holds_for_its_time(fresh: float, told: str) -> None:
+    answers: Answers[str, str] = Answers(fresh)
+    words = iter(("o", "t"))
+    assert [answers.get("a", words.__next__) for _ in told] == list(told)
+
+
+def test_an_error_is_no_answer() -> None:
+    answers: Answers[str, int] = Answers()
+    with pytest.raises(ZeroDivisionError):
+        answers.get("a", lambda: 1 // 0)
+    assert answers.get("a", lambda: 3) == 3
+
+
+def test_two_forms_ask_an_attached_server_once(tmp_path: Path) -> None:
+    """A form asks from a thread at each key press."""
+    asked, gate = [], threading.Event()
+
+    class Triton(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            assert gate.wait(30)
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Triton)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    section = ServerSection(launcher="attach", url=f"http://127.0.0.1:{server.server_port}")
+    made = Deployment(name="one", backend="onnx", checkpoints={}, server=section)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(tools.tools, settings_at(tmp_path), made, ()) for _ in range(2)]
+        until(lambda: bool(asked))
+        gate.set()
+        first, second = (one.result(30) for one in both)
+    server.shutdown()
+    server.server_close()
+    assert first == second and len(set(asked)) == len(asked)
