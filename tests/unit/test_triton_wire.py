@@ -101,7 +101,7 @@ def test_an_openai_server_tells_models_and_tokens(secure: str, certificate: Path
         certificate,
         lambda: {"authorization": "Bearer secret"},
     )
-    watch = ServerWatch(target)
+    watch = ServerWatch(target, 60.0)  # however far apart the two polls are, they make a rate
     watch.poll()
     seen = watch.poll()
     assert (seen.live, seen.ready, seen.version, seen.problem) == (True, True, "0.22.1", "")
