@@ -14,7 +14,7 @@ from textual.widget import Widget
 from console.desk.desk import ServerView
 from screens import outside, serving
 from screens.flow import Flow, ScreenContext, Stage
-from screens.phrase import lines, say
+from screens.phrase import Phrase, lines, say
 from screens.serve_acts import CHANGING, ServingActs
 from screens.widgets.logpane import LogPane
 from screens.widgets.table import Column, DeckTable, Listing, Row
@@ -106,13 +106,17 @@ class ServeScreen(ServingActs):
             pane.open(service.launcher, service.log)
         self.refresh_keys()
 
+    @on(DeckTable.Resized)
     def draw(self) -> None:
         if self.server is None:
             return
         self.query_one("#serve-title", Words).show(serving.title(self.server, self.busy))
         self.query_one(Listing).show([Row(*row) for row in serving.cells(self.server)])
         table = self.query_one(Listing).table
-        why = serving.reason(self.server, table.chosen, self.size.width - 2, table.width_of(3))
+        # Before the first layout no column has a width; the table says when it has.
+        why: Iterable[Phrase] = ()
+        if room := table.width_of(3):
+            why = serving.reason(self.server, table.chosen, self.size.width - 2, room)
         self.query_one("#serve-facts", Words).show(lines(serving.facts(self.server), *why))
 
     # -- acting on it

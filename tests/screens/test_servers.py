@@ -266,6 +266,37 @@ async def test_a_crash_says_its_cause_and_what_to_do(app: TritonDeckApp, desk: D
         assert "2 times within the hour" in facts
 
 
+async def test_a_reason_that_its_row_has_no_room_for_stands_above_whatever_the_width(
+    app: TritonDeckApp,
+) -> None:
+    async with app.run_test(size=SIZE) as pilot:
+        await to_server(pilot)
+        app.screen.query_one(Listing).table.choose("clip")
+
+        def stands() -> bool:
+            return "no onnxruntime backend" in shown(app, "#serve-facts")
+
+        await until(pilot, lambda: app.screen.model == "clip" and not stands())  # type: ignore[attr-defined]
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, stands)
+        await pilot.resize_terminal(*SIZE)
+        await until(pilot, lambda: not stands())
+
+
+async def test_no_reason_stands_above_its_row_before_the_row_has_a_width(
+    app: TritonDeckApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would push the list down for a frame."""
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await to_server(pilot)
+        table = screen.query_one(Listing).table
+        table.choose("clip")
+        await until(pilot, lambda: "no onnxruntime backend" in shown(app, "#serve-facts"))
+        monkeypatch.setattr(table, "width_of", lambda column: 0)
+        screen.draw()
+        assert "no onnxruntime backend" not in shown(app, "#serve-facts")
+
+
 async def test_the_container_of_a_server_is_named(app: TritonDeckApp, desk: DeskDouble) -> None:
     desk.contained = True
     async with app.run_test(size=SIZE) as pilot:
