@@ -14,7 +14,7 @@ from console.telemetry.reading import GpuProcess, MigReading
 from console.text import clean
 
 COSTLY_SECONDS = 0.05
-"""A fast question that took longer is asked by the slow thread until it is quick again."""
+"""A fast question that took longer twice is asked by the slow thread until it is quick again."""
 NO_INSTANCE = 0xFFFFFFFF
 
 
@@ -74,6 +74,8 @@ class FastGpus:
         self.lost_since: dict[int, float] = {}
         self.shunned: set[int] = set()
         """Lost GPUs that take long to say so: only the slow thread asks them."""
+        self._slow: set[tuple[int, Question | None]] = set()
+        """What took long the time before."""
         self.instances: dict[int, tuple[Instance, ...]] = {}
         """MIG instances as the slow thread found them."""
         self.look = GpuLook(clock(), "the NVIDIA driver has not answered yet")
@@ -118,7 +120,7 @@ class FastGpus:
         """Fill the question's fields; the fault that ends the look at this GPU."""
         began = self.clock()
         answers = question.put(self.nvml, handle)
-        if self.clock() - began > COSTLY_SECONDS:
+        if self._again(index, question, self.clock() - began):
             self.costly.add((index, question))
         result.put(question.fields, answers)
         first = answers[0]
@@ -128,11 +130,20 @@ class FastGpus:
             return first if question is figures.memory_question() else None
         return first if first.code in (*LOST, "UNINITIALIZED") else None
 
+    def _again(self, index: int, question: Question | None, seconds: float) -> bool:
+        """Whether it took long now and the time before: once may be a thread that got no turn."""
+        slow, known = seconds > COSTLY_SECONDS, (index, question) in self._slow
+        if slow and not known:
+            self._slow.add((index, question))
+        elif known:
+            self._slow.discard((index, question))
+        return slow and known
+
     def _lose(self, index: int, fault: Fault, result: Figures) -> None:
         """All figures of a lost GPU are gone; it is asked again at the next look."""
         self.nvml.drop(index)
         self.lost_since.setdefault(index, self.clock())
-        if self.clock() - result.at > COSTLY_SECONDS:
+        if self._again(index, None, self.clock() - result.at):
             self.shunned.add(index)
         result.values.clear()
         result.problems.clear()

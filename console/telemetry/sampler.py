@@ -26,6 +26,9 @@ class Sampler:
     def sample(self, tree: int | None = None) -> Sample:
         """One look (about a millisecond; with `tree`, a pid, also its and its children's memory)."""
         have = memory()
+        # No slower thread asks here what took long before: it is asked again, or never.
+        self._gpus.costly.clear()
+        self._gpus.shunned.clear()
         look = self._gpus.read()
         return Sample(
             time=time.time(),

@@ -33,6 +33,9 @@ SHARE = 0.005
 """Of one processor that each of the slower classes may take."""
 STALE_SECONDS = 3.0
 """A class is stale after this many of its intervals, and at least so many seconds."""
+STALE_READINGS = 3
+"""So many readings one after the other went without a driver that is said not to answer. One alone
+says nothing: this process may have had no turn for as long."""
 
 
 class Telemetry:
@@ -61,7 +64,8 @@ class Telemetry:
         self._news = threading.Condition()
         self._turns: tuple[Turn, ...] = ()
         self._now = HostReading()
-        self._late = False
+        self._late = 0
+        """Readings since the GPUs' fast figures last came."""
         self._latest = Reading(wall(), time.monotonic(), gpu_note="nothing was sampled yet")
         self.interval = interval
 
@@ -146,7 +150,7 @@ class Telemetry:
 
     def _tick(self) -> None:
         self._now = self._host.read()
-        self._late = not self._gpus_turn.run_once(GPU_PATIENCE)
+        self._late = 0 if self._gpus_turn.run_once(GPU_PATIENCE) else self._late + 1
         if not self._asked.issuperset(row.pid for row in self._gpus.look.processes):
             self._people_turn.wake()
         self._publish()
@@ -159,7 +163,7 @@ class Telemetry:
         elif self._gpus.costly:  # until they are quick again, the slow class has their figures
             self._slow_turn.wake()
         if self._late:  # the reading of this interval went without
-            self._late = False
+            self._late = 0
             self._publish()
 
     def _read_people(self) -> None:
@@ -181,8 +185,9 @@ class Telemetry:
         slow_for = STALE_SECONDS * max(SLOW_SECONDS, self._interval)
         gpus = readings(self._gpus, self._slow, self._pcie, now - slow_for)
         note = look.note
-        if now - look.at > max(STALE_SECONDS, STALE_SECONDS * self._interval):
-            note = f"the NVIDIA driver has not answered for {now - look.at:.0f} s"
+        age = now - look.at
+        if self._late >= STALE_READINGS and age > STALE_SECONDS * max(1.0, self._interval):
+            note = f"the NVIDIA driver has not answered for {age:.0f} s"
             gpus = tuple(replace(gpu, state="stalled") for gpu in gpus)
         driver, cuda = self._slow.versions
         reading = Reading(

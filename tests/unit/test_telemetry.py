@@ -139,6 +139,27 @@ telemetry.close()
     assert after == ""
 
 
+def test_a_process_that_got_no_turn_blames_no_driver(fakenvml: Path, tmp_path: Path) -> None:
+    """The GPUs' figures are a minute old; only the third reading without newer ones says so."""
+    script = """
+from dataclasses import replace
+class Late:
+    def run_once(self, patience): return False
+telemetry._gpus_turn = Late()
+look = telemetry._gpus.read()
+telemetry._gpus.look = replace(look, at=look.at - 60)
+told = []
+for _ in range(3):
+    telemetry._tick()
+    told.append([telemetry.reading().gpu_note, telemetry.reading().gpus[0].state])
+print(json.dumps(told))
+"""
+    first, second, third = run(script, fakenvml, tmp_path)
+    assert first == second == ["", "ok"]
+    assert third[0].startswith("the NVIDIA driver has not answered for ")
+    assert third[1] == "stalled"
+
+
 def test_no_driver_is_said_and_the_host_is_read(tmp_path: Path) -> None:
     script = """
 import ctypes

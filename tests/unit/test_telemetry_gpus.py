@@ -262,7 +262,7 @@ clock = time.monotonic
 fast = FastGpus(Nvml(clock), clock); slow = SlowGpus(fast); pcie = PcieTurns(fast)
 def power():
     return [figures.values.get('power') for figures in fast.look.figures.values()]
-fast.read(); first = power()
+fast.read(); fast.read(); first = power()
 fast.read(); without = power()
 slow.read(); later = [g.power for g in readings(fast, slow, pcie, 0)]
 control(); slow.read(); fast.read()
@@ -279,7 +279,7 @@ clock = time.monotonic
 fast = FastGpus(Nvml(clock), clock); slow = SlowGpus(fast)
 fast.read()
 control('* 1 error 15', '* 1 delay 60000')
-fast.read(); shunned = sorted(fast.shunned)
+fast.read(); fast.read(); shunned = sorted(fast.shunned)
 control()
 fast.read(); still = fast.look.figures[1].problems
 slow.read(); fast.read()

@@ -71,6 +71,15 @@ def test_a_lost_gpu_costs_its_own_figures_and_comes_back(fakenvml: Path) -> None
     assert back[2]["memory_used"] is not None
 
 
+def test_a_figure_that_took_long_once_is_asked_again(fakenvml: Path, tmp_path: Path) -> None:
+    """Nobody asks it in the sampler's place: a busy machine would take it away for good."""
+    slow = tmp_path / "control"
+    slow.write_text("nvmlDeviceGetUtilizationRates * delay 60000\n")
+    script = "print(json.dumps([sample()[0][0]['utilisation'] for _ in range(4)]))"
+    settings = {"FAKENVML_GPUS": "1", "FAKENVML_CONTROL": str(slow)}
+    assert None not in run(script, fakenvml, **settings)
+
+
 def test_a_gpu_lost_from_the_start_is_named(fakenvml: Path) -> None:
     script = "g, n = nvml.gpus(); print(json.dumps([[x.index for x in g], n]))"
     indices, note = run(script, fakenvml, FAKENVML_GPUS="3", FAKENVML_LOST="1")
