@@ -22,32 +22,28 @@ def load(model: type[Model], package: str, name: str, override: Path) -> Model:
     """The file `name` of `package`, `override` laid over it where that exists, as `model`.
 
     Tables are joined key by key; any other value of the override replaces the one below. Raises
-    `UsageError` that names file, line and key. Read again when the override has changed.
+    `UsageError` that names file, line and key. Taken apart again when the override says something
+    else: two changes may have one time.
     """
+    shown = clean(str(override))
     try:
-        changed = override.stat().st_mtime_ns
+        over = override.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return model.model_validate(_load(model, package, name, None, 0))
+        return model.model_validate(_load(model, package, name, "", ""))
     except OSError as error:
-        raise UsageError(
-            f"cannot read {clean(str(override))}", why=error.strerror or str(error)
-        ) from error
-    return model.model_validate(_load(model, package, name, override, changed))
+        raise UsageError(f"cannot read {shown}", why=error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read {shown}", why=clean(str(error))) from error
+    return model.model_validate(_load(model, package, name, shown, over))
 
 
 @lru_cache(maxsize=32)
-def _load(
-    model: type[BaseModel], package: str, name: str, override: Path | None, _changed: int
-) -> BaseModel:
+def _load(model: type[BaseModel], package: str, name: str, override: str, over: str) -> BaseModel:
     shown = f"{package.replace('.', '/')}/{name}"
     text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
     raw = _parsed(text, shown)
     if override:
-        shown = clean(str(override))
-        try:
-            text = override.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read {shown}", why=clean(str(error))) from error
+        shown, text = override, over
         raw = _laid_over(raw, _parsed(text, shown))
     try:
         return model.model_validate(raw)

@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from console.desk import tools
+from console.desk.asking import Answers
 from tests import nvml
 
 # A property is right or wrong; how long one example takes depends on who else uses the machine.
 settings.register_profile("tritondeck", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tritondeck")
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew() -> None:
+    """What a server or an engine told another test a moment ago is no answer to this one."""
+    tools._SERVERS = Answers(fresh=3.0)
 
 
 @pytest.fixture(scope="session")

@@ -145,30 +145,32 @@ def _local(server: ServerSection, expected: ToolFacts) -> ToolFacts:
         wanted = clean(server.path) or "tritonserver on PATH or in /opt/tritonserver"
         return replace(expected, triton_problem=f"there is no {wanted}")
     key = (place, server.backend_directory, Path(place).stat().st_mtime_ns)
-    said = _PROGRAMS.get(key, partial(_asked, place, server.backend_directory))
+    try:
+        said = _PROGRAMS.get(key, partial(_asked, place, server.backend_directory))
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        why = f"{place} could not be asked: {clean(str(error))}"
+        return replace(expected, triton_problem=clean(why))
     return told(said, expected, place)
 
 
 def _asked(place: str, backend_directory: str) -> Mapping[str, Any]:
+    """The worker's answer; what keeps it from one (a busy machine) is raised, and so not kept."""
     from console.runtimes.host import child_environment
 
     words = [sys.executable, str(worker()), "--check", f"--program={place}"]
     if backend_directory:
         words.append(f"--backend-directory={backend_directory}")
-    try:
-        done = subprocess.run(
-            words,
-            env=child_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-        told_: Mapping[str, Any] = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        return {"problems": [{"summary": f"{place} could not be asked: {clean(str(error))}"}]}
-    return told_
+    done = subprocess.run(
+        words,
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    said: Mapping[str, Any] = json.loads(done.stdout)
+    return said
 
 
 # ---------------------------------------------------------------------------- an attached server

@@ -49,8 +49,11 @@ def test_an_error_is_no_answer() -> None:
     assert answers.get("a", lambda: 3) == 3
 
 
-def test_two_forms_ask_an_attached_server_once(tmp_path: Path) -> None:
+def test_two_forms_ask_an_attached_server_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A form asks from a thread at each key press."""
+    monkeypatch.setattr(tools, "_SERVERS", Answers())  # whenever the second thread gets its turn
     asked, gate = [], threading.Event()
 
     class Triton(BaseHTTPRequestHandler):
@@ -75,3 +78,23 @@ def test_two_forms_ask_an_attached_server_once(tmp_path: Path) -> None:
     server.shutdown()
     server.server_close()
     assert first == second and len(set(asked)) == len(asked)
+
+
+def test_a_program_that_could_not_be_asked_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a busy machine kept from answering in time answers the next time."""
+    program, worker = tmp_path / "tritonserver", tmp_path / "worker.py"
+    program.touch(mode=0o700)
+    worker.write_text(
+        "import pathlib\n"
+        "asked = pathlib.Path(__file__).with_name('asked')\n"
+        'print(\'{"facts": {"version": "2.51.0"}}\' if asked.exists() else \'Killed\')\n'
+        "asked.touch()\n"
+    )
+    monkeypatch.setattr(tools, "worker", lambda: worker)
+    section = ServerSection(launcher="local", path=str(program))
+    made = Deployment(name="one", backend="onnx", checkpoints={}, server=section)
+    first, second = (tools.tools(settings_at(tmp_path), made, ()) for _ in range(2))
+    assert "could not be asked" in first.triton_problem
+    assert (second.triton_problem, second.triton_version) == ("", "2.51.0")
