@@ -3,38 +3,58 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from console.facts import Refused, UsageError
+from console.planning.plan import ServiceSpec
 from console.planning.variables import expand, names
-from console.telemetry.ports import holder
+from console.services.record import Record
+from console.telemetry.ports import PortHolder, holder
 from console.text import clean
 
 AUTO = "0"
 
 
-def settle(urls: Sequence[str], values: Mapping[str, str]) -> dict[str, str]:
-    """Values for every port variable of `urls` (templates): fixed ones checked, others found.
+Promised = Mapping[tuple[str, int], str]
+"""Who is to listen at an address and a port, in words."""
+
+
+def promised(living: Iterable[Record]) -> Promised:
+    """The ports of our own servers: one that loads its model binds them late, and one that waits to
+    be started again not at all."""
+    return {
+        _place(url, one.values): one.id
+        for one in living
+        if not one.attached
+        for url in _urls(one.spec)
+    }
+
+
+def settle(
+    spec: ServiceSpec, values: Mapping[str, str], promised: Promised | None = None
+) -> dict[str, str]:
+    """Values for every port variable of the spec's URLs: fixed ones checked, others found.
 
     A variable of a URL whose value is a number is a port; ``0`` means a free one. Sockets of found
     ports are held until all are known, so that none is given twice. Raises `Refused` naming the
-    holder of a fixed port that is taken.
+    holder of a fixed port that is taken or `promised`.
     """
     chosen: dict[str, str] = {}
     held: list[socket.socket] = []
+    promised = promised or {}
     try:
-        for url in urls:
+        for url in _urls(spec):
             for name in sorted(names(url)):
                 value = values.get(name, "")
                 if name in chosen or not value.isdigit():
                     continue
-                address = _address(url, {**values, **chosen})
+                address, _ = _place(url, {**values, **chosen})
                 if value == AUTO:
-                    held.append(_free(address))
+                    held += _until_free(address, promised)
                     chosen[name] = str(held[-1].getsockname()[1])
                 else:
-                    _check(name, address, int(value))
+                    _check(name, address, int(value), promised)
                     chosen[name] = value
     finally:
         for one in held:
@@ -42,12 +62,25 @@ def settle(urls: Sequence[str], values: Mapping[str, str]) -> dict[str, str]:
     return chosen
 
 
-def _address(url: str, values: Mapping[str, str]) -> str:
+def _urls(spec: ServiceSpec) -> tuple[str, ...]:
+    every = (spec.http_url, spec.grpc_url, spec.metrics_url, *spec.more_urls)
+    return tuple(url for url in every if url)
+
+
+def _place(url: str, values: Mapping[str, str]) -> tuple[str, int]:
     full = expand(url, values)
-    host = urlsplit(full if "://" in full else f"//{full}").hostname
-    if not host:
+    parts = urlsplit(full if "://" in full else f"//{full}")
+    if not parts.hostname:
         raise UsageError(f"{clean(full)} names no address to listen on")
-    return host
+    return parts.hostname, parts.port or 0
+
+
+def _until_free(address: str, promised: Promised) -> list[socket.socket]:
+    """Sockets at ports that are free; the last one's is promised to nobody."""
+    held = [_free(address)]
+    while (address, held[-1].getsockname()[1]) in promised:
+        held.append(_free(address))
+    return held
 
 
 def _free(address: str) -> socket.socket:
@@ -62,8 +95,10 @@ def _free(address: str) -> socket.socket:
     return sock
 
 
-def _check(name: str, address: str, port: int) -> None:
+def _check(name: str, address: str, port: int, promised: Promised) -> None:
     taken = holder(port, address)
+    if taken is None and (address, port) in promised:
+        taken = PortHolder(port, reason=f"the service {promised[address, port]} is to listen there")
     if taken is not None:
         raise Refused(
             f"port {port} on {clean(address)} is taken",

@@ -83,7 +83,7 @@ class ServiceStore:
         try:
             private_folder(self.settings.folders.state)
             private_folder(self.folder)
-            with self._alone(deployment):
+            with self._alone(f".{deployment}.lock", f"another start of {deployment} is under way"):
                 adopted = ""
                 for old in self.views():
                     if old.deployment != deployment or not old.living:
@@ -142,16 +142,17 @@ class ServiceStore:
     def _launch(self, spec: ServiceSpec, values: Mapping[str, str], deployment: str) -> str:
         if spec.command is None:
             return self._attach(spec, values, deployment)
-        every = (spec.http_url, spec.grpc_url, spec.metrics_url, *spec.more_urls)
-        urls = [url for url in every if url]
-        chosen = {**values, **ports.settle(urls, values)}
-        folder, number = self._new_folder(deployment)
-        chosen["token_file"] = str(folder / "token")
-        made = _record(folder, deployment, number, spec, chosen)
-        made.save(folder)
-        tokens.write(made)
-        remove_regions(made.shm_prefix)
-        supervisor.start(folder, spec, chosen, made.shm_prefix, self.settings)
+        # Until it runs, and holds its ports by its record, nobody else may choose any.
+        with self._alone(".ports", "another server is being started"):
+            living = (self._record(view.id) for view in self.views() if view.living)
+            chosen = {**values, **ports.settle(spec, values, ports.promised(living))}
+            folder, number = self._new_folder(deployment)
+            chosen["token_file"] = str(folder / "token")
+            made = _record(folder, deployment, number, spec, chosen)
+            made.save(folder)
+            tokens.write(made)
+            remove_regions(made.shm_prefix)
+            supervisor.start(folder, spec, chosen, made.shm_prefix, self.settings)
         sampling.start(folder, self.settings)
         return folder.name
 
@@ -254,10 +255,9 @@ class ServiceStore:
                 yield found
 
     @contextmanager
-    def _alone(self, deployment: str) -> Iterator[None]:
-        """One start at a time for a deployment: two runs never start two servers."""
-        path = self.folder / f".{deployment}.lock"
-        handle = storage.lock(path, f"another start of {deployment} is under way", patience=60)
+    def _alone(self, file: str, held: str) -> Iterator[None]:
+        """One at a time: two runs never start two servers of a deployment, nor two at one port."""
+        handle = storage.lock(self.folder / file, held, patience=60)
         try:
             yield
         finally:

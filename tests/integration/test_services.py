@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -28,6 +29,7 @@ from console.planning.plan import Command, LoadStep, Plan, ServiceSpec, ServiceS
 from console.planning.variables import Variable
 from console.runs.model import RunState, StepState
 from console.runs.store import RunStore
+from console.services import ports
 from console.services.model import ServiceState, ServiceView
 from console.services.store import ServiceStore
 from console.settings import Settings
@@ -295,6 +297,44 @@ def test_a_taken_port_is_refused_with_its_holders_name(store: ServiceStore, tmp_
     assert f"pid {os.getpid()}" in caught.value.why
     assert psutil.Process().name() in caught.value.why
     assert store.views() == ()
+
+
+def test_two_that_start_at_once_do_not_share_a_port(store: ServiceStore, tmp_path: Path) -> None:
+    """A server binds its port long after it was looked at: here never."""
+    port = str(free_port())
+    gate = threading.Barrier(2)
+
+    def start(name: str) -> str:
+        gate.wait()
+        try:
+            return ServiceStore(store.settings).start(
+                spec("--late=600"), values(tmp_path, port), name
+            )
+        except Refused as error:
+            return f"{error.title}: {error.why}"
+
+    with ThreadPoolExecutor(2) as pool:
+        told = set(pool.map(start, ("one", "two")))
+    (service,) = store.views()
+    why = f"the service {service.id} is to listen there"
+    assert told == {service.id, f"port {port} on 127.0.0.1 is taken: {why}"}
+
+
+def test_a_port_that_a_crashed_server_will_have_again_is_not_found(
+    store: ServiceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.start(spec(restart="on-failure"), values(tmp_path), "one")
+    view = live(store, first)
+    store.mark_ready(first)
+    assert view.pid is not None
+    os.kill(view.pid, signal.SIGKILL)
+    until(lambda: store.view(first).state is ServiceState.RESTARTING)
+    port = int(store.values(first)["http_port"])
+    # Which port is free is the kernel's choice: here it chooses that one first.
+    given = [socket.create_server(("127.0.0.1", number)) for number in (port, 0)]
+    free = given[1].getsockname()[1]
+    monkeypatch.setattr(ports, "_free", lambda address: given.pop(0))
+    assert store.values(store.start(spec(), values(tmp_path), "two"))["http_port"] == str(free)
 
 
 def test_found_ports_differ_from_each_other(store: ServiceStore, tmp_path: Path) -> None:
