@@ -222,11 +222,12 @@ def _again(folder: Path, ended: Supervisor) -> bool:
         return False
     (folder / "ready").unlink(missing_ok=True)
     # What stands in the folder is wall time, for people; somebody who sets the clock moves no restart.
-    until = time.monotonic() + due - time.time()
-    while time.monotonic() < until and not stopping.exists():
-        told = signal.sigtimedwait(keeper.Keeper.SIGNALS, 0.1)
+    for _ in looks(due - time.time(), 0.1):
+        told = signal.sigtimedwait(keeper.Keeper.SIGNALS, 0)
         if told and told.si_signo in (signal.SIGTERM, signal.SIGINT):
             stopping.touch(mode=0o600)
+        if stopping.exists():
+            break
     if stopping.exists():
         restarts.settled(folder)
         return False
