@@ -31,18 +31,15 @@ def promised(living: Iterable[Record]) -> Promised:
     }
 
 
-def settle(
-    spec: ServiceSpec, values: Mapping[str, str], promised: Promised | None = None
-) -> dict[str, str]:
+def settle(spec: ServiceSpec, values: Mapping[str, str], others: Promised) -> dict[str, str]:
     """Values for every port variable of the spec's URLs: fixed ones checked, others found.
 
     A variable of a URL whose value is a number is a port; ``0`` means a free one. Sockets of found
     ports are held until all are known, so that none is given twice. Raises `Refused` naming the
-    holder of a fixed port that is taken or `promised`.
+    holder of a fixed port that is taken, or promised to one of `others`.
     """
     chosen: dict[str, str] = {}
     held: list[socket.socket] = []
-    promised = promised or {}
     try:
         for url in _urls(spec):
             for name in sorted(names(url)):
@@ -51,10 +48,10 @@ def settle(
                     continue
                 address, _ = _place(url, {**values, **chosen})
                 if value == AUTO:
-                    held += _until_free(address, promised)
+                    held += _until_free(address, others)
                     chosen[name] = str(held[-1].getsockname()[1])
                 else:
-                    _check(name, address, int(value), promised)
+                    _check(name, address, int(value), others)
                     chosen[name] = value
     finally:
         for one in held:
@@ -75,10 +72,10 @@ def _place(url: str, values: Mapping[str, str]) -> tuple[str, int]:
     return parts.hostname, parts.port or 0
 
 
-def _until_free(address: str, promised: Promised) -> list[socket.socket]:
+def _until_free(address: str, others: Promised) -> list[socket.socket]:
     """Sockets at ports that are free; the last one's is promised to nobody."""
     held = [_free(address)]
-    while (address, held[-1].getsockname()[1]) in promised:
+    while (address, held[-1].getsockname()[1]) in others:
         held.append(_free(address))
     return held
 
@@ -95,10 +92,10 @@ def _free(address: str) -> socket.socket:
     return sock
 
 
-def _check(name: str, address: str, port: int, promised: Promised) -> None:
+def _check(name: str, address: str, port: int, others: Promised) -> None:
     taken = holder(port, address)
-    if taken is None and (address, port) in promised:
-        taken = PortHolder(port, reason=f"the service {promised[address, port]} is to listen there")
+    if taken is None and (address, port) in others:
+        taken = PortHolder(port, reason=f"the service {others[address, port]} is to listen there")
     if taken is not None:
         raise Refused(
             f"port {port} on {clean(address)} is taken",
