@@ -146,6 +146,8 @@ def url_ready(
     token = bool(at.token_file or at.token_env)
     until = time.monotonic() + probe.timeout
     while True:
+        # Asked before the try: the last one comes when the time is over, however long it stood still.
+        over = time.monotonic() >= until
         context.check()
         try:
             answer = request(at, path, token=token, timeout=2.0)
@@ -156,7 +158,7 @@ def url_ready(
             problem = str(error)
         if alive:
             alive()
-        if time.monotonic() >= until:
+        if over:
             raise DeckError(
                 f"{clean(url)} was not ready within {probe.timeout:g} s",
                 why=problem,

@@ -58,10 +58,11 @@ def unload(endpoint: Endpoint, model: str, timeout: float = 30.0) -> None:
     if not response.ok:
         raise _failure(response, shown, "unload")
     while True:
+        over = time.monotonic() >= deadline  # before the last look, which comes after it
         states = {entry.state for entry in _index(endpoint) if entry.name == shown}
         if states <= {"", "UNAVAILABLE"}:
             return
-        if time.monotonic() >= deadline:
+        if over:
             raise DeckError(
                 f"model {shown} was not unloaded within {human_seconds(timeout)}",
                 why=f"the server says {', '.join(sorted(states))}: requests may still be running",

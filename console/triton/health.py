@@ -137,6 +137,7 @@ def wait_live(
     """
     deadline = time.monotonic() + timeout
     while True:
+        over = time.monotonic() >= deadline  # before the last look, which comes after it
         health = probe(endpoint, min(2.0, max(0.1, timeout)))
         if health.live:
             return health
@@ -144,7 +145,7 @@ def wait_live(
             raise DeckError(
                 "the server ended before it was live", why="its log says why", fix="read the log"
             )
-        if time.monotonic() >= deadline:
+        if over:
             raise DeckError(
                 f"the server was not live within {timeout:g} s",
                 why=health.problem,

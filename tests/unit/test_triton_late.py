@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from console.facts import Endpoint
-from console.triton import plain_http
+from console.triton import health, plain_http
+from console.triton.health import ServerHealth
 from console.triton.plain_http import Late, NoAnswer
 from console.triton.statistics import Told
 from console.triton.target import Target
@@ -151,3 +153,12 @@ def test_an_answer_that_may_not_be_whole_when_the_time_is_over_is_none(
 ) -> None:
     with pytest.raises(Late, match="within 5 s"):
         plain_http.request(Endpoint(server), path)
+
+
+def test_a_server_that_lives_when_the_time_is_over_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine stands still in the first look, for longer than the time."""
+    times, looks = iter((0.0, 0.0, 100.0)), iter((False, True))
+    clock = SimpleNamespace(monotonic=lambda: next(times), sleep=lambda seconds: None)
+    monkeypatch.setattr(health, "time", clock)
+    monkeypatch.setattr(health, "probe", lambda *asked: ServerHealth(next(looks), False, ()))
+    assert health.wait_live(Endpoint("http://127.0.0.1:9"), 60).live
