@@ -126,7 +126,7 @@ def _toolkit() -> tuple[int, ...] | None:
     if shutil.which("nvidia-ctk") is None:
         return None
     done = subprocess.run(
-        ["nvidia-ctk", "--version"], capture_output=True, text=True, timeout=10, check=False
+        ["nvidia-ctk", "--version"], capture_output=True, text=True, timeout=60, check=False
     )
     found = re.search(r"version (\d+)\.(\d+)\.(\d+)", done.stdout)
     return tuple(int(part) for part in found.groups()) if found else None
