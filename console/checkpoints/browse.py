@@ -24,8 +24,8 @@ _CONFIGURATIONS = (
     "latest_checkpointed_iteration.txt",
 )
 
-_Key = tuple[str, int, int, int]
-_cache: dict[_Key, Checkpoint] = {}
+Key = tuple[str, int, int, int]
+_cache: dict[Key, Checkpoint] = {}
 _lock = Lock()
 
 
@@ -69,6 +69,20 @@ def _folder(entry: os.DirEntry[str]) -> Checkpoint:
     return cached(path, info)
 
 
+def identity(path: Path) -> Key | None:
+    """What a checkpoint is known by while nobody changes it; None for what is not there."""
+    try:
+        return _key(path, path.stat())
+    except (OSError, ValueError):  # the latter for a NUL in the name
+        return None
+
+
+def _key(path: Path, info: os.stat_result) -> Key:
+    # Writing into a file of a folder leaves the folder's own time as it was.
+    inner = _times(path) if stat.S_ISDIR(info.st_mode) else 0
+    return str(path), info.st_ino, info.st_mtime_ns + inner, info.st_size
+
+
 def _times(path: Path) -> int:
     """Changes when the configuration in a checkpoint folder does."""
     total = 0
@@ -83,15 +97,12 @@ def _times(path: Path) -> int:
 def cached(path: Path, info: os.stat_result) -> Checkpoint:
     """The facts of one checkpoint for a line of a list, from memory while it is unchanged. What
     cannot be read is a `Format.UNKNOWN` entry with the risk ``unreadable``."""
-    folder = stat.S_ISDIR(info.st_mode)
-    # Writing into a file of a folder leaves the folder's own time as it was.
-    inner = _times(path) if folder else 0
-    key = (str(path), info.st_ino, info.st_mtime_ns + inner, info.st_size)
+    key = _key(path, info)
     with _lock:
         if key in _cache:
             return _cache[key]
     try:
-        reader = folder_reader(path) if folder else glance
+        reader = folder_reader(path) if stat.S_ISDIR(info.st_mode) else glance
         checkpoint = (reader or glance)(path)
     except UsageError as error:
         checkpoint = broken(path, error)

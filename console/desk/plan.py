@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from console.desk import options
+from console.desk.asking import Answers
 from console.desk.tools import tools
 from console.facts import Host, ToolFacts, UsageError
 from console.planning.joining import joined
@@ -17,6 +18,7 @@ from console.text import clean
 
 if TYPE_CHECKING:
     from backends.base import Backend, Role
+    from console.checkpoints.browse import Key
     from console.checkpoints.model import Checkpoint
     from console.planning.deployment import Deployment
     from console.planning.plan import EnvironmentSpec, Plan
@@ -123,19 +125,27 @@ def server(settings: Settings, deployment: Deployment) -> ServerSection:
     return host_server.model_copy(update={"join": join})
 
 
+_READ: Answers[tuple[str, Key], Checkpoint] = Answers(fresh=3.0)
+"""Script, verdicts and layout of one change in a form are asked for by three threads at once."""
+
+
 def checkpoint(settings: Settings, deployment: Deployment, role: str) -> Checkpoint:
     """The facts of one checkpoint; of a hub id, of what an ended fetch has brought.
 
-    Raises `UsageError` for what cannot be read, fetched or not.
+    Read once for all who ask within a moment and while it is unchanged. Raises `UsageError` for what
+    cannot be read, fetched or not.
     """
     from console.checkpoints import hub
+    from console.checkpoints.browse import identity
     from console.checkpoints.read import fetched, read
 
     text = deployment.checkpoints[role]
     ref = hub.parse(text)
     folder = settings.folders.work / deployment.name / "fetched"
     place = hub.fetched(ref, folder, role) if ref else None
-    return fetched(ref, place) if ref and place else read(Path(text))
+    ask = partial(fetched, ref, place) if ref and place else partial(read, Path(text))
+    known = identity(place or Path(text))
+    return _READ.get((text, known), ask) if known else ask()
 
 
 def fetches_first(settings: Settings, deployment: Deployment) -> bool:

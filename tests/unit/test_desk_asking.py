@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from console.checkpoints.model import Checkpoint
+from console.checkpoints.read import read
 from console.desk import tools
 from console.desk.asking import Answers
+from console.desk.desk import Desk
 from console.planning.deployment import Deployment
 from console.planning.server import ServerSection
 from tests.processes import settings_at, until
+
+FACTS = Path(__file__).parents[2] / "examples" / "facts"
 
 
 def test_threads_that_want_the_same_wait_for_one_that_asks() -> None:
@@ -98,3 +104,28 @@ def test_a_program_that_could_not_be_asked_is_asked_again(
     first, second = (tools.tools(settings_at(tmp_path), made, ()) for _ in range(2))
     assert "could not be asked" in first.triton_problem
     assert (second.triton_problem, second.triton_version) == ("", "2.51.0")
+
+
+def test_a_change_of_a_form_reads_its_checkpoint_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Script, verdicts and layout are asked for by three threads."""
+    model = tmp_path / "facts"
+    shutil.copytree(FACTS, model)
+    on = Desk(settings_at(tmp_path / "home"))
+    made = Deployment(name="one", backend="vllm", checkpoints={"model": str(model)})
+    reads: list[Path] = []
+
+    def counted(path: Path) -> Checkpoint:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr("console.checkpoints.read.read", counted)
+    with ThreadPoolExecutor(3) as pool:
+        asks = (on.script, on.parallelism, on.server_verdicts)
+        for one in [pool.submit(ask, made) for ask in asks]:
+            one.result(30)
+    assert reads == [model]
+    (model / "config.json").write_text((model / "config.json").read_text() + "\n")
+    on.parallelism(made)
+    assert reads == [model, model]
