@@ -23,6 +23,7 @@ from console.runtimes.engines import engine as engine_called
 from tests.containers import REFERENCE, Daemon, Engine, Podman
 from tests.integration.conftest import MODELS
 from tests.processes import settings_at
+from tests.support import free_ports
 
 
 @pytest.fixture(params=["docker", "podman"])
@@ -85,9 +86,7 @@ def test_a_port_of_another_process(attempt: Try, engine: Engine, taken: int) -> 
 
 
 def test_a_port_of_another_container(docker: Daemon, tmp_path: Path) -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        free = one.getsockname()[1]
+    (free,) = free_ports(1)
     docker("run", "--detach", "--publish", f"127.0.0.1:{free}:8000", REFERENCE, "sleep", "60")
     problem = Try(tmp_path, "docker")(ports=(port(free),))
     assert problem.title == f"127.0.0.1:{free} is taken" and "another container" in problem.why

@@ -35,6 +35,7 @@ from console.services.store import ServiceStore
 from console.settings import Settings
 from console.triton.versions import Version, Versions, write
 from tests.processes import ended, fill, running_with, settings_at, small_disk, until
+from tests.support import free_ports
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.nemo"
 SERVER = Path(__file__).parents[1] / "assets" / "small_server.py"
@@ -83,9 +84,8 @@ def live(store: ServiceStore, service_id: str) -> ServiceView:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
 
 
 # ---------------------------------------------------------------------------- start and stop
