@@ -70,6 +70,7 @@ class MonitorScreen(Moment, Ending):
         self, context: ScreenContext, flow: Flow, source: MonitorSource | None = None
     ) -> None:
         super().__init__(context, flow, source)
+        self._charts = (Chart(id="first"), Chart(id="second"))
         self._sorts = dict.fromkeys(_PARTS, 0)
         self._reversed: set[str] = set()
         self._large = ""
@@ -89,8 +90,7 @@ class MonitorScreen(Moment, Ending):
         yield Words(id="monitor-title")
         yield Listing(*rows.DEVICES, empty=say("Looking …", "dim"), id="devices")
         with Horizontal(id="charts"):
-            yield Chart(id="first")
-            yield Chart(id="second")
+            yield from self._charts
         yield Listing(*rows.SERVERS, empty=_NO_SERVER, id="servers")
         yield Listing(*rows.PROCESSES, empty=_NO_PROCESS, id="processes")
         yield ScrubBar(id="scrub")
@@ -147,7 +147,7 @@ class MonitorScreen(Moment, Ending):
 
     def _draw_charts(self, frame: Frame) -> None:
         names = view.chart_series(self._subject())
-        for chart, name in zip(self.query(Chart), names, strict=True):
+        for chart, name in zip(self._charts, names, strict=True):
             if chart.size.height > 2 and chart.room:
                 chart.show(view.plot(frame, name, chart.room))
         if not frame.view.live and frame.whole is not None:
@@ -177,7 +177,7 @@ class MonitorScreen(Moment, Ending):
                 curves.append((f"server/{server.name}/requests", width))
                 curves += [(f"model/{server.name}/{m.name}/requests", width) for m in server.models]
             names = view.chart_series(self._subject())
-            for chart, name in zip(self.query(Chart), names, strict=True):
+            for chart, name in zip(self._charts, names, strict=True):
                 if chart.size.height > 2 and chart.room:
                     curves.append((name, chart.room))
         return Wanted(tuple(dict.fromkeys(curves)), self.span)

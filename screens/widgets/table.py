@@ -354,7 +354,7 @@ class Listing(Vertical):
 
     def _fill(self) -> None:
         wanted = self._filter.value.casefold()
-        found = [row for row in self._rows if wanted in _words(row)]
+        found = [row for row in self._rows if wanted in _words(row)] if wanted else self._rows
         unfound = bool(self._rows) and not found
         self.set_class(unfound, "-unfound")
         self._empty.show(say("No row holds this text.", "dim") if unfound else self._nothing)

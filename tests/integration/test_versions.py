@@ -169,7 +169,7 @@ def test_a_version_with_a_wrong_answer_is_never_seen(box: Box):
     assert set(client.answers) == {(1.0, "1")}
     assert box.versions()["live"] == 1
     assert box.models() == {"adder"}
-    health = urllib.request.urlopen(box.url + "/v2/health/ready", timeout=5)
+    health = urllib.request.urlopen(box.url + "/v2/health/ready", timeout=30)
     assert health.status == 200
 
 
