@@ -189,18 +189,18 @@ def test_a_gzip_bomb_costs_little(tmp_path: Path) -> None:
 
     path = tmp_path / "bomb.nemo"
     path.write_bytes(gzip.compress(files.tar_bytes([("./zeros", bytes(200_000_000))]), 1))
-    before = time.process_time()
+    before = time.thread_time()
     with pytest.raises(UsageError, match="without a model_config"):
         read(path)
-    assert time.process_time() - before < 1.0
+    assert time.thread_time() - before < 1.0
 
 
 def test_a_hundred_gigabytes_are_not_read(tmp_path: Path) -> None:
     path = files.write_sparse_nemo(tmp_path / "big.nemo", 1, 100 << 30)
     read(path)
-    before = time.process_time()
+    before = time.thread_time()
     checkpoint = read(path)
-    assert time.process_time() - before < 0.1
+    assert time.thread_time() - before < 0.1
     assert checkpoint.size > 100 << 30
     assert checkpoint.speech is not None
 

@@ -157,9 +157,9 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + bytes(300 << 20))
-    before = time.process_time()
+    before = time.thread_time()
     checkpoint = bin_folder(tmp_path, out.getvalue())
-    assert time.process_time() - before < 3
+    assert time.thread_time() - before < 3
     assert "pickle-unseen" in {r.code for r in checkpoint.risks}
 
 

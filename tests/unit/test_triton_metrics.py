@@ -70,7 +70,7 @@ def test_any_bytes_are_read_or_refused_in_words(body: bytes) -> None:
 
 
 def test_ten_million_lines_are_refused_early() -> None:
-    begun, fed = time.process_time(), 0
+    begun, fed = time.thread_time(), 0
 
     def endless() -> Iterator[bytes]:
         nonlocal fed
@@ -80,7 +80,7 @@ def test_ten_million_lines_are_refused_early() -> None:
 
     with pytest.raises(NotMetrics, match="more than 100000 lines"):
         parse(endless(), ("nv_inference_count",))
-    assert fed <= 101_000 and time.process_time() - begun < 5
+    assert fed <= 101_000 and time.thread_time() - begun < 5
 
 
 def test_a_line_without_end_is_refused() -> None:
