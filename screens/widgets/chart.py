@@ -68,7 +68,7 @@ class Chart(Painted):
         head = say(plot.title, "dim") + say(plot.figure, "strong").fit(
             max(0, self.room - len(plot.title)), right=True
         )
-        self.paint([head, *_area(plot, rows), self._axis(plot)])
+        self.paint([head, *area(plot, rows), self._axis(plot)])
 
     def _axis(self, plot: Plot) -> Phrase:
         width = len(plot.cells)
@@ -76,7 +76,7 @@ class Chart(Painted):
         return place(width, [*words, *((c, f"╵{w}") for c, w in reversed(plot.marks))])
 
 
-def _area(plot: Plot, rows: int) -> Iterator[Phrase]:
+def area(plot: Plot, rows: int) -> Iterator[Phrase]:
     """The rows of the area from above, the scale behind them."""
     marked = {cell for cell, _ in plot.marks}
     scale = plot.top and rows * 8 / plot.top
@@ -88,8 +88,8 @@ def _area(plot: Plot, rows: int) -> Iterator[Phrase]:
     labels = {0: plot.scale, rows - 1: "0"}
     for y, row in enumerate(zip(*columns, strict=True)):
         parts = groupby(row, key=itemgetter(1))
-        area = tuple(("".join(glyph for glyph, _ in of), roles[shade]) for shade, of in parts)
-        yield Phrase(area) + say(f" {labels.get(y, '')}", "dim")
+        line = tuple(("".join(glyph for glyph, _ in of), roles[shade]) for shade, of in parts)
+        yield Phrase(line) + say(f" {labels.get(y, '')}", "dim")
 
 
 @lru_cache(maxsize=4096)
