@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import psutil
@@ -328,11 +329,14 @@ def test_a_port_that_a_crashed_server_will_have_again_is_not_found(
     store.mark_ready(first)
     assert view.pid is not None
     os.kill(view.pid, signal.SIGKILL)
-    until(lambda: store.view(first).state is ServiceState.RESTARTING)
-    port = int(store.values(first)["http_port"])
-    # Which port is free is the kernel's choice: here it chooses that one first.
-    given = [socket.create_server(("127.0.0.1", number)) for number in (port, 0)]
-    free = given[1].getsockname()[1]
+    # It waits for its start, or on a busy machine had it already: the port is its own.
+    until(lambda: store.view(first).pid != view.pid)
+    free = free_port()
+    # Which port is free is the kernel's choice: here it chooses the other's first.
+    given = [
+        SimpleNamespace(getsockname=lambda port=port: ("127.0.0.1", port), close=lambda: None)
+        for port in (int(store.values(first)["http_port"]), free)
+    ]
     monkeypatch.setattr(ports, "_free", lambda address: given.pop(0))
     assert store.values(store.start(spec(), values(tmp_path), "two"))["http_port"] == str(free)
 
