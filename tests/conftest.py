@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from console.desk import tools
+from console.desk import plan, tools
 from console.desk.asking import Answers
 from tests import nvml
 
@@ -18,8 +18,8 @@ settings.load_profile("tritondeck")
 
 @pytest.fixture(autouse=True)
 def _asked_anew() -> None:
-    """What a server or an engine told another test a moment ago is no answer to this one."""
-    tools._SERVERS = Answers(fresh=3.0)
+    """What a server, an engine or a file told another test a moment ago is no answer to this one."""
+    tools._SERVERS, plan._READ = Answers(fresh=3.0), Answers(fresh=3.0)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 
 from console.checkpoints.model import Checkpoint
 from console.checkpoints.read import read
-from console.desk import tools
+from console.desk import plan, tools
 from console.desk.asking import Answers
 from console.desk.desk import Desk
 from console.planning.deployment import Deployment
@@ -110,6 +110,7 @@ def test_a_change_of_a_form_reads_its_checkpoint_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Script, verdicts and layout are asked for by three threads."""
+    monkeypatch.setattr(plan, "_READ", Answers())  # whenever the last of them gets its turn
     model = tmp_path / "facts"
     shutil.copytree(FACTS, model)
     on = Desk(settings_at(tmp_path / "home"))
