@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,8 @@ from console.waiting import looks
 
 def write_private(path: Path, data: bytes, mode: int = 0o600, durable: bool = True) -> None:
     """Write a whole file or nothing: a new file beside it, flushed, then renamed over it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Of this thread alone: an answer that comes late is written while the next one is.
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         handle = os.open(part, flags, mode)
