@@ -177,9 +177,10 @@ class LiveSource:
         self._telemetry.close()
         for watched in self._watched.values():
             watched.end()
-        for thread in self._threads:
+        # Whoever gets the views closes what they went into: the thread that makes them is waited for.
+        for thread, patience in zip(self._threads, (1.0, 10.0), strict=True):
             if thread is not threading.current_thread():
-                thread.join(timeout=1.0)
+                thread.join(patience)
 
     # -- in threads
 

@@ -61,7 +61,8 @@ class Recorder(threading.Thread):
                     continue
                 reading = found
                 with self._lock:
-                    self._into.add(reading)
+                    if not self._ended.is_set():  # or it would be opened again
+                        self._into.add(reading)
         finally:
             telemetry.close()
 
