@@ -98,7 +98,8 @@ class Ticker:
             try:
                 frame = self._look(shown)
             except Exception as error:  # noqa: BLE001 - a thread of ours: told, not lost
-                self._failed(error)
+                if not self._ended:  # whoever leaves closes the source under a look that is late
+                    self._failed(error)
                 return
             if frame is not None and not self._ended:
                 shown = (frame.view.time, frame.wanted)

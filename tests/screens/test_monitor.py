@@ -25,6 +25,7 @@ from screens.flow import Flow
 from screens.home import HomeScreen
 from screens.monitor import MonitorScreen
 from screens.monitoring.figures import nice
+from screens.monitoring.ticker import Ticker
 from screens.monitoring.trace import Trace
 from screens.monitoring.view import heights
 from screens.widgets.chart import Chart
@@ -375,3 +376,21 @@ def test_the_parts_never_take_more_lines_than_there_are(
     assert parts.devices >= 2
     assert parts.servers >= 2
     assert room - parts.devices - parts.charts - parts.servers >= 2
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_look_that_fails_is_told_to_whoever_is_still_there(
+    monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    """Who leaves closes the source, under a look that is late perhaps."""
+    source, told = MonitorDouble(1), []
+
+    def closed() -> None:
+        if left:
+            ticker.close()
+        raise OSError("closed")
+
+    monkeypatch.setattr(source, "snapshot", closed)
+    ticker = Ticker(source, lambda frame: None, told.append)
+    ticker._run()
+    assert len(told) == (not left)
