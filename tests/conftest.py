@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from tests import nvml
 # A property is right or wrong; how long one example takes depends on who else uses the machine.
 settings.register_profile("tritondeck", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tritondeck")
+
+
+def pytest_configure() -> None:
+    # A suite that a shell began in the background ignores these, and so would what it starts.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
