@@ -305,7 +305,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What a keeper's folder says now."""
+    """What a keeper's folder said, and who lived, at one moment."""
 
     folder: Path
     keeper: Identity | None = None
@@ -314,6 +314,8 @@ class Kept:
     mark: str = ""
     started: float = 0.0
     monotonic: float = 0.0
+    keeper_alive: bool = False
+    child_alive: bool = False
 
     @property
     def foreign(self) -> bool:
@@ -322,16 +324,12 @@ class Kept:
     @property
     def watched(self) -> bool:
         """A keeper waits for the child (or for room to write how it ended)."""
-        return self.exit is None and self.keeper is not None and self.keeper.alive
-
-    @property
-    def child_alive(self) -> bool:
-        return self.child is not None and self.child.alive
+        return self.exit is None and self.keeper_alive
 
     @property
     def lost(self) -> bool:
         """The keeper is gone and never said how the child ended."""
-        return self.exit is None and self.keeper is not None and not self.keeper.alive
+        return self.exit is None and self.keeper is not None and not self.keeper_alive
 
 
 def look(folder: Path) -> Kept:
@@ -339,14 +337,19 @@ def look(folder: Path) -> Kept:
     raw = read_json(folder / "identity.json")
     if raw is None or raw.get("version") != VERSION:
         return Kept(folder)
+    keeper, child = Identity.read(raw.get("keeper")), Identity.read(raw.get("child"))
+    # Before the result is looked for: a keeper writes it and is gone.
+    keeper_alive, child_alive = bool(keeper and keeper.alive), bool(child and child.alive)
     return Kept(
         folder=folder,
-        keeper=Identity.read(raw.get("keeper")),
-        child=Identity.read(raw.get("child")),
+        keeper=keeper,
+        child=child,
         exit=_read_exit(folder, raw.get("mark", "")),
         mark=raw.get("mark", ""),
         started=raw.get("started", 0.0),
         monotonic=raw.get("monotonic", 0.0),
+        keeper_alive=keeper_alive,
+        child_alive=child_alive,
     )
 
 
@@ -360,18 +363,13 @@ def _read_exit(folder: Path, mark: str) -> Exit | None:
         return None
 
 
-def settled(kept: Kept) -> Kept:
-    """`kept` looked at again when it seems lost: a keeper writes its result and is gone."""
-    return look(kept.folder) if kept.lost else kept
-
-
 def end(folder: Path, grace: float, progress: Progress | None = None) -> Kept:
     """End what a folder keeps and wait for it: SIGTERM, `grace` seconds, SIGKILL.
 
     Works with and without a living keeper. Returns what the folder says afterwards; `lost` with
     nothing alive when the keeper had been killed before.
     """
-    kept = settled(look(folder))
+    kept = look(folder)
     if kept.foreign:
         assert kept.keeper is not None
         raise Refused(
@@ -381,10 +379,10 @@ def end(folder: Path, grace: float, progress: Progress | None = None) -> Kept:
         assert kept.keeper is not None
         kept.keeper.signal(signal.SIGTERM)
         _wait(lambda: not look(folder).watched, grace + 10, "waiting for it to end", progress)
-        kept = settled(look(folder))
+        kept = look(folder)
     if not kept.watched:
         end_survivors(kept, grace, progress)
-    return settled(look(folder))
+    return look(folder)
 
 
 def end_survivors(kept: Kept, grace: float = 2.0, progress: Progress | None = None) -> int:

@@ -60,7 +60,7 @@ def follow(context: Context, folder: Path) -> Exit:
     revived = 0
     try:
         while True:
-            kept = keeper.settled(keeper.look(folder))
+            kept = keeper.look(folder)
             context.run.watch_memory_of(_measured(kept))
             if said.look():
                 context.progress(said.message, said.fraction)

@@ -146,7 +146,7 @@ class Runner:
         """What an earlier runner left: the step to adopt, everything else ended."""
         found: tuple[str, Path] | None = None
         for folder in sorted(self.run.folder.kept("").glob("*")):
-            kept = keeper.settled(keeper.look(folder))
+            kept = keeper.look(folder)
             mine = folder.name == self.unfinished
             unwanted = bool(self.from_step) or self.force or self.run.asked_to_stop()
             contained = containers.unfollowed(folder)

@@ -139,11 +139,15 @@ def view(folder: RunFolder) -> RunView:
     except Unreadable as problem:
         return _unreadable(folder, str(problem))
     state = fold(folder, manifest)
+    run_state = _run_state(state, manifest, folder)
+    if run_state in (RunState.INTERRUPTED, RunState.ORPHANED):
+        # Who is gone may have told its end after the journal was read, or has only just begun.
+        state = fold(folder, manifest)
+        run_state = _run_state(state, manifest, folder)
     current = state.current
     kept = Kept(folder.path)
     if current and current.kept:
-        kept = keeper.settled(keeper.look(folder.kept(current.kept)))
-    run_state = _run_state(state, manifest, folder)
+        kept = keeper.look(folder.kept(current.kept))
     error, fix = _error(run_state, state, folder)
     if run_state is RunState.RUNNING and current:
         _add_progress(folder, current, state.attempt)

@@ -139,8 +139,11 @@ def view(folder: Path) -> ServiceView:
         record = load(folder)
     except Unreadable as problem:
         return _unreadable(folder, str(problem))
-    kept = keeper.settled(keeper.look(folder))
+    kept = keeper.look(folder)
     state, reason = _state(record, kept, folder)
+    if state is ServiceState.FAILED and (now := keeper.look(folder)).mark != kept.mark:
+        kept = now  # it has been started again since
+        state, reason = _state(record, kept, folder)
     alive = kept.exit is None and state in (
         ServiceState.STARTING,
         ServiceState.RUNNING,

@@ -186,7 +186,7 @@ def test_a_container_outlives_its_supervisor_and_follower_and_is_found_again(
     assert kept.keeper is not None and kept.child is not None
     for process in (kept.keeper, kept.child):
         os.kill(process.pid, signal.SIGKILL)
-    until(lambda: not kept.keeper.alive and not kept.child_alive)
+    until(lambda: not kept.keeper.alive and not kept.child.alive)
     found = living(operator, contained)
     assert found["pid"] == served["pid"] and "supervisor is gone" in found["reason"]
     assert "2, 4, 6, 8" in operator.does("query", contained, "--input", "X=[[1, 2, 3, 4]]")
