@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -159,9 +160,13 @@ class Context:
 
     def progress(self, message: str, fraction: float | None = None) -> None:
         """Show what is being done; at most four times a second reaches the disk."""
+        self.shown(message, fraction)
+
+    def shown(self, message: str, fraction: float | None = None) -> bool:
+        """Like `progress`; False when it was too soon after the one before."""
         now = time.monotonic()
         if now - self._last_write < _PROGRESS_INTERVAL:
-            return
+            return False
         self._last_write = now
         value: dict[str, Any] = {
             "step": self.step.id,
@@ -170,10 +175,9 @@ class Context:
             "message": clean(message)[:300],
         }
         data = storage.json_bytes(value)
-        try:
+        with suppress(OSError):  # for display only; a full disk is told by what has to be written
             storage.write_private(self.run.folder.progress, data, durable=False)
-        except OSError:
-            return  # for display only; a full disk is told by what has to be written
+        return True
 
     # -- cancel and timeout -------------------------------------------------------------
 

@@ -57,13 +57,14 @@ def follow(context: Context, folder: Path) -> Exit:
     """
     rule = context.step.progress if isinstance(context.step, CommandStep) else None
     said = LogProgress(context.log, rule)
-    revived = 0
+    revived, news = 0, False
     try:
         while True:
             kept = keeper.look(folder)
             context.run.watch_memory_of(_measured(kept))
-            if said.look():
-                context.progress(said.message, said.fraction)
+            news = said.look() or news
+            if news:
+                news = not context.shown(said.message, said.fraction)
             if revived < _REVIVALS and _only_follower_gone(kept):
                 revived += 1
                 follow_again(context, folder)

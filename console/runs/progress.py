@@ -41,10 +41,11 @@ class LogProgress:
                 if size - self._offset > _CHUNK:
                     self._offset, self._rest = size - _CHUNK, b""
                 stream.seek(self._offset)
-                data = self._rest + stream.read(_CHUNK)
+                read = stream.read(_CHUNK)
         except FileNotFoundError:
             return False
-        self._offset = size
+        self._offset += len(read)  # which may be more than there was a moment ago
+        data = self._rest + read
         *lines, self._rest = re.split(rb"[\r\n]+", data)
         self._rest = self._rest[-_CHUNK:]
         said = [self._take(line.decode(errors="replace")) for line in lines]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from console.facts import InferenceAnswer, TensorAnswer
 from console.planning.plan import Expected, Inference, LogMarker, ProgressRule
+from console.runs import context as contexts
 from console.runs import failure, journal, keys, saved
 from console.runs.progress import LogProgress
 from console.runs.store import RunStore
@@ -97,11 +101,43 @@ def test_progress_lines_in_pieces_and_with_carriage_returns(tmp_path: Path) -> N
     assert not said.look()
 
 
+def test_a_log_that_grows_while_it_is_looked_at_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, size = tmp_path / "log", Path.stat
+    log.write_bytes(b"[tritondeck] progress 0.5 half\n")
+
+    def grows(path: Path, **named: bool) -> os.stat_result:
+        info = size(path, **named)
+        with path.open("ab") as stream:
+            stream.write(b"[tritondeck] prog")
+        return info
+
+    said = LogProgress(log)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", grows)
+        assert said.look() and said.message == "half"
+    with log.open("ab") as stream:
+        stream.write(b"ress 0.6 more\n")
+    assert said.look() and said.message == "more"
+
+
 def test_a_flood_of_output_is_looked_at_from_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"noise\n" * MEGABYTE + b"[tritondeck] progress 0.9 nearly\n")
     said = LogProgress(log)
     assert said.look() and said.message == "nearly"
+
+
+def test_what_comes_too_soon_after_the_one_before_is_not_taken_for_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((100.0, 100.1, 100.3))
+    monkeypatch.setattr(contexts, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    run: Any = SimpleNamespace(attempt=1, folder=SimpleNamespace(progress=tmp_path / "progress"))
+    context = contexts.Context(run, shell("build", "true"))
+    assert [context.shown(word) for word in ("one", "two", "two")] == [True, False, True]
+    assert json.loads(run.folder.progress.read_text())["message"] == "two"
 
 
 @given(st.binary(max_size=300))
