@@ -61,7 +61,7 @@ def served(operator: Operator) -> Operator:
     return operator
 
 
-async def sees(pilot: Pilot[None], selector: str, text: str, seconds: float = 30) -> None:
+async def sees(pilot: Pilot[None], selector: str, text: str, seconds: float = 60) -> None:
     await until(pilot, lambda: text in shown(pilot.app, selector), seconds)  # type: ignore[arg-type]
 
 

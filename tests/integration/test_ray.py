@@ -97,7 +97,7 @@ def test_a_model_is_served_by_two_machines_and_leaves_nothing(
     until_no_ray()
 
 
-def until_no_ray(timeout: float = 20.0) -> None:
+def until_no_ray(timeout: float = 60.0) -> None:
     """Wait until no process of Ray's own is left of ours (their folders are named so)."""
     deadline = time.monotonic() + timeout
     while True:

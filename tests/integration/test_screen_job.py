@@ -103,7 +103,7 @@ async def choose_and_start(operator: Operator) -> None:
             pilot.app.screen.query_one(option).query_one(Input).value = value
         script = pilot.app.screen.query_one(TextView)
         await until(
-            pilot, lambda: pilot.app.screen.flow.deployment.options.get("max_batch_size") == 4, 30
+            pilot, lambda: pilot.app.screen.flow.deployment.options.get("max_batch_size") == 4
         )  # type: ignore[attr-defined]
         await until(pilot, lambda: "verify" in script.text)
         await pilot.press("ctrl+n")

@@ -61,7 +61,7 @@ def test_linter_and_server_agree(serving, case):
     here = Surroundings(name, files, 0, frozenset({"python"}), (2, 51))
     refused = [v for v in lint(from_text(text), here) if v.level is Level.FAIL]
     try:
-        control.load(serving.endpoint, name, timeout=20)
+        control.load(serving.endpoint, name, timeout=120)
         said = ""
     except DeckError as error:
         said = str(error)

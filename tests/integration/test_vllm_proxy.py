@@ -167,7 +167,7 @@ def test_an_answer_whose_client_has_gone_is_generated_no_further(proxy: Any) -> 
     assert response.readline().startswith(b"data:") and not OpenAi.left.is_set()
     response.close()
     client.close()
-    assert OpenAi.left.wait(10)
+    assert OpenAi.left.wait(60)
 
 
 def test_the_prompt_stands_before_a_whole_answer_unless_it_is_excluded(proxy: Any) -> None:

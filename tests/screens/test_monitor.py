@@ -271,7 +271,7 @@ def reading_of(process: subprocess.Popen[bytes], **changes: Any) -> GpuProcess:
 
 def test_ending_a_process_sends_it_a_signal(settings: Settings, sleeper: Any) -> None:
     end_process(settings, reading_of(sleeper))
-    assert sleeper.wait(10) == -15
+    assert sleeper.wait(60) == -15
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ class Seen:
 
     def until(self, told: Any) -> LogState:
         with self.more:
-            assert self.more.wait_for(lambda: self.states and told(self.states[-1]), 20)
+            assert self.more.wait_for(lambda: self.states and told(self.states[-1]), 60)
             return self.states[-1]
 
 

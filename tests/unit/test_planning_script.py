@@ -79,7 +79,7 @@ def example_plan(limit: float = 1.0) -> Plan:
                     token_file="${token_file}",
                     repository="${work}/repository",
                 ),
-                success=(UrlReady(url="http://127.0.0.1:${http_port}/", timeout=20),),
+                success=(UrlReady(url="http://127.0.0.1:${http_port}/", timeout=60),),
             ),
         ),
     )

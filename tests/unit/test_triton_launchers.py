@@ -329,7 +329,7 @@ def test_the_script_of_an_attached_server_starts_nothing_and_sends_its_token(
             id="service",
             title="attach",
             service=spec,
-            success=(UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=5),),
+            success=(UrlReady(url=f"{spec.http_url}/v2/health/live", timeout=60),),
         )
         variable = Variable(name="repository", kind="path", default="${work}/repository")
         plan = Plan(deployment="seen", backend="onnx", variables=(variable,), steps=(step,))
@@ -339,4 +339,4 @@ def test_the_script_of_an_attached_server_starts_nothing_and_sends_its_token(
         )
         server.shutdown()
     assert done.returncode == 0, done.stderr
-    assert seen == ["canary-0123456789"]
+    assert set(seen) == {"canary-0123456789"}
