@@ -21,7 +21,7 @@ def serving_steps(work: Work) -> list[Step]:
     steps = triton_steps(deployment, service, load, versioned=True, loads=work.builds)
     asked = work.builds or deployment.verify
     # Where nothing was built, no request can be made up: the model is ready, and that is all.
-    there = (model_ready(service, work.name, 5),)
+    there = (model_ready(service, work.name, 30),)
     steps.append(verify_step(service, verification(work) if asked else there))
     return [*steps, switch_step(deployment, service)] if work.builds else steps
 

@@ -158,7 +158,7 @@ def _serving(work: Work) -> list[Step]:
     load = ("load the models", "one request for each model; the last one opens the store")
     steps = triton_steps(deployment, service, load, versioned=True, loads=work.builds)
     asked = work.builds or deployment.verify
-    there = (model_ready(service, work.models[-1], 5),)
+    there = (model_ready(service, work.models[-1], 30),)
     steps.append(verify_step(service, verification(work) if asked else there))
     return [*steps, switch_step(deployment, service)] if work.builds else steps
 
