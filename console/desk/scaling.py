@@ -17,6 +17,7 @@ from console.desk import acting, query, readonly
 from console.facts import DeckError, Progress, UsageError
 from console.settings import Settings
 from console.text import clean, human_seconds, redact
+from console.waiting import looks
 
 if TYPE_CHECKING:
     from console.services.model import ServiceView
@@ -123,18 +124,16 @@ def _service(settings: Settings, name: str) -> tuple[ServiceView, Path]:
 
 
 def _heard(folder: Path, asked: str) -> None:
-    until = time.monotonic() + _HEARD
-    while True:
+    for _ in looks(_HEARD, _POLL):
         answer = (storage.read_json(folder / STATE) or {}).get("asked") or {}
         if answer.get("id") == asked:
             break
-        if time.monotonic() > until:
-            raise DeckError(
-                f"nobody heard the wish within {human_seconds(_HEARD)}",
-                why="the process that keeps the application does not answer, or cannot reach the head",
-                fix="read the service's log",
-            )
-        time.sleep(_POLL)
+    else:
+        raise DeckError(
+            f"nobody heard the wish within {human_seconds(_HEARD)}",
+            why="the process that keeps the application does not answer, or cannot reach the head",
+            fix="read the service's log",
+        )
     if answer.get("problem"):
         raise DeckError("the cluster does not scale it", why=_foreign(answer["problem"]))
 
