@@ -39,8 +39,11 @@ BLOCK = re.compile(
     re.M | re.S,
 )
 EXITS = re.compile(r"# exits (\d+)\s*\Z")
-# Only timing decides whether these lines come: a step that has begun, and its percentages.
-PASSING = re.compile(r"^\[\d+/\d+\] \S+ +(?! |done|unchanged|FAILED|cancelled).*\n", re.M)
+# Only timing decides whether these lines come: a step that has begun, its percentages, and that
+# something is waited for which may have ended by then.
+PASSING = re.compile(
+    r"^(?:\[\d+/\d+\] \S+ +(?! |done|unchanged|FAILED|cancelled).*|waiting for it to end)\n", re.M
+)
 VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d"), "DATE"),
     (re.compile(r"(https?://[\w.]+):\d+"), r"\1:PORT"),
