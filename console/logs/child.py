@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -46,7 +47,8 @@ class Scan:
         ended = False
         with process:
             try:
-                process.stdin.write(json.dumps(request).encode() + b"\n")
+                told = {**request, "parent": os.getpid()}
+                process.stdin.write(json.dumps(told).encode() + b"\n")
                 process.stdin.flush()
             except BrokenPipeError:
                 pass  # it was cancelled, or says on standard error why it could not start

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ _DENSE = 400
 
 
 def main() -> int:
-    _end_with_parent()
     os.nice(5)
     request: dict[str, Any] = json.loads(sys.stdin.readline())
+    _end_with(request["parent"])
     work = _search(request) if "pattern" in request else _tallies(request)
     for answer in work:
         sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
@@ -41,9 +42,11 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    """`re` looks for signals while it matches: an endless match ends with who asked for it too."""
-    parent = os.getppid()
+def _end_with(parent: int) -> None:
+    """`re` looks for signals while it matches: an endless match ends with who asked for it too.
+
+    `parent` is told by that process itself: one that is gone already cannot be asked for.
+    """
 
     def orphaned(number: int, frame: object) -> None:
         if os.getppid() != parent:
@@ -166,7 +169,7 @@ def _search(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return
     kept = 0
     said: dict[str, Any] = {}
-    for said in shared(count, part, _end_with_parent):
+    for said in shared(count, part, partial(_end_with, os.getpid())):
         said["hits"] = said["hits"][: _HITS_KEPT - kept]
         kept += len(said["hits"])
         yield said

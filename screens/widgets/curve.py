@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich.segment import Segment
 from rich.style import Style
@@ -147,10 +148,9 @@ class Curve(Widget):
         start, end = self._span
         width = max(4, width)
         line = [" "] * width
-        ends = [moment for moment, _ in self._marks[1:]] + [end]
         spans = [
             (until - moment, moment, name)
-            for (moment, name), until in zip(self._marks, ends, strict=True)
+            for (moment, name), (until, _) in pairwise((*self._marks, (end, "")))
         ]
         for _, moment, name in sorted(spans, reverse=True):
             cell = min(width - 1, max(0, int((moment - start) / max(end - start, 1e-9) * width)))

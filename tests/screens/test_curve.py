@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from textual.app import App, ComposeResult
+
 from console.telemetry.sample import GpuSample, Sample
-from screens.widgets.curve import resample, series
+from screens.widgets.curve import Curve, resample, series
 
 
 def test_a_slice_shows_its_highest_value() -> None:
@@ -23,3 +25,18 @@ def test_a_gpu_that_could_not_be_read_has_no_curve() -> None:
 def test_the_peak_is_of_all_samples_and_now_is_the_last() -> None:
     host = series([Sample(0, 5, 9, 0.0), Sample(1, 8, 9, 0.0), Sample(2, 6, 9, 0.0)])[0]
     assert (host.peak, host.now, host.total) == (8, 6, 9)
+
+
+class Recording(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Curve()
+
+
+async def test_figures_are_drawn_before_the_first_step_has_begun() -> None:
+    """The host is measured from the run's start on."""
+    app = Recording()
+    async with app.run_test(size=(100, 10)):
+        curve = app.query_one(Curve)
+        curve.show([Sample(0, 5, 9, 0.0), Sample(1, 8, 9, 0.0)], ())
+        host, steps = (curve.render_line(y).text for y in (0, 1))
+        assert host.startswith("host") and not steps.strip()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -264,3 +267,19 @@ def test_helpers_end_with_the_search_that_is_cancelled(tmp_path: Path) -> None:
     search.cancel()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
+
+
+def test_a_search_whose_console_has_gone_before_it_began_ends(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes((b"a" * 60 + b"!\n") * 400_000)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    request = {"path": str(path), "pattern": r"(a+)+$", "start": 0, "parent": gone.pid}
+    search = subprocess.Popen(
+        [sys.executable, "-P", "-m", "console.logs.scan"], stdin=subprocess.PIPE
+    )
+    try:
+        search.communicate(json.dumps(request).encode() + b"\n", timeout=60)
+        assert search.returncode == 1
+    finally:
+        search.kill()
