@@ -19,7 +19,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,13 +123,6 @@ class Daemon(Engine):
             assert self.process.poll() is None, f"dockerd has ended:\n{told}"
             assert time.monotonic() < deadline, f"dockerd does not answer:\n{told}"
             time.sleep(0.05)
-
-    def revive(self) -> None:
-        """Start it again when it has ended by itself, and say how: the next test is not to blame."""
-        if self.process is not None and self.process.poll() is not None:
-            told = (self.folder / "log").read_text()[-3000:]
-            warnings.warn(f"dockerd had ended ({self.process.returncode}):\n{told}", stacklevel=2)
-            self.start()
 
     def answers(self) -> bool:
         done = subprocess.run(
@@ -332,7 +324,9 @@ def docker_daemon() -> Iterator[Daemon]:
 @pytest.fixture
 def docker(docker_daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """The session's dockerd as this process's engine; a test that leaves a container fails."""
-    docker_daemon.revive()
+    assert docker_daemon.process is not None
+    told = (docker_daemon.folder / "log").read_text()[-3000:]
+    assert docker_daemon.process.poll() is None, f"dockerd has ended by itself:\n{told}"
     yield from _engine(docker_daemon, monkeypatch)
 
 

@@ -16,6 +16,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from console.facts import DeckError
@@ -144,7 +145,7 @@ class Engine(ABC):
             cwd="/",
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=partial(_end_with, os.getpid()),
             **options,
         )
 
@@ -271,5 +272,8 @@ def _addresses(places: Any) -> Iterator[str]:
         yield f"{place.get('HostIp') or '0.0.0.0'}:{place.get('HostPort')}"
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
+    """In the new process, before the command: it ends with `parent`, which may have gone already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

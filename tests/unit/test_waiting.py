@@ -84,8 +84,9 @@ class HeldUp(keeper.Keeper):
     child has ended by then, or not."""
 
     def __init__(self, folder: Path, clock: Clock, ended: bool) -> None:
-        request = keeper.Request(str(folder), ("child",), {}, "/", str(folder / "log"), grace=10.0)
-        super().__init__(request)
+        # What runs below this process is the test session's own.
+        words = (str(folder), ("child",), {}, "/", str(folder / "log"))
+        super().__init__(keeper.Request(*words, grace=10.0, leave=True))
         self.clock, self.ended = clock, ended
         self.sent: list[int] = []
 
