@@ -27,6 +27,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 TUIBENCH = ROOT / "benchmarks" / "tuibench.py"
+PAINTS = 600 / 130
+"""Of nvitop's first paint: 600 ms on the machine of the bar, where nvitop took 130."""
 KINDS = ("request_success", "count", "exec_count", "request_duration_us", "queue_duration_us",
          "compute_input_duration_us", "compute_infer_duration_us", "compute_output_duration_us")  # fmt: skip
 STATS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output",
@@ -154,11 +156,11 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tritondeck-bench-")))
         fake = {"LD_LIBRARY_PATH": str(library(folder / "nvml")), "FAKENVML_GPUS": "8"}
-        peer = 0.0
+        peer, quick = 0.0, 0.0
         if options.peers is not None:
             nvitop = str(options.peers / "venv" / "bin" / "nvitop")
             told = measure("nvitop", [nvitop], fake, quit_keys="q")
-            peer = told["idle"]["bytes_per_s"]
+            peer, quick = told["idle"]["bytes_per_s"], told["start"]["first_paint_ms"]
             row("nvitop: bytes/s, CPU, first paint", f"{peer:.0f}, {told['idle']['cpu_s_per_s']:.3f}, "
                 f"{told['start']['first_paint_ms']:.0f} ms", "", True)  # fmt: skip
         for servers in (0, 3):
@@ -171,7 +173,8 @@ def main() -> int:
             idle, keys = told["idle"], told["keys"]["first_ms"]
             what = f"8 GPUs, {servers} servers"
             paint = told["start"]["first_paint_ms"]
-            row(f"{what}: first paint", f"{paint:.0f} ms", "600 ms", paint <= 600)
+            most = quick * PAINTS or 600.0
+            row(f"{what}: first paint", f"{paint:.0f} ms", f"{most:.0f} ms", paint <= most)
             row(
                 f"{what}: CPU",
                 f"{idle['cpu_s_per_s']:.4f} s/s",
