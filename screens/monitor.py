@@ -25,7 +25,7 @@ from screens.widgets.words import Words
 
 _NO_SERVER = lines(
     say("No server is watched.", "strong"),
-    say("A deployment's server shows here when it runs; tritondeck attach URL adds another."),
+    say("A deployment's server shows when it runs; tritondeck attach URL adds one."),
 )
 _NO_PROCESS = say("No process is on a GPU, and no run or server of ours is up.", "dim")
 _SORTS = {
