@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rich.cells import cell_len, set_cell_size
+from rich.style import Style
 from textual.content import Content
 
 from console.text import clean
@@ -79,10 +80,16 @@ class Phrase:
         return Phrase((*kept, ("…", "dim"))) if width > 0 else Phrase()
 
 
-def rich_style(role: Role, colours: Mapping[str, str]) -> str:
-    """A Rich style for a role; empty where the theme leaves it to the terminal."""
+def rich_style(role: Role, base: Style, colours: Mapping[str, str]) -> Style:
+    """The look of a role over `base`, a widget's own; `base` where the theme says nothing of it."""
     words = _VARIABLES.get(role, "").split()
-    return " ".join(colours.get(word[1:], "") if word.startswith("$") else word for word in words)
+    own = " ".join(colours.get(word[1:], "") if word.startswith("$") else word for word in words)
+    return base + Style.parse(own)
+
+
+def rich_styles(base: Style, colours: Mapping[str, str]) -> dict[Role, Style]:
+    """The look of every role, for a widget that draws many lines at once."""
+    return {role: rich_style(role, base, colours) for role in ROLES}
 
 
 def say(text: object, role: Role = "") -> Phrase:

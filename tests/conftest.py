@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from console.desk import plan, tools
-from console.desk.asking import Answers
 from tests import nvml
 
 # A property is right or wrong; how long one example takes depends on who else uses the machine.
@@ -27,7 +26,8 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _asked_anew() -> None:
     """What a server, an engine or a file told another test a moment ago is no answer to this one."""
-    tools._SERVERS, plan._READ = Answers(fresh=3.0), Answers(fresh=3.0)
+    for kept in (tools._SERVERS, plan._READ):
+        kept._told.clear()
 
 
 @pytest.fixture(scope="session")

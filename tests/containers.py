@@ -325,8 +325,8 @@ def docker_daemon() -> Iterator[Daemon]:
 def docker(docker_daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     """The session's dockerd as this process's engine; a test that leaves a container fails."""
     assert docker_daemon.process is not None
-    told = (docker_daemon.folder / "log").read_text()[-3000:]
-    assert docker_daemon.process.poll() is None, f"dockerd has ended by itself:\n{told}"
+    if docker_daemon.process.poll() is not None:
+        pytest.fail(f"dockerd has ended:\n{(docker_daemon.folder / 'log').read_text()[-3000:]}")
     yield from _engine(docker_daemon, monkeypatch)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -164,8 +163,5 @@ class Curve(Widget):
     def _strip(self, phrase: Phrase, width: int) -> Strip:
         base = self.rich_style
         colours = self.app.theme_variables
-        segments = [
-            Segment(text, base + Style.parse(rich_style(role, colours)))
-            for text, role in phrase.parts
-        ]
+        segments = [Segment(text, rich_style(role, base, colours)) for text, role in phrase.parts]
         return Strip(segments).crop_extend(0, width, base)

@@ -94,7 +94,7 @@ class LogDrawing(PlacedView):
         colours = self.app.theme_variables
         marked = Style(reverse=True) if row.offset == self._hit else Style()
         return Strip(
-            Segment(text, base + Style.parse(rich_style(role, colours)) + marked)
+            Segment(text, rich_style(role, base, colours) + marked)
             for text, role in phrase(entry(row.data), self.stamps, self.size.width).parts
         )
 

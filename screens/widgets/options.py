@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.segment import Segment
-from rich.style import Style
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
@@ -103,8 +102,7 @@ class OptionRow(Horizontal):
         words = label.fit(_LABEL - 1) + say(" " * (field + 2)) + self.note
         colours = self.app.theme_variables
         return Strip(
-            Segment(text, base + Style.parse(rich_style(role, colours)))
-            for text, role in words.fit(width).parts
+            Segment(text, rich_style(role, base, colours)) for text, role in words.fit(width).parts
         )
 
 

@@ -10,7 +10,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from screens.phrase import ROLES, Phrase, Role, rich_style
+from screens.phrase import Phrase, Role, rich_styles
 
 
 class Painted(Widget):
@@ -37,8 +37,7 @@ class Painted(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         # Once for all lines: a widget's own style is put together from all that it stands in.
-        base, colours = self.rich_style, self.app.theme_variables
-        self._looks = {role: base + Style.parse(rich_style(role, colours)) for role in ROLES}
+        self._looks = rich_styles(self.rich_style, self.app.theme_variables)
         return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:

@@ -25,7 +25,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import Input
 
-from screens.phrase import ROLES, Phrase, Role, rich_style, say
+from screens.phrase import Phrase, Role, rich_styles, say
 from screens.widgets.fields import TextField
 from screens.widgets.placed import Kept, PlacedView
 from screens.widgets.words import Words
@@ -249,8 +249,7 @@ class DeckTable(PlacedView, can_focus=True):
         self.refresh(Region(0, HEAD + number - round(self.scroll_y), self.size.width, 1))
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        colours, base = self.app.theme_variables, self.rich_style
-        plain = {role: base + Style.parse(rich_style(role, colours)) for role in ROLES}
+        plain = rich_styles(self.rich_style, self.app.theme_variables)
         cursor = self.get_component_rich_style("deck-table--cursor")
         # The theme's colours for the chosen row, but what is bold stays bold.
         over = Style.from_color(cursor.color, cursor.bgcolor)

@@ -6,7 +6,6 @@ import re
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -51,7 +50,7 @@ class TextView(ScrollView, can_focus=True):
         if number >= len(self._lines):
             return Strip.blank(self.size.width, base)
         line = self._lines[number]
-        style = base + Style.parse(rich_style(self._role(line), self.app.theme_variables))
+        style = rich_style(self._role(line), base, self.app.theme_variables)
         strip = Strip([Segment(line, style)])
         return strip.crop_extend(left, left + self.size.width, base)
 

@@ -18,7 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from screens.phrase import Phrase, Role, rich_style
+from screens.phrase import Phrase, Role, rich_styles
 from screens.widgets.placed import Kept, finished
 
 
@@ -97,10 +97,7 @@ class Words(Static):
         return not around and self.opacity == 1.0 and styles.text_opacity == 1.0
 
     def _found_looks(self) -> dict[Role, Style]:
-        colours, base = self.app.theme_variables, self.rich_style
-        used = {role for line in self._lines for _, role in line.parts}
-        looks = {role: base + Style.parse(rich_style(role, colours)) for role in used}
-        return {**looks, "": base}
+        return rich_styles(self.rich_style, self.app.theme_variables)
 
     def render_line(self, y: int) -> Strip:
         # Textual wraps and styles all lines anew for one that differs: ten times what that one takes.

@@ -171,7 +171,8 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_feed_counts_lines_warnings_and_errors_of_a_growing_log(log: Path) -> None:
+def followed(log: Path) -> tuple[Seen, LogFeed]:
+    """A feed that has seen the log of one line grow, and counted what came."""
     seen = Seen()
     feed = LogFeed(log, seen)
     feed.start()
@@ -179,6 +180,11 @@ def test_a_feed_counts_lines_warnings_and_errors_of_a_growing_log(log: Path) -> 
     with log.open("ab") as out:
         out.write(b"warning: a\nfailed\nfai")
     seen.until(lambda s: (s.lines, s.warnings, s.errors) == (4, 1, 1))
+    return seen, feed
+
+
+def test_a_feed_counts_lines_warnings_and_errors_of_a_growing_log(log: Path) -> None:
+    seen, feed = followed(log)
     with log.open("ab") as out:
         out.write(b"led again\n")
     seen.until(lambda s: (s.lines, s.warnings, s.errors) == (4, 1, 2))
@@ -191,13 +197,7 @@ def test_a_feed_that_gets_no_turn_between_its_looks_counts_the_same(
     """What was judged before a line grew is judged again, though the time for it is over at once."""
     leaps = itertools.count(step=10.0)
     monkeypatch.setattr(feeds, "time", SimpleNamespace(monotonic=lambda: next(leaps)))
-    seen = Seen()
-    feed = LogFeed(log, seen)
-    feed.start()
-    seen.until(lambda s: s.lines == 1)
-    with log.open("ab") as out:
-        out.write(b"warning: a\nfailed\nfai")
-    seen.until(lambda s: (s.lines, s.warnings, s.errors) == (4, 1, 1))
+    _, feed = followed(log)
     feed.stop()
 
 
